@@ -1,0 +1,287 @@
+//! The embedder's only door: start a balancer, change it while it runs, ask it, stop it.
+
+use std::fmt;
+use std::future::Future;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::balance::{Policies, PolicyBuilder};
+use crate::config::{Config, Frontend, Invalid, Name, Server};
+use crate::control::{
+    Applied, Change, Command, ControlThread, Died, FrontendUpdate, NoStore, Options, Record, Refused, Resume,
+    ServerUpdate, StartError, Status, Store, Transaction,
+};
+
+/// A running load balancer: its shards, and the control thread that changes them.
+///
+/// Dropping it stops it at once; [`Balancer::shutdown`] lets connections finish.
+#[derive(Debug)]
+pub struct Balancer {
+    control: Control,
+    thread: ControlThread,
+}
+
+/// Collects what a balancer starts with.
+pub struct Builder {
+    pub(crate) config: Config,
+    pub(crate) store: Box<dyn Store>,
+    pub(crate) resume: Resume,
+    pub(crate) policies: Policies,
+    pub(crate) inherited: Vec<OwnedFd>,
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Builder").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    /// The frontends and limits to start with.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Where changes are kept; without a store they end with the process.
+    #[must_use]
+    pub fn store(mut self, store: impl Store + 'static) -> Self {
+        self.store = Box::new(store);
+        self
+    }
+
+    /// Goes on from a revision and history that a store kept earlier.
+    #[must_use]
+    pub fn resume(mut self, resume: Resume) -> Self {
+        self.resume = resume;
+        self
+    }
+
+    /// Registers a policy, to be chosen as [`PolicyKind::Custom`](crate::config::PolicyKind::Custom) under `name`.
+    ///
+    /// # Errors
+    /// A name that is not allowed (see [`Name`]).
+    pub fn policy(mut self, name: &str, builder: impl PolicyBuilder) -> Result<Self, Invalid> {
+        self.policies.register(Name::new(name)?, Arc::new(builder));
+        Ok(self)
+    }
+
+    /// Hands over a listening socket. A frontend that binds to its address uses it instead of a new one.
+    #[must_use]
+    pub fn inherit(mut self, listener: OwnedFd) -> Self {
+        self.inherited.push(listener);
+        self
+    }
+
+    /// Starts the shards and the control thread. When it returns, every frontend accepts.
+    ///
+    /// # Errors
+    /// See [`StartError`]: what the kernel lacks or forbids, an address that can't be bound, a snapshot that can't be
+    /// stored. Each says what to change.
+    pub fn start(self) -> Result<Balancer, StartError> {
+        let (sender, commands) = async_channel::unbounded();
+        let thread = ControlThread::start(self, commands)?;
+        Ok(Balancer { control: Control { sender }, thread })
+    }
+}
+
+/// How a balancer stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drain(pub(crate) Duration);
+
+impl Drain {
+    /// Connections may go on for this long; then they are closed.
+    pub fn within(grace: Duration) -> Self {
+        Self(grace)
+    }
+
+    /// All connections are closed at once.
+    pub fn now() -> Self {
+        Self(Duration::ZERO)
+    }
+}
+
+impl Balancer {
+    /// Starts to build a balancer.
+    pub fn builder() -> Builder {
+        Builder {
+            config: Config::default(),
+            store: Box::new(NoStore),
+            resume: Resume::default(),
+            policies: Policies::default(),
+            inherited: Vec::new(),
+        }
+    }
+
+    /// The handle by which it is changed and asked, from any thread and any runtime.
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
+    /// Stops accepting, lets connections finish as `drain` says, and returns when every thread has ended.
+    /// Another thread can cut the wait short with [`Control::stop`].
+    ///
+    /// # Errors
+    /// See [`Balancer::wait`].
+    pub fn shutdown(self, drain: Drain) -> Result<(), Died> {
+        self.control.stop(drain);
+        self.wait()
+    }
+
+    /// Returns when the balancer has stopped: after [`Control::stop`], or because a shard died.
+    ///
+    /// # Errors
+    /// A thread of the balancer died. All the others were stopped: a process that goes on serves nobody.
+    pub fn wait(mut self) -> Result<(), Died> {
+        self.thread.join()
+    }
+}
+
+/// Changes and questions to a running balancer. Cheap to clone; needs no runtime.
+///
+/// Each call gives a [`Pending`]: `.wait()` it in plain code, `.await` it in any runtime.
+#[derive(Debug, Clone)]
+pub struct Control {
+    sender: async_channel::Sender<Command>,
+}
+
+impl Control {
+    /// Applies a transaction: all of its changes or none, as one revision, confirmed when it is stored and every shard uses it.
+    pub fn apply(&self, transaction: impl Into<Transaction>) -> Pending<Applied> {
+        let transaction = transaction.into();
+        self.ask(|reply| Command::Apply { transaction, reply })
+    }
+
+    /// Puts a server behind a frontend.
+    pub fn add_server(&self, frontend: &str, server: Server) -> Pending<Applied> {
+        self.change(Name::new(frontend).map(|frontend| Change::AddServer { frontend, server }))
+    }
+
+    /// Changes some of a server's settings.
+    pub fn update_server(&self, frontend: &str, name: &str, update: ServerUpdate) -> Pending<Applied> {
+        self.change(names(frontend, name).map(|(frontend, name)| Change::UpdateServer { frontend, name, update }))
+    }
+
+    /// Takes a server away; its connections go on.
+    pub fn remove_server(&self, frontend: &str, name: &str) -> Pending<Applied> {
+        self.change(names(frontend, name).map(|(frontend, name)| Change::RemoveServer { frontend, name }))
+    }
+
+    /// Gives a server no new connections.
+    pub fn drain_server(&self, frontend: &str, name: &str) -> Pending<Applied> {
+        self.change(names(frontend, name).map(|(frontend, name)| Change::DrainServer { frontend, name }))
+    }
+
+    /// Takes a draining server into balancing again.
+    pub fn enable_server(&self, frontend: &str, name: &str) -> Pending<Applied> {
+        self.change(names(frontend, name).map(|(frontend, name)| Change::EnableServer { frontend, name }))
+    }
+
+    /// Starts a frontend.
+    pub fn add_frontend(&self, frontend: Frontend) -> Pending<Applied> {
+        self.apply(Change::AddFrontend { frontend })
+    }
+
+    /// Changes some of a frontend's settings.
+    pub fn update_frontend(&self, name: &str, update: FrontendUpdate) -> Pending<Applied> {
+        self.change(Name::new(name).map(|name| Change::UpdateFrontend { name, update }))
+    }
+
+    /// Stops a frontend; its connections go on.
+    pub fn remove_frontend(&self, name: &str) -> Pending<Applied> {
+        self.change(Name::new(name).map(|name| Change::RemoveFrontend { name }))
+    }
+
+    /// Makes the running frontends those of `config`, in one transaction. Shards, the process's connection limit and
+    /// the shutdown grace stay as they were at the start.
+    pub fn replace(&self, config: Config, options: Options) -> Pending<Applied> {
+        self.ask(|reply| Command::Replace { config, options, reply })
+    }
+
+    /// Takes a revision back (the last one, unless named) as a new revision. Refused if later changes built on it.
+    pub fn undo(&self, revision: Option<u64>, options: Options) -> Pending<Applied> {
+        self.ask(|reply| Command::Undo { revision, options, reply })
+    }
+
+    /// The last revisions, oldest first.
+    pub fn history(&self) -> Pending<Vec<Arc<Record>>> {
+        self.ask(|reply| Command::History { reply })
+    }
+
+    /// What runs, and how much.
+    pub fn status(&self) -> Pending<Status> {
+        self.ask(|reply| Command::Status { reply })
+    }
+
+    /// Stops the balancer as `drain` says, without waiting. Called again, the shorter time holds.
+    pub fn stop(&self, drain: Drain) {
+        // Refused only when it has stopped already.
+        let _ = self.sender.try_send(Command::Stop { drain });
+    }
+
+    fn change(&self, change: Result<Change, Invalid>) -> Pending<Applied> {
+        match change {
+            Ok(change) => self.apply(change),
+            Err(invalid) => Pending::refused(invalid.into()),
+        }
+    }
+
+    fn ask<T>(&self, command: impl FnOnce(async_channel::Sender<Result<T, Refused>>) -> Command) -> Pending<T>
+    where
+        T: Send + 'static,
+    {
+        let (reply, answer) = async_channel::bounded(1);
+        // A stopped balancer drops the command and with it the reply's sender, which `Pending` reports.
+        let _ = self.sender.try_send(command(reply));
+        Pending::new(answer)
+    }
+}
+
+fn names(frontend: &str, name: &str) -> Result<(Name, Name), Invalid> {
+    let frontend = Name::new(frontend).map_err(|invalid| Invalid::new("frontend", invalid.reason))?;
+    Ok((frontend, Name::new(name)?))
+}
+
+/// An answer that is on its way. What was asked happens whether or not the answer is waited for.
+#[must_use = "the answer says whether the change was applied or refused"]
+pub struct Pending<T>(Pin<Box<dyn Future<Output = Result<T, Refused>> + Send>>);
+
+impl<T: Send + 'static> Pending<T> {
+    fn new(answer: async_channel::Receiver<Result<T, Refused>>) -> Self {
+        Self(Box::pin(async move { answer.recv().await.unwrap_or_else(|_| Err(stopped())) }))
+    }
+
+    fn refused(refused: Refused) -> Self {
+        Self(Box::pin(std::future::ready(Err(refused))))
+    }
+
+    /// Blocks this thread until the answer is there.
+    ///
+    /// # Errors
+    /// What was asked was refused, or the balancer has stopped.
+    pub fn wait(self) -> Result<T, Refused> {
+        futures_lite::future::block_on(self)
+    }
+}
+
+fn stopped() -> Refused {
+    Refused::other("the balancer has stopped")
+}
+
+impl<T> Future for Pending<T> {
+    type Output = Result<T, Refused>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(context)
+    }
+}
+
+impl<T> fmt::Debug for Pending<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Pending")
+    }
+}

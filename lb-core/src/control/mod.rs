@@ -1,0 +1,64 @@
+//! The control plane: one thread that owns the desired state and is the only one to change the table.
+
+mod change;
+mod state;
+mod status;
+mod store;
+
+pub use change::{Applied, Change, FrontendUpdate, Options, Record, Refused, ServerUpdate, Transaction};
+pub use status::{FrontendStatus, ServerStatus, ShardStatus, Status, Traffic};
+pub use store::{NoStore, Saved, Snapshot, Store};
+
+use crate::balancer::{Builder, Drain};
+use crate::config::Config;
+use std::sync::Arc;
+
+type Reply<T> = async_channel::Sender<Result<T, Refused>>;
+
+/// What the control thread is asked to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Apply { transaction: Transaction, reply: Reply<Applied> },
+    Replace { config: Config, options: Options, reply: Reply<Applied> },
+    Undo { revision: Option<u64>, options: Options, reply: Reply<Applied> },
+    History { reply: Reply<Vec<Arc<Record>>> },
+    Status { reply: Reply<Status> },
+    Stop { drain: Drain },
+}
+
+/// Where a balancer goes on from: what a store kept.
+#[derive(Debug, Clone, Default)]
+pub struct Resume {
+    /// The last revision; the start itself is the next one.
+    pub revision: u64,
+    /// The last revisions, oldest first.
+    pub history: Vec<Record>,
+}
+
+/// Why a balancer could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The kernel lacks or forbids what a shard needs; says what to change.
+    #[error("{0}")]
+    Kernel(String),
+    /// The configuration can't be put into effect, for example because an address is taken.
+    #[error("{0}")]
+    Refused(#[from] Refused),
+}
+
+/// A thread of the balancer died, which only a bug or a lack of memory can bring about.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Died(pub(crate) String);
+
+#[derive(Debug)]
+pub(crate) struct ControlThread;
+impl ControlThread {
+    pub(crate) fn start(_builder: Builder, _commands: async_channel::Receiver<Command>) -> Result<Self, StartError> {
+        todo!()
+    }
+    pub(crate) fn join(&mut self) -> Result<(), Died> {
+        todo!()
+    }
+}

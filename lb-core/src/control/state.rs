@@ -1,0 +1,380 @@
+//! The desired state and what a change does to it: pure, without sockets, files or clock.
+//!
+//! Every change gives its inverse, so that a revision can be taken back. Frontends and servers carry an identity that
+//! survives renaming and re-addressing: counters and connections hang on it.
+
+use std::sync::Arc;
+
+use super::change::{Change, FrontendUpdate, Refused, ServerUpdate};
+use crate::config::{self, Bind, FRONTENDS_MAX, Frontend, Name, PolicyKind, SERVERS_MAX, Server};
+
+/// Identity of a frontend over its life.
+pub(crate) type FrontendId = u32;
+/// Identity of a server over its life, unique in the process.
+pub(crate) type ServerId = u64;
+
+/// A frontend with the identities of its servers.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) id: FrontendId,
+    pub(crate) frontend: Arc<Frontend>,
+    /// In the order of `frontend.servers`.
+    pub(crate) server_ids: Vec<ServerId>,
+}
+
+/// All frontends. Cloning is cheap: what does not change is shared.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct State {
+    entries: Vec<Arc<Entry>>,
+    next_frontend: FrontendId,
+    next_server: ServerId,
+    /// Names of the policies that the embedding program registered.
+    policies: Arc<[Name]>,
+}
+
+/// What a change came to: the change that takes it back, and a sentence. `None` if it changed nothing.
+pub(crate) type Effect = Option<(Change, String)>;
+
+impl State {
+    pub(crate) fn new(policies: Arc<[Name]>) -> Self {
+        Self { policies, ..Self::default() }
+    }
+
+    pub(crate) fn entries(&self) -> &[Arc<Entry>] {
+        &self.entries
+    }
+
+    pub(crate) fn frontends(&self) -> Vec<Arc<Frontend>> {
+        self.entries.iter().map(|entry| Arc::clone(&entry.frontend)).collect()
+    }
+
+    /// Applies one change. On a refusal the state must be thrown away if it is to be as before: the caller works on a clone.
+    pub(crate) fn apply(&mut self, change: &Change) -> Result<Effect, Refused> {
+        match change {
+            Change::AddServer { frontend, server } => self.add_server(frontend, server),
+            Change::UpdateServer { frontend, name, update } => self.update_server(frontend, name, update),
+            Change::RemoveServer { frontend, name } => self.remove_server(frontend, name),
+            Change::DrainServer { frontend, name } => self.set_drain(frontend, name, true),
+            Change::EnableServer { frontend, name } => self.set_drain(frontend, name, false),
+            Change::AddFrontend { frontend } => self.add_frontend(frontend),
+            Change::UpdateFrontend { name, update } => self.update_frontend(name, update),
+            Change::RemoveFrontend { name } => self.remove_frontend(name),
+        }
+    }
+
+    fn add_server(&mut self, frontend: &Name, server: &Server) -> Result<Effect, Refused> {
+        let id = self.next_server;
+        let entry = self.entry(frontend)?;
+        if find(&entry.frontend, &server.name).is_some() {
+            return Err(Refused::field("name", format!("frontend {frontend} already has a server {}", server.name)));
+        }
+        if entry.frontend.servers.len() == SERVERS_MAX {
+            return Err(Refused::field(
+                "frontend",
+                format!("frontend {frontend} has {SERVERS_MAX} servers, the most possible"),
+            ));
+        }
+        entry.server_ids.push(id);
+        Arc::make_mut(&mut entry.frontend).servers.push(Arc::new(server.clone()));
+        self.next_server += 1;
+        let inverse = Change::RemoveServer { frontend: frontend.clone(), name: server.name.clone() };
+        Ok(Some((inverse, format!("server {} added to {frontend}", server.name))))
+    }
+
+    fn remove_server(&mut self, frontend: &Name, name: &Name) -> Result<Effect, Refused> {
+        let (entry, index) = self.server(frontend, name)?;
+        entry.server_ids.remove(index);
+        let server = Arc::make_mut(&mut entry.frontend).servers.remove(index);
+        let inverse = Change::AddServer { frontend: frontend.clone(), server: Server::clone(&server) };
+        Ok(Some((inverse, format!("server {name} removed from {frontend}"))))
+    }
+
+    fn update_server(&mut self, frontend: &Name, name: &Name, update: &ServerUpdate) -> Result<Effect, Refused> {
+        check_supported(update)?;
+        let (entry, index) = self.server(frontend, name)?;
+        let old = Arc::clone(&entry.frontend.servers[index]);
+        if let Some(new) = update.rename.as_ref().filter(|new| *new != name) {
+            if find(&entry.frontend, new).is_some() {
+                return Err(Refused::field("name", format!("frontend {frontend} already has a server {new}")));
+            }
+        }
+        let mut server = Server::clone(&old);
+        server.name = update.rename.clone().unwrap_or(server.name);
+        server.ip = update.ip.map(config::check_ip).transpose()?.unwrap_or(server.ip);
+        server.port = update.port.unwrap_or(server.port);
+        server.weight = update.weight.unwrap_or(server.weight);
+        if server == *old {
+            return Ok(None);
+        }
+        let summary = format!("server {name} of {frontend} updated: {}", describe_server_change(&old, &server));
+        let inverse = Change::UpdateServer {
+            frontend: frontend.clone(),
+            name: server.name.clone(),
+            update: server_update_between(&server, &old),
+        };
+        Arc::make_mut(&mut entry.frontend).servers[index] = Arc::new(server);
+        Ok(Some((inverse, summary)))
+    }
+
+    fn set_drain(&mut self, frontend: &Name, name: &Name, drain: bool) -> Result<Effect, Refused> {
+        let (entry, index) = self.server(frontend, name)?;
+        let server = &mut Arc::make_mut(&mut entry.frontend).servers[index];
+        if server.drain == drain {
+            return Ok(None);
+        }
+        Arc::make_mut(server).drain = drain;
+        let (frontend, name) = (frontend.clone(), name.clone());
+        Ok(Some(if drain {
+            let summary = format!("server {name} of {frontend} drains");
+            (Change::EnableServer { frontend, name }, summary)
+        } else {
+            let summary = format!("server {name} of {frontend} enabled");
+            (Change::DrainServer { frontend, name }, summary)
+        }))
+    }
+
+    fn add_frontend(&mut self, frontend: &Frontend) -> Result<Effect, Refused> {
+        if self.entries.len() == FRONTENDS_MAX {
+            return Err(Refused::field("name", format!("there are {FRONTENDS_MAX} frontends, the most possible")));
+        }
+        self.check_frontend(frontend, None)?;
+        if let Some(twice) = first_twice(frontend.servers.iter().map(|server| &server.name)) {
+            return Err(Refused::field(
+                "servers",
+                format!("server {twice} is there twice in frontend {}", frontend.name),
+            ));
+        }
+        if frontend.servers.len() > SERVERS_MAX {
+            return Err(Refused::field("servers", format!("a frontend has at most {SERVERS_MAX} servers")));
+        }
+        let servers = frontend.servers.len() as ServerId;
+        let server_ids = (self.next_server..self.next_server + servers).collect();
+        self.next_server += servers;
+        self.next_frontend += 1;
+        let entry = Entry { id: self.next_frontend, frontend: Arc::new(frontend.clone()), server_ids };
+        self.entries.push(Arc::new(entry));
+        let inverse = Change::RemoveFrontend { name: frontend.name.clone() };
+        Ok(Some((inverse, format!("frontend {} added at {}", frontend.name, frontend.bind))))
+    }
+
+    fn remove_frontend(&mut self, name: &Name) -> Result<Effect, Refused> {
+        let index = self.index(name)?;
+        let entry = self.entries.remove(index);
+        let inverse = Change::AddFrontend { frontend: Frontend::clone(&entry.frontend) };
+        Ok(Some((inverse, format!("frontend {name} removed"))))
+    }
+
+    fn update_frontend(&mut self, name: &Name, update: &FrontendUpdate) -> Result<Effect, Refused> {
+        let index = self.index(name)?;
+        let old = Arc::clone(&self.entries[index].frontend);
+        let mut new = Frontend::clone(&old);
+        new.name = update.rename.clone().unwrap_or(new.name);
+        new.bind = update.bind.unwrap_or(new.bind);
+        new.policy = update.policy.clone().unwrap_or(new.policy);
+        new.max_connections = match update.max_connections {
+            None => new.max_connections,
+            Some(0) => None,
+            limit => limit,
+        };
+        new.connect_timeout = update.connect_timeout.unwrap_or(new.connect_timeout);
+        new.idle_timeout = update.idle_timeout.unwrap_or(new.idle_timeout);
+        let inverse = frontend_update_between(&new, &old);
+        if inverse == FrontendUpdate::default() {
+            return Ok(None);
+        }
+        self.check_frontend(&new, Some(index))?;
+        let summary = format!("frontend {name} updated: {}", describe_frontend_change(&old, &new));
+        let inverse = Change::UpdateFrontend { name: new.name.clone(), update: inverse };
+        Arc::make_mut(&mut self.entries[index]).frontend = Arc::new(new);
+        Ok(Some((inverse, summary)))
+    }
+
+    /// Checks what a frontend must not share with the others, `except` itself.
+    fn check_frontend(&self, frontend: &Frontend, except: Option<usize>) -> Result<(), Refused> {
+        if let PolicyKind::Custom(name) = &frontend.policy {
+            if !self.policies.contains(name) {
+                return Err(Refused::field("policy", format!("no policy {name} is registered in this program")));
+            }
+        }
+        let others = self.entries.iter().enumerate().filter(|(index, _)| Some(*index) != except);
+        for (_, other) in others {
+            let other = &other.frontend;
+            if other.name == frontend.name {
+                return Err(Refused::field("name", format!("there is already a frontend {}", frontend.name)));
+            }
+            if binds_collide(other.bind, frontend.bind) {
+                return Err(Refused::field("bind", format!("{} is taken by frontend {}", frontend.bind, other.name)));
+            }
+        }
+        Ok(())
+    }
+
+    fn index(&self, name: &Name) -> Result<usize, Refused> {
+        self.entries.iter().position(|entry| entry.frontend.name == *name).ok_or_else(|| {
+            let known = self.entries.iter().map(|entry| entry.frontend.name.as_str());
+            Refused::field("frontend", format!("there is no frontend {name}, {}", list(known)))
+        })
+    }
+
+    fn entry(&mut self, name: &Name) -> Result<&mut Entry, Refused> {
+        let index = self.index(name)?;
+        Ok(Arc::make_mut(&mut self.entries[index]))
+    }
+
+    fn server(&mut self, frontend: &Name, name: &Name) -> Result<(&mut Entry, usize), Refused> {
+        let entry = self.entry(frontend)?;
+        match find(&entry.frontend, name) {
+            Some(index) => Ok((entry, index)),
+            None => {
+                let known = entry.frontend.servers.iter().map(|server| server.name.as_str());
+                Err(Refused::field("name", format!("frontend {frontend} has no server {name}, {}", list(known))))
+            }
+        }
+    }
+}
+
+/// The changes that lead from `from` to `to`: removals first, so that names and addresses are free for what comes.
+pub(crate) fn difference(from: &[Arc<Frontend>], to: &[Frontend]) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for old in from {
+        if !to.iter().any(|new| new.name == old.name) {
+            changes.push(Change::RemoveFrontend { name: old.name.clone() });
+        }
+    }
+    for new in to {
+        let Some(old) = from.iter().find(|old| old.name == new.name) else {
+            changes.push(Change::AddFrontend { frontend: new.clone() });
+            continue;
+        };
+        let update = frontend_update_between(old, new);
+        if update != FrontendUpdate::default() {
+            changes.push(Change::UpdateFrontend { name: new.name.clone(), update });
+        }
+        server_differences(old, new, &mut changes);
+    }
+    changes
+}
+
+fn server_differences(old: &Frontend, new: &Frontend, changes: &mut Vec<Change>) {
+    use std::collections::HashMap;
+    let frontend = || new.name.clone();
+    let wanted: HashMap<&Name, &Arc<Server>> = new.servers.iter().map(|server| (&server.name, server)).collect();
+    let existing: HashMap<&Name, &Arc<Server>> = old.servers.iter().map(|server| (&server.name, server)).collect();
+    for server in old.servers.iter().filter(|server| !wanted.contains_key(&server.name)) {
+        changes.push(Change::RemoveServer { frontend: frontend(), name: server.name.clone() });
+    }
+    for server in &new.servers {
+        let Some(before) = existing.get(&server.name) else {
+            changes.push(Change::AddServer { frontend: frontend(), server: Server::clone(server) });
+            continue;
+        };
+        let update = server_update_between(before, server);
+        if update != ServerUpdate::default() {
+            changes.push(Change::UpdateServer { frontend: frontend(), name: server.name.clone(), update });
+        }
+        let name = || server.name.clone();
+        match (before.drain, server.drain) {
+            (false, true) => changes.push(Change::DrainServer { frontend: frontend(), name: name() }),
+            (true, false) => changes.push(Change::EnableServer { frontend: frontend(), name: name() }),
+            _ => {}
+        }
+    }
+}
+
+fn find(frontend: &Frontend, name: &Name) -> Option<usize> {
+    frontend.servers.iter().position(|server| server.name == *name)
+}
+
+fn first_twice<'a>(names: impl Iterator<Item = &'a Name>) -> Option<&'a Name> {
+    let mut seen = std::collections::HashSet::new();
+    names.into_iter().find(|name| !seen.insert(*name))
+}
+
+fn binds_collide(one: Bind, other: Bind) -> bool {
+    one == other && !matches!(one, Bind::Addr(addr) if addr.port() == 0)
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<_> = names.take(9).collect();
+    match names.len() {
+        0 => "there is none".to_owned(),
+        9 => format!("there are {} and more", names[..8].join(", ")),
+        _ => format!("there is {}", names.join(", ")),
+    }
+}
+
+fn check_supported(update: &ServerUpdate) -> Result<(), Refused> {
+    let refuse = |field: &str| Err(Refused::field(field, format!("{field}: {}", config::NOT_SUPPORTED)));
+    if update.ssl_offload == Some(true) {
+        return refuse("ssl_offload");
+    }
+    if update.passive == Some(true) {
+        return refuse("passive");
+    }
+    if update.server_certificate.as_ref().is_some_and(|name| name.as_str() != "none") {
+        return refuse("server_certificate");
+    }
+    Ok(())
+}
+
+/// `Some(to)` where it differs from `from`.
+fn changed<T: PartialEq + Clone>(from: &T, to: &T) -> Option<T> {
+    (from != to).then(|| to.clone())
+}
+
+fn server_update_between(from: &Server, to: &Server) -> ServerUpdate {
+    ServerUpdate {
+        rename: changed(&from.name, &to.name),
+        ip: changed(&from.ip, &to.ip),
+        port: changed(&from.port, &to.port),
+        weight: changed(&from.weight, &to.weight),
+        ..ServerUpdate::default()
+    }
+}
+
+fn frontend_update_between(from: &Frontend, to: &Frontend) -> FrontendUpdate {
+    FrontendUpdate {
+        rename: changed(&from.name, &to.name),
+        bind: changed(&from.bind, &to.bind),
+        policy: changed(&from.policy, &to.policy),
+        max_connections: changed(&from.max_connections, &to.max_connections).map(Option::unwrap_or_default),
+        connect_timeout: changed(&from.connect_timeout, &to.connect_timeout),
+        idle_timeout: changed(&from.idle_timeout, &to.idle_timeout),
+    }
+}
+
+/// Collects `field old → new` for each field that differs.
+#[derive(Default)]
+struct Differences(Vec<String>);
+
+impl Differences {
+    fn field<T: PartialEq>(mut self, field: &str, old: T, new: T, show: impl Fn(T) -> String) -> Self {
+        if old != new {
+            self.0.push(format!("{field} {} → {}", show(old), show(new)));
+        }
+        self
+    }
+}
+
+fn describe_server_change(old: &Server, new: &Server) -> String {
+    Differences::default()
+        .field("name", &old.name, &new.name, ToString::to_string)
+        .field("ip", old.ip, new.ip, |ip| ip.to_string())
+        .field("port", old.port, new.port, |port| port.get().to_string())
+        .field("weight", old.weight, new.weight, |weight| weight.get().to_string())
+        .0
+        .join(", ")
+}
+
+fn describe_frontend_change(old: &Frontend, new: &Frontend) -> String {
+    let limit = |limit: Option<u32>| limit.map_or("none".to_owned(), |limit| limit.to_string());
+    Differences::default()
+        .field("name", &old.name, &new.name, ToString::to_string)
+        .field("bind", old.bind, new.bind, |bind| bind.to_string())
+        .field("policy", &old.policy, &new.policy, ToString::to_string)
+        .field("max_connections", old.max_connections, new.max_connections, limit)
+        .field("connect_timeout", old.connect_timeout, new.connect_timeout, |timeout| timeout.to_string())
+        .field("idle_timeout", old.idle_timeout, new.idle_timeout, |timeout| timeout.to_string())
+        .0
+        .join(", ")
+}
