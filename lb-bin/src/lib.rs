@@ -1,1 +1,19 @@
+//! What the program `lb` is made of. It is a library so that tests and fuzz targets reach its parts; to build a
+//! balancer into a program of your own, use `lb-core`.
+//!
+//! `run` starts a balancer from a configuration (`config`) and from what was changed at run time (`state`), and
+//! lets it be changed through a Unix socket (`admin`). `client` is the other end of that socket.
+#![forbid(unsafe_code)]
 
+pub mod admin;
+mod apply;
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod demo;
+mod log;
+mod paths;
+mod ron_text;
+pub mod run;
+pub mod state;
+mod table;

@@ -84,7 +84,7 @@ impl Builder {
     /// stored. Each says what to change.
     pub fn start(self) -> Result<Balancer, StartError> {
         let (sender, commands) = async_channel::unbounded();
-        let thread = ControlThread::start(self, commands)?;
+        let thread = ControlThread::start(self, sender.clone(), commands)?;
         Ok(Balancer { control: Control { sender }, thread })
     }
 }
@@ -138,6 +138,14 @@ impl Balancer {
     /// A thread of the balancer died. All the others were stopped: a process that goes on serves nobody.
     pub fn wait(mut self) -> Result<(), Died> {
         self.thread.join()
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        self.control.stop(Drain::now());
+        // Who cares how it ended calls `wait` or `shutdown`.
+        let _ = self.thread.join();
     }
 }
 

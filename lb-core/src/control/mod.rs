@@ -1,15 +1,22 @@
 //! The control plane: one thread that owns the desired state and is the only one to change the table.
 
 mod change;
+mod controller;
+mod history;
+mod listeners;
+mod probe;
+mod running;
 mod state;
 mod status;
 mod store;
+mod thread;
 
 pub use change::{Applied, Change, FrontendUpdate, Options, Record, Refused, ServerUpdate, Transaction};
 pub use status::{FrontendStatus, ServerStatus, ShardStatus, Status, Traffic};
 pub use store::{NoStore, Saved, Snapshot, Store};
+pub(crate) use thread::ControlThread;
 
-use crate::balancer::{Builder, Drain};
+use crate::balancer::Drain;
 use crate::config::Config;
 use std::sync::Arc;
 
@@ -24,12 +31,13 @@ pub(crate) enum Command {
     History { reply: Reply<Vec<Arc<Record>>> },
     Status { reply: Reply<Status> },
     Stop { drain: Drain },
+    ShardEnded { failure: Option<String> },
 }
 
 /// Where a balancer goes on from: what a store kept.
 #[derive(Debug, Clone, Default)]
 pub struct Resume {
-    /// The last revision; the start itself is the next one.
+    /// The revision to start with: that of what was kept, the next one if the configuration was edited since, 0 at first.
     pub revision: u64,
     /// The last revisions, oldest first.
     pub history: Vec<Record>,
@@ -51,14 +59,3 @@ pub enum StartError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Died(pub(crate) String);
-
-#[derive(Debug)]
-pub(crate) struct ControlThread;
-impl ControlThread {
-    pub(crate) fn start(_builder: Builder, _commands: async_channel::Receiver<Command>) -> Result<Self, StartError> {
-        todo!()
-    }
-    pub(crate) fn join(&mut self) -> Result<(), Died> {
-        todo!()
-    }
-}

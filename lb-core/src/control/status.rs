@@ -1,11 +1,17 @@
 //! What a running balancer says about itself.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use super::running::{Running, RunningFrontend};
+use super::state::FrontendId;
 use crate::config::{Frontend, Server};
+use crate::table::counters::{Counter, FrontendShard, ServerCounters};
+use crate::table::{Endpoint, Shared};
 
 /// A running balancer at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -98,4 +104,113 @@ pub struct ServerStatus {
     pub bytes_to_server: u64,
     /// Bytes from it to clients.
     pub bytes_to_client: u64,
+}
+
+/// Remembers a frontend's totals, to tell its rates.
+#[derive(Debug)]
+pub(super) struct Rates {
+    sampled: Instant,
+    frontends: HashMap<FrontendId, Traffic>,
+}
+
+impl Rates {
+    pub(super) fn new() -> Self {
+        Self { sampled: Instant::now(), frontends: HashMap::new() }
+    }
+
+    /// Takes the totals and what they rose by since the last sample.
+    pub(super) fn sample(&mut self, running: &Running) {
+        let seconds = self.sampled.elapsed().as_secs_f64();
+        self.sampled = Instant::now();
+        let sampled = running.0.iter().map(|frontend| {
+            let before = self.frontends.get(&frontend.entry.id).copied().unwrap_or_default();
+            let now = totals(frontend);
+            let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
+            let sample = Traffic {
+                accepted_per_second: rate(now.accepted, before.accepted),
+                bytes_to_server_per_second: rate(now.bytes_to_server, before.bytes_to_server),
+                bytes_to_client_per_second: rate(now.bytes_to_client, before.bytes_to_client),
+                ..now
+            };
+            (frontend.entry.id, sample)
+        });
+        self.frontends = sampled.collect();
+    }
+
+    /// Present totals with the last rates.
+    fn of(&self, frontend: &RunningFrontend) -> Traffic {
+        let rates = self.frontends.get(&frontend.entry.id).copied().unwrap_or_default();
+        let Traffic { accepted, unserved, bytes_to_server, bytes_to_client, .. } = totals(frontend);
+        Traffic { accepted, unserved, bytes_to_server, bytes_to_client, ..rates }
+    }
+
+    /// All frontends together.
+    pub(super) fn total(&self, running: &Running) -> Traffic {
+        running.0.iter().map(|frontend| self.of(frontend)).fold(Traffic::default(), |sum, one| Traffic {
+            accepted: sum.accepted + one.accepted,
+            unserved: sum.unserved + one.unserved,
+            bytes_to_server: sum.bytes_to_server + one.bytes_to_server,
+            bytes_to_client: sum.bytes_to_client + one.bytes_to_client,
+            accepted_per_second: sum.accepted_per_second + one.accepted_per_second,
+            bytes_to_server_per_second: sum.bytes_to_server_per_second + one.bytes_to_server_per_second,
+            bytes_to_client_per_second: sum.bytes_to_client_per_second + one.bytes_to_client_per_second,
+        })
+    }
+}
+
+fn totals(frontend: &RunningFrontend) -> Traffic {
+    let shards = &frontend.table.counters.shards;
+    let sum = |counter: fn(&FrontendShard) -> &Counter| shards.iter().map(|shard| counter(shard).get()).sum();
+    Traffic {
+        accepted: sum(|shard| &shard.accepted),
+        unserved: sum(|shard| &shard.unserved),
+        bytes_to_server: sum(|shard| &shard.bytes_to_server),
+        bytes_to_client: sum(|shard| &shard.bytes_to_client),
+        ..Traffic::default()
+    }
+}
+
+pub(super) fn shards(shared: &Shared, cores: &[usize]) -> Vec<ShardStatus> {
+    let shard = |(number, &core): (usize, &usize)| {
+        let counters = &shared.counters[number];
+        ShardStatus {
+            revision: shared.publication.used_by(number),
+            core,
+            connections: counters.connections.get(),
+            accepted: counters.accepted.get(),
+            buffer_bytes: counters.buffer_bytes.get(),
+            completion_overflows: counters.completion_overflows.get(),
+            stale_completions: counters.stale_completions.get(),
+        }
+    };
+    cores.iter().enumerate().map(shard).collect()
+}
+
+pub(super) fn frontends(running: &Running, rates: &Rates) -> Vec<FrontendStatus> {
+    let frontend = |frontend: &RunningFrontend| {
+        let counters = &frontend.table.counters;
+        let servers = frontend.entry.frontend.servers().iter().zip(frontend.endpoints.iter());
+        FrontendStatus {
+            frontend: Arc::clone(&frontend.entry.frontend),
+            addr: frontend.listener.addr,
+            connections: u64::from(counters.open.load(std::sync::atomic::Ordering::Relaxed)),
+            paused: counters.shards.iter().any(|shard| shard.paused.get() > 0),
+            traffic: rates.of(frontend),
+            servers: servers.map(|(server, endpoint)| server_status(server, endpoint)).collect(),
+        }
+    };
+    running.0.iter().map(frontend).collect()
+}
+
+fn server_status(server: &Arc<Server>, endpoint: &Endpoint) -> ServerStatus {
+    let shards = &endpoint.load.shards;
+    let sum = |counter: fn(&ServerCounters) -> &Counter| shards.iter().map(|shard| counter(shard).get()).sum();
+    ServerStatus {
+        server: Arc::clone(server),
+        connections: endpoint.load.open().into(),
+        served: sum(|shard| &shard.served),
+        failed: sum(|shard| &shard.failed),
+        bytes_to_server: sum(|shard| &shard.bytes_to_server),
+        bytes_to_client: sum(|shard| &shard.bytes_to_client),
+    }
 }

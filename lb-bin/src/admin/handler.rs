@@ -1,0 +1,68 @@
+//! Does what a request asks for, and says what came of it.
+
+use std::path::PathBuf;
+
+use lb_core::config::Config;
+use lb_core::{Control, Options, Refused};
+
+use super::reply::Reply;
+use super::request::{AppliedFile, Request};
+use crate::apply;
+use crate::state::StateFile;
+
+/// What requests work on.
+#[derive(Debug)]
+pub(crate) struct Handler {
+    pub(crate) control: Control,
+    /// `None` if the balancer was not started from a file.
+    pub(crate) own_config: Option<OwnConfig>,
+}
+
+/// The configuration file that the balancer was started with.
+#[derive(Debug, Clone)]
+pub(crate) struct OwnConfig {
+    /// Its path, by [`apply::identity`].
+    pub(crate) path: PathBuf,
+    pub(crate) state: StateFile,
+}
+
+impl Handler {
+    /// Fulfils a request. Takes as long as the change takes.
+    pub(crate) async fn answer(&self, request: Request) -> Reply {
+        self.fulfil(request).await.unwrap_or_else(Reply::from)
+    }
+
+    async fn fulfil(&self, request: Request) -> Result<Reply, Refused> {
+        let control = &self.control;
+        match request {
+            Request::Version {} => Ok(Reply::version()),
+            Request::Status {} => Ok(Reply::Status(Box::new(control.status().await?))),
+            Request::History {} => Ok(Reply::History(control.history().await?)),
+            Request::ListFrontends {} => Ok(Reply::frontends(&control.status().await?)),
+            Request::ListServers { frontend } => Ok(Reply::servers(&control.status().await?, frontend.as_ref())),
+            Request::Undo { revision, if_revision, dry_run, probe } => {
+                Ok(control.undo(revision, Options { if_revision, dry_run, probe }).await?.into())
+            }
+            Request::Apply { config, file, if_revision, dry_run, probe } => {
+                self.apply(*config, file, Options { if_revision, dry_run, probe }).await
+            }
+            change => match change.into_transaction()? {
+                Some(transaction) => Ok(control.apply(transaction).await?.into()),
+                None => Err(Refused::other("the request is not understood")),
+            },
+        }
+    }
+
+    async fn apply(&self, config: Config, file: Option<AppliedFile>, options: Options) -> Result<Reply, Refused> {
+        let own = file.zip(self.own_config.as_ref()).filter(|(file, own)| file.path == own.path);
+        let applied = match own {
+            None => self.control.replace(config, options).await?,
+            Some((file, own)) => {
+                let hash = u64::from_str_radix(&file.hash, 16)
+                    .map_err(|_| Refused::field("hash", "hash: hexadecimal digits are expected"))?;
+                apply::own_file(&self.control, &own.state, hash, config, options).await?
+            }
+        };
+        Ok(applied.into())
+    }
+}

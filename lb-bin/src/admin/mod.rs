@@ -1,0 +1,20 @@
+//! The admin socket: one request a line, one reply a line, in RON.
+//!
+//! `request` and `reply` are the protocol, `handler` does what a request asks for, and `socket` is the server that
+//! carries the lines. The protocol is pure and is what fuzz targets call.
+
+mod handler;
+mod reply;
+mod request;
+mod socket;
+
+pub(crate) use handler::{Handler, OwnConfig};
+pub use reply::{Refusal, Reply, ServerRow, FrontendRow};
+pub use request::{Request, parse_request};
+pub(crate) use socket::Claim;
+
+/// The protocol's version, as told by `Version`. It rises when a request or reply changes its meaning or loses a field.
+pub const PROTOCOL: u32 = 1;
+
+/// Longest request line in bytes, without its end.
+pub const LINE_MAX: usize = 1 << 20;

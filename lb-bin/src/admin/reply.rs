@@ -1,0 +1,214 @@
+//! A reply: what is answered to a request, written and read as a line of RON.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use lb_core::config::{Bind, Millis, Name, PolicyKind};
+use lb_core::{Applied, FrontendStatus, Record, Refused, ServerStatus, Status};
+use serde::{Deserialize, Serialize};
+
+use super::PROTOCOL;
+use crate::ron_text;
+
+/// What is answered to a request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Reply {
+    /// The change is in effect.
+    Confirmed {
+        /// The revision in effect.
+        revision: u64,
+        /// The shards that use it: all of them.
+        shards: usize,
+        /// Whether it is on disk and survives a crash of the machine.
+        durable: bool,
+        /// Connections that still live on an address that this change replaced or removed.
+        connections_on_replaced: u64,
+        /// What changed.
+        message: String,
+    },
+    /// A dry run: what would change. Nothing did.
+    Proposed {
+        /// The revision in effect.
+        revision: u64,
+        /// What would change, a sentence per change.
+        changes: Vec<String>,
+    },
+    /// Nothing changed.
+    Refused {
+        /// Why, in one sentence.
+        reason: String,
+        /// The field at fault, where there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        field: Option<String>,
+    },
+    /// The servers, in the order they were added.
+    Servers(Vec<ServerRow>),
+    /// The frontends, in the order they were added.
+    Frontends(Vec<FrontendRow>),
+    /// The last revisions, oldest first.
+    History(Vec<Arc<Record>>),
+    /// What runs, and how much.
+    Status(Box<Status>),
+    /// What answers here.
+    Version {
+        /// The program's version.
+        version: String,
+        /// The protocol's version.
+        protocol: u32,
+    },
+}
+
+/// Why a request is not fulfilled, and the field at fault where there is one.
+pub type Refusal = Refused;
+
+/// A server in a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the fields are those of `Server` and `ServerStatus`")]
+pub struct ServerRow {
+    pub frontend: Name,
+    pub name: Name,
+    /// Its address and port.
+    pub addr: SocketAddr,
+    pub weight: u16,
+    /// True while it gets no new connections.
+    pub drain: bool,
+    pub connections: u64,
+    pub served: u64,
+    pub failed: u64,
+    pub bytes_to_server: u64,
+    pub bytes_to_client: u64,
+}
+
+/// A frontend in a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the fields are those of `Frontend` and `FrontendStatus`")]
+pub struct FrontendRow {
+    pub name: Name,
+    /// Where it is configured to accept.
+    pub bind: Bind,
+    /// Where it accepts.
+    pub addr: SocketAddr,
+    pub policy: PolicyKind,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
+    pub connect_timeout: Millis,
+    pub idle_timeout: Millis,
+    /// The number of its servers.
+    pub servers: usize,
+    pub connections: u64,
+    pub paused: bool,
+    pub accepted: u64,
+    pub unserved: u64,
+    pub bytes_to_server: u64,
+    pub bytes_to_client: u64,
+}
+
+impl Reply {
+    /// The answer to `Version`.
+    pub(crate) fn version() -> Self {
+        Self::Version { version: env!("CARGO_PKG_VERSION").to_owned(), protocol: PROTOCOL }
+    }
+
+    /// The servers of all frontends, or of the one that is named.
+    pub(crate) fn servers(status: &Status, frontend: Option<&Name>) -> Self {
+        let chosen = |candidate: &&FrontendStatus| frontend.is_none_or(|name| candidate.frontend.name() == name);
+        let chosen: Vec<_> = status.frontends.iter().filter(chosen).collect();
+        if let (Some(name), true) = (frontend, chosen.is_empty()) {
+            return Refusal::field("frontend", format!("there is no frontend {name}")).into();
+        }
+        let rows = |status: &&FrontendStatus| {
+            let frontend = status.frontend.name().clone();
+            status.servers.iter().map(move |server| ServerRow::new(frontend.clone(), server)).collect::<Vec<_>>()
+        };
+        Self::Servers(chosen.iter().flat_map(rows).collect())
+    }
+
+    /// All frontends.
+    pub(crate) fn frontends(status: &Status) -> Self {
+        Self::Frontends(status.frontends.iter().map(FrontendRow::new).collect())
+    }
+
+    /// The reply as a line, with its end.
+    pub(crate) fn to_line(&self) -> String {
+        let written = ron_text::write(self).or_else(|error| {
+            let reason = format!("the reply can't be written: {error}");
+            ron_text::write(&Self::Refused { reason, field: None })
+        });
+        let mut line = written.unwrap_or_default();
+        line.push('\n');
+        line
+    }
+
+    /// Reads a reply from its line.
+    ///
+    /// # Errors
+    /// The line is not a reply of this protocol version.
+    pub(crate) fn from_line(line: &str) -> Result<Self, String> {
+        ron_text::read(line).map_err(|fault| fault.reason)
+    }
+}
+
+impl From<Refusal> for Reply {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused { reason: refusal.reason, field: refusal.field }
+    }
+}
+
+impl From<Applied> for Reply {
+    fn from(applied: Applied) -> Self {
+        if applied.dry_run {
+            return Self::Proposed { revision: applied.revision, changes: applied.summary };
+        }
+        let message = match applied.summary.as_slice() {
+            [] => "nothing to change".to_owned(),
+            sentences => sentences.join("; "),
+        };
+        Self::Confirmed {
+            revision: applied.revision,
+            shards: applied.shards,
+            durable: applied.durable,
+            connections_on_replaced: applied.connections_on_replaced,
+            message,
+        }
+    }
+}
+
+impl ServerRow {
+    fn new(frontend: Name, status: &ServerStatus) -> Self {
+        let server = &status.server;
+        Self {
+            frontend,
+            name: server.name().clone(),
+            addr: server.addr(),
+            weight: server.weight(),
+            drain: server.is_draining(),
+            connections: status.connections,
+            served: status.served,
+            failed: status.failed,
+            bytes_to_server: status.bytes_to_server,
+            bytes_to_client: status.bytes_to_client,
+        }
+    }
+}
+
+impl FrontendRow {
+    fn new(status: &FrontendStatus) -> Self {
+        let frontend = &status.frontend;
+        Self {
+            name: frontend.name().clone(),
+            bind: frontend.bind(),
+            addr: status.addr,
+            policy: frontend.policy().clone(),
+            max_connections: frontend.max_connections(),
+            connect_timeout: frontend.connect_timeout(),
+            idle_timeout: frontend.idle_timeout(),
+            servers: frontend.servers().len(),
+            connections: status.connections,
+            paused: status.paused,
+            accepted: status.traffic.accepted,
+            unserved: status.traffic.unserved,
+            bytes_to_server: status.traffic.bytes_to_server,
+            bytes_to_client: status.traffic.bytes_to_client,
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use lb_core::config::PolicyKind;
+
+/// A TCP load balancer that is changed while it runs.
+#[derive(Debug, Parser)]
+#[command(name = "lb", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// The admin socket [default: /run/lb/admin.sock as root, else $XDG_RUNTIME_DIR/lb/admin.sock].
+    #[arg(long, global = true, env = "LB_ADMIN", value_name = "PATH")]
+    pub admin: Option<PathBuf>,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no balancer answers at the admin socket.";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Try it: two built-in web servers behind 127.0.0.1:8080
+    Demo(DemoArgs),
+    /// Run a balancer in the foreground
+    Run(RunArgs),
+    /// Say whether a configuration is good, or where it is wrong
+    Check(CheckArgs),
+    /// Ask or change a running balancer.
+    #[command(flatten)]
+    Client(ClientCommand),
+}
+
+/// Arguments of `lb demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Where it accepts on 127.0.0.1; 0 lets the kernel choose
+    #[arg(long, default_value_t = 8080)]
+    pub port: u16,
+}
+
+/// Arguments of `lb run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The configuration; run-time changes are kept beside it in FILE.state
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// Arguments of `lb check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The configuration
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// What is asked of a running balancer.
+#[derive(Debug, Subcommand)]
+pub enum ClientCommand {
+    /// Add, change, remove, drain, enable or list servers
+    #[command(subcommand)]
+    Server(ServerCommand),
+    /// Add, change, remove or list frontends
+    #[command(subcommand)]
+    Frontend(FrontendCommand),
+    /// Make the running frontends those of a configuration, in one transaction
+    Apply {
+        /// The configuration
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// How to apply it.
+        #[command(flatten)]
+        options: ChangeOptions,
+    },
+    /// List the last revisions
+    History {
+        /// How to print it.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Take a revision back, as a new revision
+    Undo {
+        /// The revision to take back [default: the last one]
+        revision: Option<u64>,
+        /// How to apply it.
+        #[command(flatten)]
+        options: ChangeOptions,
+    },
+    /// Show shards, connections, bytes, rates and the revision
+    Status {
+        /// How to print it.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Show the version of the running balancer and of its admin protocol
+    Version,
+}
+
+/// `lb server …`
+#[derive(Debug, Subcommand)]
+pub enum ServerCommand {
+    /// Put a server behind a frontend
+    Add(AddServer),
+    /// Change some of a server's settings; existing connections go on
+    Update(UpdateServer),
+    /// Take a server away; its connections go on until they end
+    Remove(ServerName),
+    /// Give a server no new connections; those that exist finish
+    Drain(ServerName),
+    /// Take a draining server into balancing again
+    Enable(ServerName),
+    /// List the servers of a frontend, or of all
+    List {
+        /// Only this frontend
+        frontend: Option<String>,
+        /// How to print it.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+}
+
+/// Arguments of `lb server add`.
+#[derive(Debug, Args)]
+pub struct AddServer {
+    /// The frontend's name
+    pub frontend: String,
+    /// The new server's name
+    pub name: String,
+    /// Its IPv4 or IPv6 address
+    pub ip: String,
+    /// Its port
+    pub port: u32,
+    /// Its share, 1 to 256 [default: 1]
+    #[arg(long, value_name = "N")]
+    pub weight: Option<u32>,
+    /// End the client's TLS here (not supported yet)
+    #[arg(long)]
+    pub ssl_offload: bool,
+    /// A standby without traffic (not supported yet)
+    #[arg(long)]
+    pub passive: bool,
+    /// The CA bundle that its certificate is checked against (not supported yet)
+    #[arg(long, value_name = "NAME")]
+    pub server_certificate: Option<String>,
+    /// Connect to the server first, and refuse if that fails
+    #[arg(long)]
+    pub probe: bool,
+    /// How to apply it.
+    #[command(flatten)]
+    pub options: ChangeOptions,
+}
+
+/// Arguments of `lb server update`.
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
+pub struct UpdateServer {
+    /// The frontend's name
+    pub frontend: String,
+    /// The server's name
+    pub name: String,
+    /// Its new name
+    #[arg(long, value_name = "NEW")]
+    pub rename: Option<String>,
+    /// Its new IPv4 or IPv6 address
+    #[arg(long, value_name = "IP")]
+    pub ip: Option<String>,
+    /// Its new port
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u32>,
+    /// Its new share, 1 to 256
+    #[arg(long, value_name = "N")]
+    pub weight: Option<u32>,
+    /// Whether the client's TLS ends here (true is not supported yet)
+    #[arg(long, value_name = "true|false")]
+    pub ssl_offload: Option<bool>,
+    /// Whether it is a standby without traffic (true is not supported yet)
+    #[arg(long, value_name = "true|false")]
+    pub passive: Option<bool>,
+    /// The CA bundle that its certificate is checked against (not supported yet), or none
+    #[arg(long, value_name = "NAME|none")]
+    pub server_certificate: Option<String>,
+    /// Connect to the new address first, and refuse if that fails
+    #[arg(long)]
+    pub probe: bool,
+    /// How to apply it.
+    #[command(flatten)]
+    pub options: ChangeOptions,
+}
+
+/// A server, for commands that need no more.
+#[derive(Debug, Args)]
+pub struct ServerName {
+    /// The frontend's name
+    pub frontend: String,
+    /// The server's name
+    pub name: String,
+    /// How to apply it.
+    #[command(flatten)]
+    pub options: ChangeOptions,
+}
+
+/// `lb frontend …`
+#[derive(Debug, Subcommand)]
+pub enum FrontendCommand {
+    /// Start a frontend, without servers yet
+    Add(AddFrontend),
+    /// Change some of a frontend's settings; existing connections go on
+    Update(UpdateFrontend),
+    /// Stop a frontend; its connections go on until they end
+    Remove {
+        /// The frontend's name
+        name: String,
+        /// How to apply it.
+        #[command(flatten)]
+        options: ChangeOptions,
+    },
+    /// List the frontends
+    List {
+        /// How to print it.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+}
+
+/// Arguments of `lb frontend add`.
+#[derive(Debug, Args)]
+pub struct AddFrontend {
+    /// The new frontend's name
+    pub name: String,
+    /// Where it accepts: 127.0.0.1:80, [::]:80 (port 0: the kernel chooses) or fd:3
+    pub bind: String,
+    /// round_robin, least_connections, random_two or source_hash [default: round_robin]
+    #[arg(long)]
+    pub policy: Option<PolicyKind>,
+    /// Most connections at once [default: no limit]
+    #[arg(long, value_name = "N")]
+    pub max_connections: Option<u32>,
+    /// How long a server may take to accept, for example 200ms [default: 5s]
+    #[arg(long, value_name = "DURATION")]
+    pub connect_timeout: Option<String>,
+    /// How long a connection may be idle, for example 1h [default: 10m]
+    #[arg(long, value_name = "DURATION")]
+    pub idle_timeout: Option<String>,
+    /// How to apply it.
+    #[command(flatten)]
+    pub options: ChangeOptions,
+}
+
+/// Arguments of `lb frontend update`.
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
+pub struct UpdateFrontend {
+    /// The frontend's name
+    pub name: String,
+    /// Its new name
+    #[arg(long, value_name = "NEW")]
+    pub rename: Option<String>,
+    /// Where it accepts from now on
+    #[arg(long)]
+    pub bind: Option<String>,
+    /// round_robin, least_connections, random_two or source_hash
+    #[arg(long)]
+    pub policy: Option<PolicyKind>,
+    /// Most connections at once, or none for no limit
+    #[arg(long, value_name = "N|none", value_parser = limit_or_none)]
+    pub max_connections: Option<u32>,
+    /// How long a server may take to accept, for example 200ms
+    #[arg(long, value_name = "DURATION")]
+    pub connect_timeout: Option<String>,
+    /// How long a connection may be idle, for example 1h
+    #[arg(long, value_name = "DURATION")]
+    pub idle_timeout: Option<String>,
+    /// How to apply it.
+    #[command(flatten)]
+    pub options: ChangeOptions,
+}
+
+/// How a change is applied.
+#[derive(Debug, Clone, Args)]
+pub struct ChangeOptions {
+    /// Say what would change, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Refuse if the running revision is not N
+    #[arg(long, value_name = "N")]
+    pub if_revision: Option<u64>,
+}
+
+/// How an answer is printed.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct OutputArgs {
+    /// As a table for people, or as RON or JSON for programs
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+/// How an answer is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Output {
+    Table,
+    Ron,
+    Json,
+}
+
+/// In the protocol 0 is no limit, which would surprise on a command line.
+fn limit_or_none(text: &str) -> Result<u32, String> {
+    match (text, text.parse()) {
+        ("none", _) => Ok(0),
+        (_, Ok(limit @ 1..)) => Ok(limit),
+        _ => Err("write a number from 1 on, or none for no limit".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_hold_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_usage_has_exit_code_2() {
+        for args in [
+            &["lb", "server", "add", "web"][..],
+            &["lb", "server", "add", "web", "app", "127.0.0.1", "http"],
+            &["lb", "frontend", "update", "web", "--max-connections", "0"],
+            &["lb", "frontend", "add", "web", "127.0.0.1:80", "--policy", "fastest"],
+            &["lb", "run"],
+            &["lb", "fly"],
+        ] {
+            assert_eq!(Cli::try_parse_from(args).unwrap_err().exit_code(), 2, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn the_admin_socket_may_be_named_anywhere() {
+        for args in [["lb", "--admin", "x", "status"], ["lb", "status", "--admin", "x"]] {
+            assert_eq!(Cli::try_parse_from(args).unwrap().admin.unwrap(), PathBuf::from("x"));
+        }
+    }
+}

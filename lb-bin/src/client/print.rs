@@ -1,0 +1,278 @@
+//! Replies as people read them, or as RON or JSON for programs.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use lb_core::{Record, ShardStatus, Status, Traffic};
+use ron::ser::PrettyConfig;
+use serde::Serialize;
+
+use crate::admin::{FrontendRow, Reply, ServerRow};
+use crate::cli::Output;
+use crate::table::{Align, Table, bytes};
+
+/// What is printed of a refusal.
+pub(super) fn refusal(reason: &str, field: Option<&str>) -> String {
+    match field {
+        Some(field) => format!("lb: refused: {reason} (field {field})"),
+        None => format!("lb: refused: {reason}"),
+    }
+}
+
+/// What is printed of any other reply, with its last line's end.
+///
+/// # Errors
+/// It can't be written in the wanted form.
+pub(super) fn reply(reply: &Reply, output: Output) -> Result<String, String> {
+    match (reply, output) {
+        (Reply::Servers(rows), Output::Table) => Ok(servers(rows)),
+        (Reply::Frontends(rows), Output::Table) => Ok(frontends(rows)),
+        (Reply::History(records), Output::Table) => Ok(history(records)),
+        (Reply::Status(full), Output::Table) => Ok(status(full)),
+        (Reply::Servers(rows), _) => for_programs(rows, output),
+        (Reply::Frontends(rows), _) => for_programs(rows, output),
+        (Reply::History(records), _) => for_programs(records, output),
+        (Reply::Status(full), _) => for_programs(full, output),
+        (Reply::Confirmed { revision, shards, durable, connections_on_replaced, message }, _) => {
+            Ok(confirmation(*revision, *shards, *durable, *connections_on_replaced, message))
+        }
+        (Reply::Proposed { revision, changes }, _) => Ok(proposal(*revision, changes)),
+        (Reply::Version { version, protocol }, _) => Ok(format!("lb {version}, admin protocol {protocol}\n")),
+        (Reply::Refused { reason, field }, _) => Err(refusal(reason, field.as_deref())),
+    }
+}
+
+fn for_programs(value: &impl Serialize, output: Output) -> Result<String, String> {
+    let text = match output {
+        Output::Json => serde_json::to_string_pretty(value).map_err(|error| error.to_string())?,
+        // Without extensions, so that any reader of RON takes it.
+        Output::Ron | Output::Table => {
+            ron::ser::to_string_pretty(value, PrettyConfig::default()).map_err(|error| error.to_string())?
+        }
+    };
+    Ok(text + "\n")
+}
+
+fn confirmation(revision: u64, shards: usize, durable: bool, on_replaced: u64, message: &str) -> String {
+    let shards = format!("{shards} shard{}", plural(shards as u64));
+    let disk = if durable { "on disk" } else { "not on disk" };
+    let mut text = format!("revision {revision}: {message} ({shards}, {disk})\n");
+    if on_replaced > 0 {
+        text += &format!("{on_replaced} connection{} still live on a replaced address\n", plural(on_replaced));
+    }
+    text
+}
+
+fn plural(count: u64) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+fn proposal(revision: u64, changes: &[String]) -> String {
+    if changes.is_empty() {
+        return format!("nothing would change at revision {revision}\n");
+    }
+    let lines: String = changes.iter().map(|change| format!("  {change}\n")).collect();
+    format!("would change at revision {revision} (nothing did):\n{lines}")
+}
+
+fn servers(rows: &[ServerRow]) -> String {
+    let mut table = Table::new(&[
+        ("FRONTEND", Align::Left),
+        ("NAME", Align::Left),
+        ("ADDRESS", Align::Left),
+        ("WEIGHT", Align::Right),
+        ("STATE", Align::Left),
+        ("CONNECTIONS", Align::Right),
+        ("SERVED", Align::Right),
+        ("FAILED", Align::Right),
+        ("TO SERVER", Align::Right),
+        ("TO CLIENT", Align::Right),
+    ]);
+    for row in rows {
+        table.row([
+            row.frontend.to_string(),
+            row.name.to_string(),
+            row.addr.to_string(),
+            row.weight.to_string(),
+            if row.drain { "drains" } else { "active" }.to_owned(),
+            row.connections.to_string(),
+            row.served.to_string(),
+            row.failed.to_string(),
+            bytes(row.bytes_to_server),
+            bytes(row.bytes_to_client),
+        ]);
+    }
+    table.text()
+}
+
+fn frontends(rows: &[FrontendRow]) -> String {
+    let mut table = Table::new(&[
+        ("NAME", Align::Left),
+        ("ACCEPTS ON", Align::Left),
+        ("POLICY", Align::Left),
+        ("SERVERS", Align::Right),
+        ("STATE", Align::Left),
+        ("CONNECTIONS", Align::Right),
+        ("LIMIT", Align::Right),
+        ("ACCEPTED", Align::Right),
+        ("UNSERVED", Align::Right),
+        ("TO SERVERS", Align::Right),
+        ("TO CLIENTS", Align::Right),
+    ]);
+    for row in rows {
+        table.row([
+            row.name.to_string(),
+            row.addr.to_string(),
+            row.policy.to_string(),
+            row.servers.to_string(),
+            if row.paused { "paused" } else { "accepts" }.to_owned(),
+            row.connections.to_string(),
+            row.max_connections.map_or_else(|| "none".to_owned(), |limit| limit.to_string()),
+            row.accepted.to_string(),
+            row.unserved.to_string(),
+            bytes(row.bytes_to_server),
+            bytes(row.bytes_to_client),
+        ]);
+    }
+    table.text()
+}
+
+fn history(records: &[Arc<Record>]) -> String {
+    let mut table = Table::new(&[("REVISION", Align::Right), ("WHEN (UTC)", Align::Left), ("WHAT", Align::Left)]);
+    for record in records {
+        let at = i64::try_from(record.at).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+        let at = at.map_or_else(|| "?".to_owned(), |at| at.strftime("%Y-%m-%d %H:%M:%S").to_string());
+        table.row([record.revision.to_string(), at, record.summary.join("; ")]);
+    }
+    table.text()
+}
+
+fn status(status: &Status) -> String {
+    let mut text = format!(
+        "revision {}, up {}, {} of at most {} connections\n",
+        status.revision,
+        uptime(status.uptime_seconds),
+        status.connections,
+        status.max_connections,
+    );
+    if status.connections_on_replaced > 0 {
+        text += &format!("{} still live on a replaced address\n", status.connections_on_replaced);
+    }
+    text += &format!("{}\n", traffic(&status.traffic));
+    text += &shards(&status.shards);
+    text.push('\n');
+    let rows: Vec<FrontendRow> = status.frontends.iter().map(FrontendRow::new).collect();
+    text + &frontends(&rows)
+}
+
+fn traffic(traffic: &Traffic) -> String {
+    format!(
+        "{} accepted ({:.0}/s), {} unserved, {} to servers ({}/s), {} to clients ({}/s)\n",
+        traffic.accepted,
+        traffic.accepted_per_second,
+        traffic.unserved,
+        bytes(traffic.bytes_to_server),
+        bytes(traffic.bytes_to_server_per_second as u64),
+        bytes(traffic.bytes_to_client),
+        bytes(traffic.bytes_to_client_per_second as u64),
+    )
+}
+
+fn shards(shards: &[ShardStatus]) -> String {
+    let mut table = Table::new(&[
+        ("SHARD", Align::Right),
+        ("CORE", Align::Right),
+        ("REVISION", Align::Right),
+        ("CONNECTIONS", Align::Right),
+        ("ACCEPTED", Align::Right),
+        ("BUFFERS", Align::Right),
+        ("OVERFLOWS", Align::Right),
+    ]);
+    for (index, shard) in shards.iter().enumerate() {
+        table.row([
+            index.to_string(),
+            shard.core.to_string(),
+            shard.revision.to_string(),
+            shard.connections.to_string(),
+            shard.accepted.to_string(),
+            bytes(shard.buffer_bytes),
+            shard.completion_overflows.to_string(),
+        ]);
+    }
+    table.text()
+}
+
+/// `5 s`, `3 min`, `2 h 10 min`, `4 d 1 h`: the two largest units.
+fn uptime(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min"),
+        (0, ..) => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_confirmation_says_what_is_true() {
+        assert_eq!(
+            confirmation(7, 2, true, 0, "server app3 added to web"),
+            "revision 7: server app3 added to web (2 shards, on disk)\n"
+        );
+        assert_eq!(
+            confirmation(8, 1, false, 3, "server app3 removed from web"),
+            "revision 8: server app3 removed from web (1 shard, not on disk)\n\
+             3 connections still live on a replaced address\n"
+        );
+    }
+
+    #[test]
+    fn a_refusal_names_the_field() {
+        assert_eq!(
+            refusal("port 70000 is not in 1 to 65535", Some("port")),
+            "lb: refused: port 70000 is not in 1 to 65535 (field port)"
+        );
+        assert_eq!(refusal("the balancer has stopped", None), "lb: refused: the balancer has stopped");
+    }
+
+    #[test]
+    fn a_proposal_says_that_nothing_changed() {
+        assert_eq!(proposal(3, &[]), "nothing would change at revision 3\n");
+        assert_eq!(proposal(3, &["a".into(), "b".into()]), "would change at revision 3 (nothing did):\n  a\n  b\n");
+    }
+
+    #[test]
+    fn lists_for_programs_are_plain_ron_and_json() {
+        let row = ServerRow {
+            frontend: "web".parse().unwrap(),
+            name: "app1".parse().unwrap(),
+            addr: "127.0.0.1:9001".parse().unwrap(),
+            weight: 1,
+            drain: false,
+            connections: 2,
+            served: 3,
+            failed: 0,
+            bytes_to_server: 4,
+            bytes_to_client: 5,
+        };
+        let rows = vec![row];
+        let text = reply(&Reply::Servers(rows.clone()), Output::Ron).unwrap();
+        assert_eq!(ron::from_str::<Vec<ServerRow>>(&text).unwrap(), rows);
+        let text = reply(&Reply::Servers(rows.clone()), Output::Json).unwrap();
+        assert_eq!(serde_json::from_str::<Vec<ServerRow>>(&text).unwrap(), rows);
+        let text = reply(&Reply::Servers(rows), Output::Table).unwrap();
+        assert!(text.starts_with("FRONTEND  NAME  ADDRESS"), "{text}");
+        assert!(text.contains("\nweb       app1  127.0.0.1:9001       1  active"), "{text}");
+    }
+
+    #[test]
+    fn uptime_is_short() {
+        for (seconds, text) in [(5, "5 s"), (200, "3 min"), (7_800, "2 h 10 min"), (349_200, "4 d 1 h")] {
+            assert_eq!(uptime(seconds), text);
+        }
+    }
+}

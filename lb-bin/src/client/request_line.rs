@@ -1,0 +1,255 @@
+//! Commands as request lines, the same as a person would type into the admin socket.
+//!
+//! Values go out as they were given: the balancer checks them, so that there is one check and one wording.
+
+use serde::Serialize;
+
+use crate::cli::{
+    AddFrontend, AddServer, ChangeOptions, ClientCommand, FrontendCommand, ServerCommand, ServerName, UpdateFrontend,
+    UpdateServer,
+};
+use crate::{apply, config, ron_text};
+
+/// The request that a command stands for.
+///
+/// # Errors
+/// `lb apply` was given a configuration that is wrong: where and why.
+pub(super) fn request_line(command: &ClientCommand) -> Result<String, String> {
+    let call = match command {
+        ClientCommand::Server(command) => server(command),
+        ClientCommand::Frontend(command) => frontend(command),
+        ClientCommand::Apply { config: path, options } => {
+            let source = config::read_config(path)?;
+            let file = Call::new("")
+                .field("path", &apply::identity(path))
+                .field("hash", &format!("{:016x}", source.hash));
+            Call::new("Apply").field("config", &source.config).nested("file", file).options(options, false)
+        }
+        ClientCommand::History { .. } => Call::new("History"),
+        ClientCommand::Undo { revision, options } => {
+            Call::new("Undo").field_if("revision", revision.as_ref()).options(options, false)
+        }
+        ClientCommand::Status { .. } => Call::new("Status"),
+        ClientCommand::Version => Call::new("Version"),
+    };
+    call.line()
+}
+
+fn server(command: &ServerCommand) -> Call {
+    match command {
+        ServerCommand::Add(args) => add_server(args),
+        ServerCommand::Update(args) => update_server(args),
+        ServerCommand::Remove(args) => named_server("RemoveServer", args),
+        ServerCommand::Drain(args) => named_server("DrainServer", args),
+        ServerCommand::Enable(args) => named_server("EnableServer", args),
+        ServerCommand::List { frontend, .. } => Call::new("ListServers").field_if("frontend", frontend.as_ref()),
+    }
+}
+
+fn add_server(args: &AddServer) -> Call {
+    let server = Call::new("")
+        .field("name", &args.name)
+        .field("ip", &args.ip)
+        .field("port", &args.port)
+        .field_if("weight", args.weight.as_ref())
+        .flag("ssl_offload", args.ssl_offload)
+        .flag("passive", args.passive)
+        .field_if("server_certificate", args.server_certificate.as_ref());
+    Call::new("AddServer").field("frontend", &args.frontend).nested("server", server).options(&args.options, args.probe)
+}
+
+fn update_server(args: &UpdateServer) -> Call {
+    Call::new("UpdateServer")
+        .field("frontend", &args.frontend)
+        .field("name", &args.name)
+        .field_if("rename", args.rename.as_ref())
+        .field_if("ip", args.ip.as_ref())
+        .field_if("port", args.port.as_ref())
+        .field_if("weight", args.weight.as_ref())
+        .field_if("ssl_offload", args.ssl_offload.as_ref())
+        .field_if("passive", args.passive.as_ref())
+        .field_if("server_certificate", args.server_certificate.as_ref())
+        .options(&args.options, args.probe)
+}
+
+fn named_server(request: &str, args: &ServerName) -> Call {
+    Call::new(request).field("frontend", &args.frontend).field("name", &args.name).options(&args.options, false)
+}
+
+fn frontend(command: &FrontendCommand) -> Call {
+    match command {
+        FrontendCommand::Add(args) => add_frontend(args),
+        FrontendCommand::Update(args) => update_frontend(args),
+        FrontendCommand::Remove { name, options } => {
+            Call::new("RemoveFrontend").field("name", name).options(options, false)
+        }
+        FrontendCommand::List { .. } => Call::new("ListFrontends"),
+    }
+}
+
+fn add_frontend(args: &AddFrontend) -> Call {
+    let frontend = Call::new("")
+        .field("name", &args.name)
+        .field("bind", &args.bind)
+        .field_if("policy", args.policy.as_ref())
+        .field_if("max_connections", args.max_connections.as_ref())
+        .field_if("connect_timeout", args.connect_timeout.as_ref())
+        .field_if("idle_timeout", args.idle_timeout.as_ref());
+    Call::new("AddFrontend").nested("frontend", frontend).options(&args.options, false)
+}
+
+fn update_frontend(args: &UpdateFrontend) -> Call {
+    Call::new("UpdateFrontend")
+        .field("name", &args.name)
+        .field_if("rename", args.rename.as_ref())
+        .field_if("bind", args.bind.as_ref())
+        .field_if("policy", args.policy.as_ref())
+        .field_if("max_connections", args.max_connections.as_ref())
+        .field_if("connect_timeout", args.connect_timeout.as_ref())
+        .field_if("idle_timeout", args.idle_timeout.as_ref())
+        .options(&args.options, false)
+}
+
+/// `Name(field:value,field:value)`, built field by field.
+struct Call {
+    name: String,
+    fields: Vec<String>,
+    failure: Option<ron::Error>,
+}
+
+impl Call {
+    fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), fields: Vec::new(), failure: None }
+    }
+
+    fn field(mut self, name: &str, value: &impl Serialize) -> Self {
+        match ron_text::write(value) {
+            Ok(value) => self.fields.push(format!("{name}:{value}")),
+            Err(error) => self.failure = Some(error),
+        }
+        self
+    }
+
+    fn field_if(self, name: &str, value: Option<&impl Serialize>) -> Self {
+        match value {
+            Some(value) => self.field(name, value),
+            None => self,
+        }
+    }
+
+    fn flag(self, name: &str, set: bool) -> Self {
+        if set { self.field(name, &true) } else { self }
+    }
+
+    fn nested(mut self, name: &str, value: Self) -> Self {
+        match value.line() {
+            Ok(value) => self.fields.push(format!("{name}:{value}")),
+            Err(_) => self.failure = Some(ron::Error::Fmt),
+        }
+        self
+    }
+
+    fn options(self, options: &ChangeOptions, probe: bool) -> Self {
+        self.field_if("if_revision", options.if_revision.as_ref())
+            .flag("dry_run", options.dry_run)
+            .flag("probe", probe)
+    }
+
+    fn line(self) -> Result<String, String> {
+        match self.failure {
+            None => Ok(format!("{}({})", self.name, self.fields.join(","))),
+            Some(error) => Err(format!("lb: the request can't be written: {error}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::admin::parse_request;
+    use crate::cli::{Cli, Command};
+
+    fn line(args: &str) -> String {
+        let cli = Cli::try_parse_from(std::iter::once("lb").chain(args.split(' '))).unwrap();
+        let Command::Client(command) = cli.command else { panic!("{args} is not a client command") };
+        request_line(&command).unwrap()
+    }
+
+    #[test]
+    fn each_command_is_a_request_that_is_understood() {
+        let cases = [
+            (
+                "server add web app3 127.0.0.1 9003",
+                "AddServer(frontend:\"web\",server:(name:\"app3\",ip:\"127.0.0.1\",port:9003))",
+            ),
+            (
+                "server add web app3 ::1 9003 --weight 5 --probe --dry-run --if-revision 4",
+                "AddServer(frontend:\"web\",server:(name:\"app3\",ip:\"::1\",port:9003,weight:5),\
+                 if_revision:4,dry_run:true,probe:true)",
+            ),
+            (
+                "server update web app3 --rename app4 --ip ::1 --port 1 --weight 2 --ssl-offload false --passive false \
+                 --server-certificate none",
+                "UpdateServer(frontend:\"web\",name:\"app3\",rename:\"app4\",ip:\"::1\",port:1,weight:2,\
+                 ssl_offload:false,passive:false,server_certificate:\"none\")",
+            ),
+            ("server remove web a", "RemoveServer(frontend:\"web\",name:\"a\")"),
+            ("server drain web a", "DrainServer(frontend:\"web\",name:\"a\")"),
+            ("server enable web a", "EnableServer(frontend:\"web\",name:\"a\")"),
+            ("server list", "ListServers()"),
+            ("server list web", "ListServers(frontend:\"web\")"),
+            (
+                "frontend add web 127.0.0.1:0 --policy random_two --max-connections 9 --connect-timeout 1s --idle-timeout 1h",
+                "AddFrontend(frontend:(name:\"web\",bind:\"127.0.0.1:0\",policy:random_two,max_connections:9,\
+                 connect_timeout:\"1s\",idle_timeout:\"1h\"))",
+            ),
+            (
+                "frontend update web --rename w --bind 127.0.0.1:0 --policy source_hash --max-connections none",
+                "UpdateFrontend(name:\"web\",rename:\"w\",bind:\"127.0.0.1:0\",policy:source_hash,max_connections:0)",
+            ),
+            ("frontend remove web", "RemoveFrontend(name:\"web\")"),
+            ("frontend list", "ListFrontends()"),
+            ("history", "History()"),
+            ("undo", "Undo()"),
+            ("undo 7 --dry-run", "Undo(revision:7,dry_run:true)"),
+            ("status", "Status()"),
+            ("version", "Version()"),
+        ];
+        for (args, expected) in cases {
+            assert_eq!(line(args), expected);
+            parse_request(expected.as_bytes()).unwrap_or_else(|refusal| panic!("{expected}: {refusal}"));
+        }
+    }
+
+    #[test]
+    fn apply_sends_the_configuration_and_where_it_is_from() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lb.ron");
+        std::fs::write(&path, "(frontends: [(name: \"web\", bind: \"127.0.0.1:0\", max_connections: 4)])").unwrap();
+        let line = line(&format!("apply --config {} --dry-run", path.display()));
+        assert!(line.contains("file:(path:\"") && line.ends_with("dry_run:true)"), "{line}");
+        parse_request(line.as_bytes()).unwrap();
+        std::fs::write(&path, "(frontends: 1)").unwrap();
+        let command = ClientCommand::Apply {
+            config: path.clone(),
+            options: ChangeOptions { dry_run: false, if_revision: None },
+        };
+        let reason = request_line(&command).unwrap_err();
+        assert!(reason.starts_with(&format!("{}:1:13: ", path.display())), "{reason}");
+    }
+
+    #[test]
+    fn a_value_can_not_break_out_of_its_field() {
+        let name = "x\"),probe:true,(\n";
+        let args = ServerName {
+            frontend: "web".into(),
+            name: name.into(),
+            options: ChangeOptions { dry_run: false, if_revision: None },
+        };
+        let line = named_server("RemoveServer", &args).line().unwrap();
+        assert!(!line.contains('\n'));
+        assert_eq!(parse_request(line.as_bytes()).unwrap_err().field.as_deref(), Some("name"));
+    }
+}

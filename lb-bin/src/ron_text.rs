@@ -1,0 +1,170 @@
+//! RON text into values, with errors that a person can act on: where, which field, what is wrong, what was meant.
+
+use ron::Error;
+use ron::Options;
+use ron::de::Deserializer;
+use ron::error::SpannedError;
+use ron::extensions::Extensions;
+use serde::de::DeserializeOwned;
+use serde_path_to_error::{Path, Segment, Track};
+
+/// How RON is read and written here: optional values bare, and no doubled brackets around an enum's only value.
+///
+/// The recursion limit is far above what any value here needs and keeps a hostile text from using up the stack.
+pub(crate) fn options() -> Options {
+    Options::default()
+        .with_default_extension(Extensions::IMPLICIT_SOME | Extensions::UNWRAP_VARIANT_NEWTYPES)
+        .with_recursion_limit(32)
+}
+
+/// What is wrong with a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// Line of the wrong value, from 1.
+    pub(crate) line: usize,
+    /// Column of the wrong value in characters, from 1.
+    pub(crate) column: usize,
+    /// The field at fault, where there is one.
+    pub(crate) field: Option<String>,
+    /// One sentence.
+    pub(crate) reason: String,
+}
+
+/// Reads one value that takes up the whole text.
+pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
+    let nowhere = |error: SpannedError| Fault::new(&error, None);
+    let mut deserializer = Deserializer::from_str_with_options(text, &options()).map_err(nowhere)?;
+    let mut track = Track::new();
+    let read = T::deserialize(serde_path_to_error::Deserializer::new(&mut deserializer, &mut track));
+    let value = read.map_err(|error| Fault::new(&deserializer.span_error(error), innermost_field(&track.path())))?;
+    deserializer.end().map_err(|error| nowhere(deserializer.span_error(error)))?;
+    Ok(value)
+}
+
+/// Writes a value on one line.
+///
+/// # Errors
+/// A type that RON can't express.
+pub(crate) fn write(value: &impl serde::Serialize) -> Result<String, Error> {
+    options().to_string(value)
+}
+
+impl Fault {
+    fn new(error: &SpannedError, path_field: Option<String>) -> Self {
+        let field = match &error.code {
+            Error::NoSuchStructField { found, .. } => Some(found.clone()),
+            Error::MissingStructField { field, .. } | Error::DuplicateStructField { field, .. } => {
+                Some((*field).to_owned())
+            }
+            _ => path_field,
+        };
+        let reason = reason(&error.code, field.as_deref());
+        Self { line: error.span.start.line, column: error.span.start.col, field, reason }
+    }
+}
+
+/// The last field's name of `frontends[0].servers[2].port`; none if the error is not in a field.
+fn innermost_field(path: &Path) -> Option<String> {
+    let segments: Vec<_> = path.iter().collect();
+    match segments.iter().rev().find(|segment| !matches!(segment, Segment::Seq { .. })) {
+        Some(Segment::Map { key }) => Some(key.clone()),
+        _ => None,
+    }
+}
+
+fn reason(error: &Error, field: Option<&str>) -> String {
+    match error {
+        Error::NoSuchStructField { expected, found, .. } => unknown("field", found, expected),
+        Error::NoSuchEnumVariant { expected, found, outer } => unknown(kind(outer.as_deref()), found, expected),
+        Error::MissingStructField { field, .. } => format!("{field} is missing"),
+        Error::DuplicateStructField { field, .. } => format!("{field} is there twice"),
+        // Written by the types' own checks. They often, but not always, name their field.
+        Error::Message(message) => match field {
+            Some(field) if !message.contains(field) => format!("{field}: {message}"),
+            _ => message.clone(),
+        },
+        _ => match field {
+            Some(field) => format!("{field}: {}", syntax(error)),
+            None => syntax(error),
+        },
+    }
+}
+
+/// What an enum's variants are called in the configuration and the protocol.
+fn kind(type_name: Option<&str>) -> &'static str {
+    match type_name {
+        Some("PolicyKind") => "policy",
+        Some("Request") => "request",
+        _ => "value",
+    }
+}
+
+fn syntax(error: &Error) -> String {
+    let expected = match error {
+        Error::ExpectedInteger => "a whole number",
+        Error::ExpectedFloat => "a number",
+        Error::ExpectedString => "text in quotes",
+        Error::ExpectedBoolean => "true or false",
+        Error::ExpectedArray => "a list, opened by \"[\",",
+        Error::ExpectedArrayEnd => "a \"]\" that closes the list",
+        Error::ExpectedStructLike | Error::ExpectedNamedStructLike(_) => "an opening \"(\"",
+        Error::ExpectedStructLikeEnd => "a closing \")\"",
+        Error::ExpectedMapColon => "a colon",
+        Error::ExpectedComma => "a comma or a closing bracket",
+        Error::ExpectedIdentifier => "a word without quotes",
+        Error::Eof => return "the text ends in the middle of a value".to_owned(),
+        Error::ExpectedStringEnd => return "a text's closing quote is missing".to_owned(),
+        Error::TrailingCharacters => return "there is more text after the end of the value".to_owned(),
+        Error::ExceededRecursionLimit => return "brackets are nested too deeply".to_owned(),
+        Error::IntegerOutOfBounds => return "the number is out of range".to_owned(),
+        Error::InvalidValueForType { expected, found } => return format!("{expected} is expected, not {found}"),
+        other => return lower_first(&other.to_string()),
+    };
+    format!("{expected} is expected here")
+}
+
+fn lower_first(sentence: &str) -> String {
+    let mut chars = sentence.chars();
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+}
+
+/// Says what is unknown, and the nearest known one, or all if none is near.
+fn unknown(kind: &str, found: &str, known: &[&str]) -> String {
+    match nearest(found, known) {
+        Some(near) => format!("unknown {kind} {found:?}, did you mean {near:?}?"),
+        None if known.is_empty() => format!("unknown {kind} {found:?}, there is none here"),
+        None => format!("unknown {kind} {found:?}, known are {}", known.join(", ")),
+    }
+}
+
+fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
+    let found = found.to_lowercase();
+    // A slip of the finger for every four characters, and one more.
+    let slips = found.len() / 4 + 1;
+    known
+        .iter()
+        .map(|name| (strsim::damerau_levenshtein(&found, &name.to_lowercase()), *name))
+        .filter(|(distance, _)| *distance <= slips)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_suggested_only_if_it_is_near() {
+        let known = ["policy", "max_connections", "name"];
+        assert_eq!(nearest("polcy", &known), Some("policy"));
+        assert_eq!(nearest("maxConnections", &known), Some("max_connections"));
+        assert_eq!(nearest("Name", &known), Some("name"));
+        assert_eq!(nearest("colour", &known), None);
+        assert_eq!(unknown("field", "colour", &known), "unknown field \"colour\", known are policy, max_connections, name");
+    }
+
+    #[test]
+    fn a_long_name_is_compared_without_harm() {
+        assert_eq!(nearest(&"x".repeat(10_000), &["policy"]), None);
+    }
+}

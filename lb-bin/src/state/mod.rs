@@ -1,0 +1,226 @@
+//! What was changed at run time, kept beside the configuration in `<config>.state` so that it survives a restart.
+//!
+//! `format` is the file's text, `disk` the way it gets onto the disk, `aside` what happens to a file that is not
+//! used any more. Here is when the file is used, and which text of the configuration it goes with.
+
+mod aside;
+mod disk;
+mod format;
+
+use std::collections::HashMap;
+use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lb_core::config::{Config, Frontend, Name, Server};
+use lb_core::{Resume, Saved, Snapshot, Store};
+
+use self::disk::Durability;
+use self::format::Image;
+pub use self::format::{Kept, parse_state};
+
+/// The state file of a configuration. Clones are handles to the same file.
+#[derive(Debug, Clone)]
+pub struct StateFile(Arc<Mutex<Inner>>);
+
+/// What a balancer starts with, according to its state file.
+#[derive(Debug)]
+pub struct Opened {
+    /// Where changes are kept from now on.
+    pub state: StateFile,
+    /// The frontends to start with; `None` means those of the configuration.
+    pub frontends: Option<Vec<Frontend>>,
+    /// The revision and history to go on from.
+    pub resume: Resume,
+}
+
+/// Stands for an [`StateFile::expect`] until it is settled.
+#[derive(Debug)]
+pub struct Ticket(u64);
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    image: Image,
+    /// The hash of the configuration text that the state goes with: as long as the file has this text, the state is used.
+    base: u64,
+    /// The revision since which it does.
+    base_since: u64,
+    /// Texts that are being applied.
+    expected: Vec<Expected>,
+    next_ticket: u64,
+    /// Whether the image is what is on disk.
+    on_disk: bool,
+    /// Why nothing may be written: a file that had to be set aside is still in place.
+    blocked: Option<String>,
+    /// The revision of the start.
+    first_revision: u64,
+    /// Held so that no other process writes the file.
+    _lock: Option<File>,
+}
+
+#[derive(Debug)]
+struct Expected {
+    ticket: u64,
+    hash: u64,
+    frontends: Vec<Frontend>,
+}
+
+impl StateFile {
+    /// Opens the state of the configuration at `config`, whose text has the hash `base`.
+    ///
+    /// A state that goes with another text, and one that is damaged, are set aside and told of in the log.
+    ///
+    /// # Errors
+    /// Another process runs with this configuration.
+    pub fn open(config: &Path, base: u64) -> Result<Opened, String> {
+        let path = with_suffix(config, ".state");
+        let lock = lock(&path)?;
+        let mut blocked = None;
+        let (frontends, resume) = match load(&path) {
+            Ok(None) => (None, Resume::default()),
+            Ok(Some(kept)) if kept.base == base => {
+                (Some(kept.frontends), Resume { revision: kept.revision, history: kept.history })
+            }
+            Ok(Some(kept)) => {
+                blocked = aside::replaced(&path, config, &kept).err();
+                (None, Resume { revision: kept.revision, history: Vec::new() })
+            }
+            Err(reason) => {
+                blocked = aside::damaged(&path, &reason).err();
+                (None, Resume::default())
+            }
+        };
+        let inner = Inner {
+            path,
+            image: Image::default(),
+            base,
+            base_since: 0,
+            expected: Vec::new(),
+            next_ticket: 0,
+            on_disk: false,
+            blocked,
+            first_revision: resume.revision.saturating_add(1),
+            _lock: lock,
+        };
+        Ok(Opened { state: Self(Arc::new(Mutex::new(inner))), frontends, resume })
+    }
+
+    /// Says that a configuration text with this hash is about to be applied. The save that brings about its frontends
+    /// also records the hash, so that at no moment the one is on disk without the other.
+    pub fn expect(&self, hash: u64, config: &Config) -> Ticket {
+        let mut inner = self.inner();
+        let ticket = inner.next_ticket;
+        inner.next_ticket += 1;
+        inner.expected.push(Expected { ticket, hash, frontends: config.frontends.clone() });
+        Ticket(ticket)
+    }
+
+    /// Says what came of it: the revision from which the text is in effect, or `None` if it was refused.
+    pub fn settle(&self, ticket: Ticket, revision: Option<u64>) {
+        let mut inner = self.inner();
+        let Some(index) = inner.expected.iter().position(|expected| expected.ticket == ticket.0) else { return };
+        let hash = inner.expected.swap_remove(index).hash;
+        if let Some(revision) = revision {
+            inner.rebase(hash, revision);
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Every method leaves the value whole at each point where it might panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for StateFile {
+    fn save(&mut self, snapshot: Snapshot<'_>) -> Result<Saved, String> {
+        self.inner().save(snapshot)
+    }
+}
+
+impl Inner {
+    fn save(&mut self, snapshot: Snapshot<'_>) -> Result<Saved, String> {
+        if let Some(reason) = &self.blocked {
+            // The start goes on without a state; a change that would be lost is refused.
+            let is_start = snapshot.revision <= self.first_revision;
+            return if is_start { Ok(Saved::NotDurable) } else { Err(reason.clone()) };
+        }
+        let arrived = self.expected.iter().rfind(|expected| same_frontends(snapshot.frontends, &expected.frontends));
+        let base = arrived.map_or(self.base, |expected| expected.hash);
+        self.on_disk = false;
+        self.image.update(snapshot).map_err(|error| format!("{}: {error}", self.path.display()))?;
+        let durability = disk::replace(&self.path, &self.image.text(base))?;
+        self.on_disk = true;
+        if base != self.base {
+            (self.base, self.base_since) = (base, snapshot.revision);
+        }
+        Ok(match durability {
+            Durability::Synced => Saved::Durable,
+            Durability::Unknown => Saved::NotDurable,
+        })
+    }
+
+    /// Makes the state go with another text, if no later text was applied in between. Needed when applying a text
+    /// changed nothing, so that nothing was saved.
+    fn rebase(&mut self, base: u64, revision: u64) {
+        if base == self.base || revision < self.base_since {
+            return;
+        }
+        (self.base, self.base_since) = (base, revision);
+        // If the last save failed, the next one records it.
+        if self.on_disk {
+            if let Err(reason) = disk::replace(&self.path, &self.image.text(base)) {
+                tracing::warn!("{reason}: until the next change is saved, a restart will take the configuration for edited");
+            }
+        }
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Two processes that write one state would each lose what the other confirmed.
+fn lock(state: &Path) -> Result<Option<File>, String> {
+    let path = with_suffix(state, ".lock");
+    let file = match File::options().create(true).append(true).open(&path) {
+        Ok(file) => file,
+        // A folder where nothing can be written: saving will say so.
+        Err(_) => return Ok(None),
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => {
+            Err(format!("{}: another lb runs with this configuration; stop it, or copy the configuration", path.display()))
+        }
+        Err(TryLockError::Error(error)) => Err(format!("{}: {error}", path.display())),
+    }
+}
+
+fn load(path: &Path) -> Result<Option<Kept>, String> {
+    match std::fs::read(path) {
+        Ok(bytes) => parse_state(&bytes).map(Some),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Whether these are the same frontends and servers, in whatever order.
+fn same_frontends(running: &[Arc<Frontend>], wanted: &[Frontend]) -> bool {
+    let running: HashMap<&Name, &Frontend> = running.iter().map(|frontend| (frontend.name(), &**frontend)).collect();
+    let same = |wanted: &Frontend| running.get(wanted.name()).is_some_and(|running| same_frontend(running, wanted));
+    running.len() == wanted.len() && wanted.iter().all(same)
+}
+
+fn same_frontend(one: &Frontend, other: &Frontend) -> bool {
+    let servers = |frontend: &Frontend| -> HashMap<Name, Arc<Server>> {
+        frontend.servers().iter().map(|server| (server.name().clone(), Arc::clone(server))).collect()
+    };
+    format::settings_of(one) == format::settings_of(other) && servers(one) == servers(other)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,259 @@
+//! The only writer of the table: checks a transaction, opens what it needs, stores it, publishes it, and confirms it
+//! when every shard uses it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::change::{Applied, Change, Options, Record, Refused, Transaction};
+use super::history::History;
+use super::listeners::Opener;
+use super::probe::Target;
+use super::running::{Factory, Running};
+use super::state::{State, difference};
+use super::status::{self, Rates, Status};
+use super::store::{Saved, Snapshot, Store};
+use super::{Command, StartError};
+use crate::balancer::Builder;
+use crate::config::Config;
+use crate::sys::limits;
+use crate::sys::socket::Doorbell;
+use crate::table::{Endpoint, Shared, Stop};
+
+/// The desired state and all that it takes to put it into effect.
+pub(super) struct Controller {
+    state: State,
+    revision: u64,
+    history: History,
+    running: Running,
+    factory: Factory,
+    store: Box<dyn Store>,
+    /// Whether the present revision is on disk.
+    is_durable: bool,
+    shared: Arc<Shared>,
+    /// Replaced addresses that connections still live on.
+    retired: Vec<Arc<Endpoint>>,
+    rates: Rates,
+    started: Instant,
+    cores: Vec<usize>,
+}
+
+/// A transaction that is checked.
+struct Draft {
+    state: State,
+    summary: Vec<String>,
+    /// In the order to apply them.
+    inverse: Vec<Change>,
+}
+
+impl Controller {
+    /// Opens the listeners and builds the first table, for one shard per element of `cores`.
+    pub(super) fn new(builder: Builder, cores: &[usize]) -> Result<Self, StartError> {
+        let shards = cores.len();
+        let mut factory =
+            Factory { opener: Opener::new(shards, builder.inherited)?, policies: builder.policies, shards };
+        let mut state = State::new(factory.policies.names().into());
+        for frontend in &builder.config.frontends {
+            state.apply(&Change::AddFrontend { frontend: frontend.clone() })?;
+        }
+        let running = factory.build(&state, &Running::default())?;
+        running.set_positions(&Running::default());
+        let revision = builder.resume.revision.max(1);
+        let doorbells = (0..shards).map(|_| Doorbell::new()).collect::<Result<_, _>>();
+        let doorbells = doorbells.map_err(|error| StartError::Kernel(format!("can't make an eventfd: {error}")))?;
+        let connections_max = connections_max(&builder.config)?;
+        let shared = Shared::new(running.table(revision), doorbells, connections_max, thread::current());
+        Ok(Self {
+            state,
+            revision,
+            history: History::new(builder.resume.history),
+            running,
+            factory,
+            store: builder.store,
+            is_durable: false,
+            shared: Arc::new(shared),
+            retired: Vec::new(),
+            rates: Rates::new(),
+            started: Instant::now(),
+            cores: cores.to_vec(),
+        })
+    }
+
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
+    /// Carries out a command that is done at once.
+    pub(super) fn answer(&mut self, command: Command) {
+        // Replies are refused only by who does not wait for them any more.
+        let _ = match command {
+            Command::Apply { transaction, reply } => reply.try_send(self.apply(&transaction)).is_ok(),
+            Command::Replace { config, options, reply } => reply.try_send(self.replace(&config, options)).is_ok(),
+            Command::Undo { revision, options, reply } => reply.try_send(self.undo(revision, options)).is_ok(),
+            Command::History { reply } => reply.try_send(Ok(self.history.records().iter().cloned().collect())).is_ok(),
+            Command::Status { reply } => reply.try_send(Ok(self.status())).is_ok(),
+            Command::Stop { .. } | Command::ShardEnded { .. } => true,
+        };
+    }
+
+    /// Applies a transaction: all of it or nothing.
+    pub(super) fn apply(&mut self, transaction: &Transaction) -> Result<Applied, Refused> {
+        let Transaction { changes, options } = transaction;
+        let draft = self.draft(changes, *options)?;
+        if options.dry_run || draft.summary.is_empty() {
+            return Ok(self.applied(draft.summary, 0, options.dry_run));
+        }
+        let running = self.factory.build(&draft.state, &self.running)?;
+        let revision = self.revision + 1;
+        let mut history = self.history.clone();
+        history.push(Record {
+            revision,
+            at: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
+            summary: draft.summary.clone(),
+            changes: changes.clone(),
+            inverse: draft.inverse,
+        });
+        let frontends = draft.state.frontends();
+        let saved = self.store.save(Snapshot { revision, frontends: &frontends, history: history.records() });
+        let saved = saved.map_err(|reason| Refused::other(format!("the change could not be stored: {reason}")))?;
+        // From here on nothing may fail: what is stored comes into effect.
+        self.is_durable = saved == Saved::Durable;
+        self.state = draft.state;
+        self.history = history;
+        self.revision = revision;
+        let on_replaced = self.put_into_effect(running)?;
+        Ok(self.applied(draft.summary, on_replaced, false))
+    }
+
+    fn draft(&self, changes: &[Change], options: Options) -> Result<Draft, Refused> {
+        if self.shared.stop() != Stop::No {
+            return Err(Refused::other("the balancer is stopping"));
+        }
+        if let Some(expected) = options.if_revision.filter(|expected| *expected != self.revision) {
+            let reason =
+                format!("revision {expected} was expected, {} is running: something was changed since", self.revision);
+            return Err(Refused::field("if_revision", reason));
+        }
+        let mut draft = Draft { state: self.state.clone(), summary: Vec::new(), inverse: Vec::new() };
+        for change in changes {
+            if let Some((inverse, sentence)) = draft.state.apply(change)? {
+                draft.inverse.push(inverse);
+                draft.summary.push(sentence);
+            }
+        }
+        draft.inverse.reverse();
+        Ok(draft)
+    }
+
+    /// Publishes what is to run and waits until every shard uses it. Gives the connections that live on what it replaced.
+    fn put_into_effect(&mut self, running: Running) -> Result<u64, Refused> {
+        let retired = self.running.retired_by(&running);
+        retired.iter().for_each(|endpoint| endpoint.load.set_position(None));
+        running.set_positions(&self.running);
+        let before = std::mem::replace(&mut self.running, running);
+        self.shared.publication.publish(self.running.table(self.revision));
+        self.shared.ring_doorbells();
+        self.wait_until_used()?;
+        self.running.settle(&before);
+        // Closes the listeners that no table has any more.
+        drop(before);
+        let on_replaced = retired.iter().map(|endpoint| u64::from(endpoint.open())).sum();
+        self.retired.extend(retired);
+        self.retired.retain(|endpoint| endpoint.open() > 0);
+        Ok(on_replaced)
+    }
+
+    /// Waits until every shard has acknowledged the present revision, which takes each a turn.
+    pub(super) fn wait_until_used(&self) -> Result<(), Refused> {
+        while !self.shared.publication.used_by_all(self.revision) {
+            if self.shared.stop() != Stop::No {
+                return Err(Refused::other("the balancer stopped before every shard used the change"));
+            }
+            // Shards wake this thread; the time limit is for one that dies instead.
+            thread::park_timeout(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn applied(&self, summary: Vec<String>, connections_on_replaced: u64, dry_run: bool) -> Applied {
+        Applied {
+            revision: self.revision,
+            shards: self.cores.len(),
+            durable: self.is_durable,
+            connections_on_replaced,
+            summary,
+            dry_run,
+        }
+    }
+
+    fn replace(&mut self, config: &Config, options: Options) -> Result<Applied, Refused> {
+        let changes = difference(&self.state.frontends(), &config.frontends);
+        self.apply(&Transaction { changes, options })
+    }
+
+    fn undo(&mut self, revision: Option<u64>, options: Options) -> Result<Applied, Refused> {
+        let changes = self.history.undo(revision, &self.state)?;
+        self.apply(&Transaction { changes, options })
+    }
+
+    /// The servers whose addresses `transaction` would bring into use.
+    pub(super) fn probe_targets(&self, transaction: &Transaction) -> Result<Vec<Target>, Refused> {
+        let draft = self.draft(&transaction.changes, transaction.options)?;
+        let mut known = HashMap::new();
+        for entry in self.state.entries() {
+            known
+                .extend(entry.server_ids.iter().zip(entry.frontend.servers()).map(|(id, server)| (*id, server.addr())));
+        }
+        let mut targets = Vec::new();
+        for entry in draft.state.entries() {
+            for (id, server) in entry.server_ids.iter().zip(entry.frontend.servers()) {
+                let addr = server.addr();
+                if known.get(id) != Some(&addr) {
+                    let timeout = entry.frontend.connect_timeout().as_duration();
+                    targets.push(Target { name: server.name().to_string(), addr, timeout });
+                }
+            }
+        }
+        Ok(targets)
+    }
+
+    /// Takes the rates since the last call.
+    pub(super) fn sample(&mut self) {
+        self.rates.sample(&self.running);
+        self.retired.retain(|endpoint| endpoint.open() > 0);
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            revision: self.revision,
+            uptime_seconds: self.started.elapsed().as_secs(),
+            connections: u64::from(self.shared.process.open.load(std::sync::atomic::Ordering::Relaxed)),
+            max_connections: self.shared.process.max.into(),
+            connections_on_replaced: self.retired.iter().map(|endpoint| u64::from(endpoint.open())).sum(),
+            traffic: self.rates.total(&self.running),
+            shards: status::shards(&self.shared, &self.cores),
+            frontends: status::frontends(&self.running, &self.rates),
+        }
+    }
+}
+
+/// What the configuration says, or what the descriptor limit allows: two for each connection, and some for listeners,
+/// files and the admin socket.
+fn connections_max(config: &Config) -> Result<u32, StartError> {
+    const KEPT_FREE: u64 = 1_200;
+    let descriptors = limits::raise_descriptors();
+    let descriptors = descriptors.map_err(|error| StartError::Kernel(format!("descriptor limit: {error}")))?;
+    let possible = (descriptors - KEPT_FREE.min(descriptors / 4)) / 2;
+    let possible = u32::try_from(possible).unwrap_or(u32::MAX);
+    match config.max_connections {
+        Some(wanted) if wanted > possible => {
+            tracing::warn!(
+                "max_connections is {wanted}, but {descriptors} descriptors are enough for {possible} only: raise `ulimit -n`"
+            );
+            Ok(wanted)
+        }
+        Some(wanted) => Ok(wanted),
+        None => Ok(possible),
+    }
+}

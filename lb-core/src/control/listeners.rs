@@ -1,0 +1,82 @@
+//! The listening sockets: opened before a change is stored, so that an address that can't be had refuses the change;
+//! closed after every shard has acknowledged a table without them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+
+use super::change::Refused;
+use crate::config::Bind;
+use crate::sys::socket;
+use crate::table::ListenerId;
+
+/// A listening address with a socket per shard.
+#[derive(Debug)]
+pub(super) struct ListenerSet {
+    pub(super) id: ListenerId,
+    /// As configured.
+    pub(super) bind: Bind,
+    /// As it is: with the port that the kernel chose.
+    pub(super) addr: SocketAddr,
+    sockets: Vec<OwnedFd>,
+}
+
+impl ListenerSet {
+    /// Descriptor numbers by shard, for the table.
+    pub(super) fn numbers(&self) -> Arc<[RawFd]> {
+        self.sockets.iter().map(AsRawFd::as_raw_fd).collect()
+    }
+}
+
+/// Opens listening sockets.
+#[derive(Debug)]
+pub(super) struct Opener {
+    shards: usize,
+    /// Handed over by the embedding program, with their addresses.
+    inherited: Vec<(SocketAddr, OwnedFd)>,
+    next: ListenerId,
+}
+
+impl Opener {
+    pub(super) fn new(shards: usize, inherited: Vec<OwnedFd>) -> Result<Self, Refused> {
+        let with_addr = |listener: OwnedFd| Ok((socket::local_addr(&listener)?, listener));
+        let inherited = inherited.into_iter().map(with_addr).collect::<io::Result<_>>();
+        let inherited = inherited.map_err(|error| Refused::field("bind", format!("an inherited socket: {error}")))?;
+        Ok(Self { shards, inherited, next: 1 })
+    }
+
+    /// Opens `bind`. The `present` listeners are those of this balancer, with which a port may be shared.
+    pub(super) fn open(&mut self, bind: Bind, present: &[Arc<ListenerSet>]) -> Result<ListenerSet, Refused> {
+        let opened = match bind {
+            Bind::Inherited(fd) => socket::inherited_listener(fd).and_then(|listener| self.share(&listener)),
+            Bind::Addr(addr) => match self.inherited.iter().find(|(inherited, _)| *inherited == addr) {
+                Some((_, listener)) => self.share(listener),
+                None => {
+                    let is_alone = present.iter().all(|other| other.addr.port() != addr.port());
+                    socket::listen(addr, self.shards, is_alone)
+                }
+            },
+        };
+        let opened = opened.and_then(|sockets| Ok((socket::local_addr(&sockets[0])?, sockets)));
+        let (addr, sockets) = opened.map_err(|error| Refused::field("bind", explain(bind, &error)))?;
+        self.next += 1;
+        Ok(ListenerSet { id: self.next, bind, addr, sockets })
+    }
+
+    /// All shards accept from the same socket.
+    fn share(&self, listener: &OwnedFd) -> io::Result<Vec<OwnedFd>> {
+        (0..self.shards).map(|_| listener.try_clone()).collect()
+    }
+}
+
+fn explain(bind: Bind, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!("{bind} is in use by another program"),
+        io::ErrorKind::AddrNotAvailable => format!("{bind} is not an address of this host"),
+        io::ErrorKind::PermissionDenied => {
+            format!("{bind} needs a privilege: run as root, with CAP_NET_BIND_SERVICE, or take a port from 1024 on")
+        }
+        _ => format!("can't listen on {bind}: {error}"),
+    }
+}

@@ -1,0 +1,218 @@
+//! The control thread: starts the shards, carries out commands one after the other, and ends when the last shard has.
+
+use std::cell::RefCell;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use async_channel::{Receiver, Sender};
+use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
+
+use super::controller::Controller;
+use super::{Command, Died, StartError, probe};
+use crate::balancer::{Builder, Drain};
+use crate::dataplane::shard::Shard;
+use crate::sys::{affinity, limits, ring};
+use crate::table::{Shared, Stop};
+
+/// Bytes that glommio locks for file buffers, of which the control plane needs hardly any; its default is 10 MiB.
+const CONTROL_IO_MEMORY: usize = 256 * 1024;
+/// Locked memory that glommio insists on.
+const LOCKED_MEMORY_MIN: u64 = 512 * 1024;
+/// How often rates are taken.
+const SAMPLE: Duration = Duration::from_secs(1);
+
+/// The control thread as its owner sees it.
+#[derive(Debug)]
+pub(crate) struct ControlThread(Option<thread::JoinHandle<Result<(), Died>>>);
+
+impl ControlThread {
+    /// Starts it, and with it the shards; returns when every frontend accepts.
+    pub(crate) fn start(
+        builder: Builder,
+        sender: Sender<Command>,
+        commands: Receiver<Command>,
+    ) -> Result<Self, StartError> {
+        check_kernel()?;
+        let (started, outcome) = mpsc::channel();
+        let run = move || {
+            let plane = match ControlPlane::start(builder, &sender) {
+                Ok(plane) => plane,
+                Err(error) => {
+                    let _ = started.send(Err(error));
+                    return Ok(());
+                }
+            };
+            // The shards hold what they need of it: without this one the channel ends with the last handle.
+            drop(sender);
+            let _ = started.send(Ok(()));
+            plane.run(commands)
+        };
+        let thread = thread::Builder::new().name("lb-control".into()).spawn(run);
+        let thread = thread.map_err(|error| StartError::Kernel(format!("can't start a thread: {error}")))?;
+        match outcome.recv() {
+            Ok(Ok(())) => Ok(Self(Some(thread))),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(StartError::Kernel("the control thread died while it started".into())),
+        }
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn join(&mut self) -> Result<(), Died> {
+        match self.0.take().map(thread::JoinHandle::join) {
+            Some(Ok(outcome)) => outcome,
+            Some(Err(_)) => Err(Died("the control thread panicked".into())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What glommio would answer by ending the process, and what each shard would stumble over one after the other.
+fn check_kernel() -> Result<(), StartError> {
+    ring::probe().map_err(StartError::Kernel)?;
+    let locked = limits::locked_memory().map_err(|error| StartError::Kernel(format!("locked memory: {error}")))?;
+    if locked < LOCKED_MEMORY_MIN {
+        return Err(StartError::Kernel(format!(
+            "only {} KiB of memory may be locked, 512 are needed: raise LimitMEMLOCK= of the unit or `ulimit -l`",
+            locked / 1024
+        )));
+    }
+    Ok(())
+}
+
+struct ControlPlane {
+    executor: LocalExecutor,
+    controller: Controller,
+    shards: usize,
+}
+
+impl ControlPlane {
+    fn start(builder: Builder, sender: &Sender<Command>) -> Result<Self, StartError> {
+        let executor = LocalExecutorBuilder::new(Placement::Unbound)
+            .name("lb-control")
+            .io_memory(CONTROL_IO_MEMORY)
+            .ring_depth(128)
+            .make()
+            .map_err(|error| StartError::Kernel(format!("can't start the control plane: {error}")))?;
+        let cores = affinity::allowed_cores();
+        let cores =
+            cores.map_err(|error| StartError::Kernel(format!("can't tell which cores are allowed: {error}")))?;
+        let shards = builder.config.shards.map_or(cores.len(), usize::from);
+        let cores: Vec<usize> = cores.into_iter().cycle().take(shards).collect();
+        let controller = Controller::new(builder, &cores)?;
+        start_shards(&cores, &controller.shared(), sender)?;
+        controller.wait_until_used().map_err(StartError::Refused)?;
+        Ok(Self { executor, controller, shards })
+    }
+
+    fn run(self, commands: Receiver<Command>) -> Result<(), Died> {
+        let Self { executor, controller, shards } = self;
+        let shared = controller.shared();
+        let outcome = executor.run(serve(Rc::new(RefCell::new(controller)), commands, shards));
+        // However it ended: no shard goes on without a control thread.
+        shared.set_stop(Stop::Close);
+        outcome
+    }
+}
+
+/// A thread per shard, each with its ring set up when this returns.
+fn start_shards(cores: &[usize], shared: &Arc<Shared>, sender: &Sender<Command>) -> Result<(), StartError> {
+    // A connection's buffers are bounded by the relay; this only keeps a flood of slow readers from taking all memory.
+    const BUFFER_BYTES_MAX: usize = 4 << 30;
+    let (started, outcomes) = mpsc::channel();
+    for (number, &core) in cores.iter().enumerate() {
+        let (shared, sender, started) = (Arc::clone(shared), sender.clone(), started.clone());
+        let run = move || {
+            // Without its core to itself a shard works as well, only less evenly.
+            if let Err(error) = affinity::pin_to(core) {
+                tracing::warn!("shard {number} can't be pinned to core {core}: {error}");
+            }
+            let shard = match Shard::new(number, BUFFER_BYTES_MAX) {
+                Ok(shard) => shard,
+                Err(error) => {
+                    let _ = started.send(Err(StartError::Kernel(ring::explain(&error))));
+                    return;
+                }
+            };
+            let _ = started.send(Ok(()));
+            drop(started);
+            let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| shard.run(&shared)));
+            let failure = match outcome {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(format!("shard {number} died: its ring failed: {error}")),
+                Err(_) => Some(format!("shard {number} died: it panicked")),
+            };
+            // Refused only if the control thread has ended, and then nobody asks.
+            let _ = sender.try_send(Command::ShardEnded { failure });
+            shared.control.unpark();
+        };
+        let spawned = thread::Builder::new().name(format!("lb-shard-{number}")).spawn(run);
+        spawned.map_err(|error| StartError::Kernel(format!("can't start a thread: {error}")))?;
+    }
+    drop(started);
+    let outcome = outcomes.iter().take(cores.len()).collect::<Result<(), StartError>>();
+    if outcome.is_err() {
+        shared.set_stop(Stop::Close);
+    }
+    outcome
+}
+
+/// Carries out commands until every shard has ended.
+async fn serve(
+    controller: Rc<RefCell<Controller>>,
+    commands: Receiver<Command>,
+    mut shards: usize,
+) -> Result<(), Died> {
+    let sampler = glommio::spawn_local(sample(Rc::clone(&controller))).detach();
+    let mut outcome = Ok(());
+    while shards > 0 {
+        // Never closed: each shard holds a sender until it has said that it ended.
+        let Ok(command) = commands.recv().await else { break };
+        match command {
+            Command::ShardEnded { failure } => {
+                shards -= 1;
+                if let Some(failure) = failure {
+                    tracing::error!("{failure}");
+                    controller.borrow().shared().set_stop(Stop::Close);
+                    outcome = outcome.and(Err(Died(failure)));
+                }
+            }
+            Command::Stop { drain } => stop(&controller, drain),
+            Command::Apply { transaction, reply } if transaction.options.probe => {
+                // Takes as long as the servers take: in a task of its own, so that others are not held up.
+                let controller = Rc::clone(&controller);
+                let probing = async move {
+                    let probed = probe::probe(&controller, &transaction).await;
+                    let applied = probed.and_then(|()| controller.borrow_mut().apply(&transaction));
+                    let _ = reply.try_send(applied);
+                };
+                glommio::spawn_local(probing).detach();
+            }
+            command => controller.borrow_mut().answer(command),
+        }
+    }
+    sampler.cancel();
+    outcome
+}
+
+fn stop(controller: &Rc<RefCell<Controller>>, Drain(grace): Drain) {
+    let shared = controller.borrow().shared();
+    if grace.is_zero() {
+        return shared.set_stop(Stop::Close);
+    }
+    shared.set_stop(Stop::Drain);
+    let deadline = async move {
+        glommio::timer::sleep(grace).await;
+        shared.set_stop(Stop::Close);
+    };
+    glommio::spawn_local(deadline).detach();
+}
+
+async fn sample(controller: Rc<RefCell<Controller>>) {
+    loop {
+        glommio::timer::sleep(SAMPLE).await;
+        controller.borrow_mut().sample();
+    }
+}

@@ -1,0 +1,274 @@
+//! Accepting: which listeners a shard has, how many connections may come in, and what happens at the limits.
+
+use std::os::fd::{OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use super::key::{Key, Operation};
+use super::shard::{Session, Shard, Turn};
+use super::timers::Time;
+use crate::sys::ring::{Completion, Multishot};
+use crate::sys::socket;
+use crate::table::counters::{FrontendCounters, ProcessLimit};
+use crate::table::{Frontend, ListenerId, Shared};
+
+/// With less room than this, connections are accepted one by one: a multishot accept takes all that wait at once, up to
+/// the listener's backlog.
+const MULTISHOT_ROOM: u32 = 4096;
+
+/// Milliseconds for which nothing is accepted after descriptors ran out.
+const SHORT_PAUSE: Time = 100;
+
+/// Whether it was said that descriptors have run out, so that it is said once. The descriptors are the process's.
+static SHORTAGE_LOGGED: AtomicBool = AtomicBool::new(false);
+
+/// A listening socket of this shard.
+pub(super) struct Listener {
+    id: ListenerId,
+    frontend: u32,
+    socket: RawFd,
+    accept: Accept,
+    /// True from when no table has it any more until the kernel has let go of it.
+    is_leaving: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Accept {
+    /// Nothing in the kernel.
+    Idle,
+    /// Accepts all that come.
+    Many,
+    /// Accepts one.
+    One,
+    /// Was asked to stop.
+    Stopping,
+}
+
+impl Shard {
+    /// Follows the table: new listeners are armed, those that are gone are left.
+    pub(super) fn follow_listeners(&mut self, turn: &Turn<'_>) {
+        let frontends = &turn.table.frontends;
+        self.leave_listeners(|listener| !frontends.iter().any(|frontend| frontend.listener == listener.id));
+        let known: Vec<(Key, ListenerId)> = self
+            .listeners
+            .keys()
+            .collect::<Vec<_>>()
+            .into_iter()
+            .filter_map(|key| self.listeners.get_mut(key).map(|listener| (key, listener.id)))
+            .collect();
+        for frontend in frontends {
+            let key = known.iter().find(|(_, id)| *id == frontend.listener).map(|(key, _)| *key);
+            let key = key.or_else(|| {
+                let socket = frontend.sockets[self.number];
+                let (id, frontend) = (frontend.listener, frontend.id);
+                self.listeners.insert(Listener { id, frontend, socket, accept: Accept::Idle, is_leaving: false })
+            });
+            let Some(key) = key else { continue };
+            if let Some(listener) = self.listeners.get_mut(key) {
+                listener.frontend = frontend.id;
+            }
+            self.rearm(key, turn);
+        }
+    }
+
+    /// Stops accepting on some listeners, for good.
+    pub(super) fn leave_listeners(&mut self, is_gone: impl Fn(&Listener) -> bool) {
+        let keys: Vec<Key> = self.listeners.keys().collect();
+        for key in keys {
+            let Some(listener) = self.listeners.get_mut(key) else { continue };
+            if listener.is_leaving || !is_gone(listener) {
+                continue;
+            }
+            listener.is_leaving = true;
+            match listener.accept {
+                Accept::Idle => drop(self.listeners.remove(key)),
+                Accept::Many | Accept::One => self.stop_accept(key),
+                Accept::Stopping => {}
+            }
+        }
+    }
+
+    pub(super) fn is_leaving_listeners(&mut self) -> bool {
+        let keys: Vec<Key> = self.listeners.keys().collect();
+        keys.into_iter().any(|key| self.listeners.get_mut(key).is_some_and(|listener| listener.is_leaving))
+    }
+
+    /// An accept has given a connection, or ended.
+    pub(super) fn on_accepted(&mut self, key: Key, completion: &Completion, turn: &Turn<'_>) {
+        let client = (completion.result >= 0).then(|| socket::from_completion(completion.result));
+        let Some(listener) = self.listeners.get_mut(key) else {
+            return self.on_stale();
+        };
+        if !completion.has_more() {
+            listener.accept = Accept::Idle;
+        }
+        let (is_leaving, is_idle) = (listener.is_leaving, listener.accept == Accept::Idle);
+        match client {
+            Some(client) if !is_leaving => self.admit(key, client, turn),
+            Some(client) => drop(client),
+            None => self.on_accept_failed(-completion.result),
+        }
+        if is_leaving && is_idle {
+            self.listeners.remove(key);
+        } else {
+            self.rearm(key, turn);
+        }
+    }
+
+    fn on_accept_failed(&mut self, errno: i32) {
+        match errno {
+            // The client gave up first, or we stopped.
+            libc::ECONNABORTED | libc::ECANCELED | libc::EINTR | libc::EPROTO | libc::EPERM => {}
+            libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM => self.on_shortage(errno),
+            _ => self.short_until = self.now + SHORT_PAUSE,
+        }
+    }
+
+    /// Descriptors (or the kernel's memory for sockets) have run out.
+    pub(super) fn on_shortage(&mut self, errno: i32) {
+        self.short_until = self.now + SHORT_PAUSE;
+        if !SHORTAGE_LOGGED.swap(true, Ordering::Relaxed) {
+            let error = std::io::Error::from_raw_os_error(errno);
+            tracing::warn!("accepting pauses: {error}; raise `ulimit -n` or lower max_connections");
+        }
+    }
+
+    /// Serves a client, or parks it if that would exceed a limit.
+    fn admit(&mut self, listener: Key, client: OwnedFd, turn: &Turn<'_>) {
+        if let Some(client) = self.try_admit(listener, client, turn) {
+            self.parked.push_back((listener, client));
+        }
+    }
+
+    /// Gives the client back if there is no room. A client whose frontend is gone is closed.
+    fn try_admit(&mut self, listener: Key, client: OwnedFd, turn: &Turn<'_>) -> Option<OwnedFd> {
+        let frontend = self.listeners.get_mut(listener)?.frontend;
+        let frontend = turn.table.frontend(frontend)?;
+        if !claim(frontend, &turn.shared.process) {
+            return Some(client);
+        }
+        frontend.counters.shards[self.number].accepted.add(1);
+        turn.shared.counters[self.number].accepted.add(1);
+        match self.sessions.insert(Session::new(client, frontend, self.now)) {
+            Some(key) => {
+                self.timers.set(key.slot, self.now + Time::from(frontend.connect_timeout.as_millis()));
+                self.drive(key, turn);
+            }
+            None => release(&frontend.counters, turn.shared),
+        }
+        None
+    }
+
+    /// Serves who was parked and accepts again, where there is room.
+    pub(super) fn resume_accepting(&mut self, turn: &Turn<'_>) {
+        for _ in 0..self.parked.len() {
+            let Some((listener, client)) = self.parked.pop_front() else { break };
+            self.admit(listener, client, turn);
+        }
+        if self.is_paused() {
+            let keys: Vec<Key> = self.listeners.keys().collect();
+            keys.into_iter().for_each(|key| self.rearm(key, turn));
+        }
+    }
+
+    /// True while some listener does not accept.
+    pub(super) fn is_paused(&self) -> bool {
+        self.listeners.values().any(|listener| listener.accept == Accept::Idle)
+    }
+
+    /// Brings a listener's accept in line with the room there is.
+    fn rearm(&mut self, key: Key, turn: &Turn<'_>) {
+        let is_short = self.now < self.short_until;
+        let Some(listener) = self.listeners.get_mut(key) else { return };
+        let Some(frontend) = turn.table.frontend(listener.frontend) else { return };
+        let room = if is_short { 0 } else { room(frontend, &turn.shared.process) };
+        let wanted = match room {
+            0 => Accept::Idle,
+            1..MULTISHOT_ROOM => Accept::One,
+            _ => Accept::Many,
+        };
+        match (listener.accept, wanted) {
+            _ if listener.is_leaving => {}
+            (Accept::Idle, Accept::One | Accept::Many) => {
+                let multishot = if wanted == Accept::Many { Multishot::Yes } else { Multishot::No };
+                listener.accept = wanted;
+                self.ring.accept(listener.socket, multishot, Operation::Accept(key).encode());
+            }
+            (Accept::Many, Accept::Idle | Accept::One) => self.stop_accept(key),
+            _ => {}
+        }
+        say_pause(frontend, turn.shared, wanted == Accept::Idle && !is_short);
+        frontend.counters.shards[self.number].paused.set((wanted == Accept::Idle).into());
+        if !is_short && SHORTAGE_LOGGED.load(Ordering::Relaxed) && self.waiting.is_empty() {
+            end_shortage(self.now, self.short_until);
+        }
+    }
+
+    fn stop_accept(&mut self, key: Key) {
+        if let Some(listener) = self.listeners.get_mut(key) {
+            listener.accept = Accept::Stopping;
+            self.ring.cancel(Operation::Accept(key).encode(), Operation::Nothing.encode());
+        }
+    }
+}
+
+/// Counts one connection more, if no limit is exceeded by it.
+fn claim(frontend: &Frontend, process: &ProcessLimit) -> bool {
+    if !claim_one(&frontend.counters.open, frontend.max_connections) {
+        return false;
+    }
+    if !claim_one(&process.open, process.max) {
+        frontend.counters.open.fetch_sub(1, Ordering::Relaxed);
+        return false;
+    }
+    true
+}
+
+fn claim_one(open: &AtomicU32, max: u32) -> bool {
+    if open.fetch_add(1, Ordering::Relaxed) < max {
+        return true;
+    }
+    open.fetch_sub(1, Ordering::Relaxed);
+    false
+}
+
+/// Ends what a claim began.
+pub(super) fn release(counters: &FrontendCounters, shared: &Shared) {
+    counters.open.fetch_sub(1, Ordering::Relaxed);
+    shared.process.open.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// How many connections more there may be.
+fn room(frontend: &Frontend, process: &ProcessLimit) -> u32 {
+    let of = |open: &AtomicU32, max: u32| max.saturating_sub(open.load(Ordering::Relaxed));
+    of(&frontend.counters.open, frontend.max_connections).min(of(&process.open, process.max))
+}
+
+/// Says once that a limit pauses accepting, and once that it is over: when a tenth of the limit is free again.
+fn say_pause(frontend: &Frontend, shared: &Shared, is_paused: bool) {
+    let logged = &frontend.counters.pause_logged;
+    if is_paused {
+        if !logged.swap(true, Ordering::Relaxed) {
+            let own = frontend.counters.open.load(Ordering::Relaxed) >= frontend.max_connections;
+            let (whose, max) = match own {
+                true => ("its", frontend.max_connections),
+                false => ("the process's", shared.process.max),
+            };
+            tracing::warn!(
+                "frontend {} pauses accepting: {whose} limit of {max} connections is reached",
+                frontend.name
+            );
+        }
+    } else if logged.load(Ordering::Relaxed) {
+        let max = frontend.max_connections.min(shared.process.max);
+        if room(frontend, &shared.process) > max / 10 && logged.swap(false, Ordering::Relaxed) {
+            tracing::info!("frontend {} accepts again", frontend.name);
+        }
+    }
+}
+
+/// Descriptors count as plenty again after they have sufficed for a second.
+fn end_shortage(now: Time, short_until: Time) {
+    if now > short_until + 1_000 && SHORTAGE_LOGGED.swap(false, Ordering::Relaxed) {
+        tracing::info!("descriptors suffice again");
+    }
+}

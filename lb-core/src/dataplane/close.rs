@@ -1,0 +1,58 @@
+//! Ending connections: passing an end on, waiting until the kernel has let go, closing.
+
+use std::os::fd::OwnedFd;
+
+use super::accept;
+use super::conn::Ending;
+use super::connect;
+use super::key::{Key, Operation};
+use super::relay::Side;
+use super::shard::{Shard, Turn};
+use crate::sys::socket;
+
+impl Shard {
+    /// Passes a peer's end on to the other one.
+    pub(super) fn close_write(&mut self, side: Side, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if let Some(socket) = session.socket(side) {
+            // Fails only if the peer has reset the connection, which the receive from it reports.
+            let _ = socket::close_write(socket);
+        }
+    }
+
+    /// Asks the kernel to let go of a connection.
+    pub(super) fn cancel_all(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        for side in [Side::Client, Side::Server] {
+            if let Some(socket) = session.socket(side) {
+                self.ring.cancel_all(socket, Operation::Nothing.encode());
+            }
+        }
+    }
+
+    /// Nothing is in the kernel any more: closes the sockets and frees the slot.
+    pub(super) fn finish(&mut self, key: Key, ending: Ending, turn: &Turn<'_>) {
+        let Some(mut session) = self.sessions.remove(key) else { return };
+        self.timers.clear(key.slot);
+        session.conn.discard(|piece| self.ring.give_back(piece.buffer));
+        if let Some(endpoint) = session.endpoint.take() {
+            connect::on_left(&endpoint, session.frontend, turn);
+        }
+        accept::release(&session.counters, turn.shared);
+        for socket in [Some(session.client), session.server].into_iter().flatten() {
+            if ending == Ending::Reset {
+                // Fails only if the connection is gone already.
+                let _ = socket::reset_on_close(&socket);
+            }
+            self.ring.close(socket, Operation::Nothing.encode());
+        }
+    }
+}
+
+/// Gives a long-lived connection's server socket keepalive; the client's has it from the listener.
+pub(super) fn keep_alive(server: Option<&OwnedFd>) {
+    if let Some(server) = server {
+        // Without it the connection works as well, only a vanished server is noticed later.
+        let _ = socket::keep_alive(server);
+    }
+}

@@ -1,0 +1,248 @@
+//! The life of a connection as a state machine. Pure: no socket, no clock, no table. The shard tells it what completed
+//! and asks for the next [`Action`] until there is none.
+
+use super::relay::{ReceiveEnd, Relay, Side, Step};
+use crate::sys::ring::Piece;
+
+/// What a connection wants done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Choose a server that was not tried yet and connect to it.
+    Connect,
+    /// Cancel the connect that is under way: it took too long.
+    StopConnecting,
+    /// Receive from a peer until told to stop.
+    Receive(Side),
+    /// Stop receiving from a peer.
+    StopReceiving(Side),
+    /// Send to a peer what waits for it.
+    Send(Side),
+    /// End our side towards a peer.
+    CloseWrite(Side),
+    /// Cancel every operation: the connection is over as soon as the kernel has let go of it.
+    CancelAll,
+    /// Nothing is in the kernel any more: close the sockets, with a reset or in order, and free the slot.
+    Finish(Ending),
+}
+
+/// How a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// By FIN.
+    Close,
+    /// By RST.
+    Reset,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// A server is to be chosen.
+    Choosing,
+    /// No descriptor was to be had for the server's socket: waits to choose again.
+    Waiting,
+    /// A connect is in the kernel.
+    Connecting,
+    /// A connect that took too long is in the kernel and was asked to stop.
+    ConnectStopping,
+    /// Bytes go both ways.
+    Relaying,
+    /// Over; operations may still be in the kernel.
+    Closing { ending: Ending, is_cancelled: bool, is_connecting: bool },
+    /// The slot is free.
+    Finished,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    phase: Phase,
+    relay: Relay,
+}
+
+/// How long a connection may stay as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// As long as one server may take to accept.
+    Connect,
+    /// As long as no byte may be moved.
+    Idle,
+    /// As long as the kernel may take to cancel.
+    Cancel,
+}
+
+impl Conn {
+    /// A connection that was just accepted.
+    pub(crate) fn new() -> Self {
+        Self { phase: Phase::Choosing, relay: Relay::new() }
+    }
+
+    /// What to do next. Each action is given once; that it was done is assumed until an `on_` call says otherwise.
+    pub(crate) fn next_action(&mut self) -> Option<Action> {
+        match self.phase {
+            Phase::Choosing => {
+                self.phase = Phase::Connecting;
+                Some(Action::Connect)
+            }
+            Phase::Relaying => self.next_relay_action(),
+            Phase::Closing { ending, is_cancelled, is_connecting } => {
+                if self.in_kernel() == 0 {
+                    self.phase = Phase::Finished;
+                    return Some(Action::Finish(ending));
+                }
+                self.phase = Phase::Closing { ending, is_cancelled: true, is_connecting };
+                (!is_cancelled).then_some(Action::CancelAll)
+            }
+            Phase::Waiting | Phase::Connecting | Phase::ConnectStopping | Phase::Finished => None,
+        }
+    }
+
+    fn next_relay_action(&mut self) -> Option<Action> {
+        if self.relay.is_broken_off() {
+            self.begin_close(Ending::Reset);
+            return self.next_action();
+        }
+        if self.relay.is_complete() {
+            self.begin_close(Ending::Close);
+            return self.next_action();
+        }
+        for source in [Side::Client, Side::Server] {
+            if let Some(step) = self.relay.from(source).next_step() {
+                return Some(match step {
+                    Step::Receive => Action::Receive(source),
+                    Step::StopReceiving => Action::StopReceiving(source),
+                    Step::Send => Action::Send(source.other()),
+                    Step::CloseWrite => Action::CloseWrite(source.other()),
+                });
+            }
+        }
+        None
+    }
+
+    /// The server has accepted the connection.
+    pub(crate) fn on_connected(&mut self) {
+        match self.phase {
+            Phase::Connecting | Phase::ConnectStopping => self.phase = Phase::Relaying,
+            _ => self.on_connect_ended(),
+        }
+    }
+
+    /// The server has refused, or did not accept in time. The next one is tried.
+    pub(crate) fn on_connect_failed(&mut self) {
+        match self.phase {
+            Phase::Connecting | Phase::ConnectStopping => self.phase = Phase::Choosing,
+            _ => self.on_connect_ended(),
+        }
+    }
+
+    fn on_connect_ended(&mut self) {
+        if let Phase::Closing { is_connecting, .. } = &mut self.phase {
+            *is_connecting = false;
+        }
+    }
+
+    /// There is no server left to try.
+    pub(crate) fn on_no_server(&mut self) {
+        self.phase = Phase::Closing { ending: Ending::Reset, is_cancelled: false, is_connecting: false };
+    }
+
+    /// There was no descriptor for the server's socket.
+    pub(crate) fn on_no_descriptor(&mut self) {
+        self.phase = Phase::Waiting;
+    }
+
+    /// There may be descriptors again.
+    pub(crate) fn on_descriptors(&mut self) {
+        if self.phase == Phase::Waiting {
+            self.phase = Phase::Choosing;
+        }
+    }
+
+    /// A peer has sent this. Gives it back if nobody wants it.
+    pub(crate) fn on_received(&mut self, source: Side, piece: Piece) -> Option<Piece> {
+        match self.phase {
+            Phase::Relaying => self.relay.from(source).on_received(piece),
+            _ => Some(piece),
+        }
+    }
+
+    /// The kernel has no receive from this peer any more.
+    pub(crate) fn on_receive_ended(&mut self, source: Side, how: ReceiveEnd) {
+        self.relay.from(source).on_receive_ended(how);
+    }
+
+    /// There are buffers to receive into again.
+    pub(crate) fn on_buffers(&mut self) {
+        self.relay.from(Side::Client).on_buffers();
+        self.relay.from(Side::Server).on_buffers();
+    }
+
+    /// This many bytes have gone to a peer.
+    pub(crate) fn on_sent(&mut self, sink: Side, sent: usize, give_back: impl FnMut(Piece)) {
+        self.relay.to(sink).on_sent(sent, give_back);
+    }
+
+    /// A peer has reset the connection, or can't be reached any more.
+    pub(crate) fn on_broken(&mut self, side: Side, give_back: impl FnMut(Piece)) {
+        self.relay.from(side).break_source();
+        self.relay.to(side).break_sink(give_back);
+    }
+
+    /// Patience has run out.
+    pub(crate) fn on_timeout(&mut self) -> Option<Action> {
+        match &mut self.phase {
+            Phase::Connecting => {
+                self.phase = Phase::ConnectStopping;
+                Some(Action::StopConnecting)
+            }
+            Phase::Closing { is_cancelled, .. } => {
+                *is_cancelled = false;
+                None
+            }
+            Phase::Choosing | Phase::Waiting | Phase::ConnectStopping => {
+                self.begin_close(Ending::Reset);
+                None
+            }
+            Phase::Relaying => {
+                self.begin_close(Ending::Close);
+                None
+            }
+            Phase::Finished => None,
+        }
+    }
+
+    /// Ends the connection as soon as the kernel lets go of it.
+    pub(crate) fn begin_close(&mut self, ending: Ending) {
+        let is_connecting = matches!(self.phase, Phase::Connecting | Phase::ConnectStopping);
+        if !matches!(self.phase, Phase::Closing { .. } | Phase::Finished) {
+            self.phase = Phase::Closing { ending, is_cancelled: false, is_connecting };
+        }
+    }
+
+    /// Gives back every buffer that is still held. Only after [`Action::Finish`]: the kernel reads none of them.
+    pub(crate) fn discard(&mut self, mut give_back: impl FnMut(Piece)) {
+        self.relay.from(Side::Client).discard(&mut give_back);
+        self.relay.from(Side::Server).discard(&mut give_back);
+    }
+
+    /// What is to be sent to a peer, in order.
+    pub(crate) fn pieces_for(&mut self, sink: Side) -> impl Iterator<Item = Piece> {
+        self.relay.to(sink).pieces()
+    }
+
+    /// Which patience the connection is on.
+    pub(crate) fn patience(&self) -> Patience {
+        match self.phase {
+            Phase::Choosing | Phase::Waiting | Phase::Connecting => Patience::Connect,
+            Phase::Relaying => Patience::Idle,
+            Phase::ConnectStopping | Phase::Closing { .. } | Phase::Finished => Patience::Cancel,
+        }
+    }
+
+    fn in_kernel(&self) -> usize {
+        let is_connecting = matches!(
+            self.phase,
+            Phase::Connecting | Phase::ConnectStopping | Phase::Closing { is_connecting: true, .. }
+        );
+        self.relay.in_kernel() + usize::from(is_connecting)
+    }
+}

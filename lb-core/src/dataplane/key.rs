@@ -1,0 +1,98 @@
+//! What an operation carries so that its completion finds its way home: `user_data`, 64 bits.
+
+use super::relay::Side;
+
+/// Where a connection is: a slot, and which of the slot's connections it is. A completion for a slot that has been reused
+/// is told by its generation, counted and dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Key {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+/// Bits of a slot and of a generation in the user data.
+pub(crate) const SLOT_BITS: u32 = 24;
+pub(crate) const GENERATION_BITS: u32 = 24;
+const GROUP_BITS: u32 = 12;
+
+/// What an operation is and whom it belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    /// Nobody waits for it.
+    Nothing,
+    /// The doorbell was rung.
+    Doorbell,
+    /// A listener's accept; the key is the listener's.
+    Accept(Key),
+    /// A connect to a server.
+    Connect(Key),
+    /// A receive from this side, into buffers of this group.
+    Receive(Side, Key, u16),
+    /// A send to this side.
+    Send(Side, Key),
+}
+
+impl Operation {
+    /// Packs it: kind, group, generation, slot, from the high bits to the low ones.
+    pub(crate) fn encode(self) -> u64 {
+        let pack = |kind: u64, group: u16, key: Key| {
+            kind << (SLOT_BITS + GENERATION_BITS + GROUP_BITS)
+                | u64::from(group) << (SLOT_BITS + GENERATION_BITS)
+                | u64::from(key.generation) << SLOT_BITS
+                | u64::from(key.slot)
+        };
+        const NOBODY: Key = Key { slot: 0, generation: 0 };
+        match self {
+            Self::Nothing => pack(0, 0, NOBODY),
+            Self::Doorbell => pack(1, 0, NOBODY),
+            Self::Accept(key) => pack(2, 0, key),
+            Self::Connect(key) => pack(3, 0, key),
+            Self::Receive(Side::Client, key, group) => pack(4, group, key),
+            Self::Receive(Side::Server, key, group) => pack(5, group, key),
+            Self::Send(Side::Client, key) => pack(6, 0, key),
+            Self::Send(Side::Server, key) => pack(7, 0, key),
+        }
+    }
+
+    /// Unpacks it. What was never packed is nobody's.
+    pub(crate) fn decode(user_data: u64) -> Self {
+        let bits = |shift: u32, count: u32| (user_data >> shift) & ((1 << count) - 1);
+        let key = Key { slot: bits(0, SLOT_BITS) as u32, generation: bits(SLOT_BITS, GENERATION_BITS) as u32 };
+        let group = bits(SLOT_BITS + GENERATION_BITS, GROUP_BITS) as u16;
+        match user_data >> (SLOT_BITS + GENERATION_BITS + GROUP_BITS) {
+            1 => Self::Doorbell,
+            2 => Self::Accept(key),
+            3 => Self::Connect(key),
+            4 => Self::Receive(Side::Client, key, group),
+            5 => Self::Receive(Side::Server, key, group),
+            6 => Self::Send(Side::Client, key),
+            7 => Self::Send(Side::Server, key),
+            _ => Self::Nothing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_packed_is_unpacked(slot in 0u32..1 << SLOT_BITS, generation in 0u32..1 << GENERATION_BITS, group in 0u16..1 << GROUP_BITS) {
+            let key = Key { slot, generation };
+            for operation in [
+                Operation::Nothing,
+                Operation::Doorbell,
+                Operation::Accept(key),
+                Operation::Connect(key),
+                Operation::Receive(Side::Client, key, group),
+                Operation::Receive(Side::Server, key, group),
+                Operation::Send(Side::Client, key),
+                Operation::Send(Side::Server, key),
+            ] {
+                prop_assert_eq!(Operation::decode(operation.encode()), operation);
+            }
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! One shard: a pinned thread with a ring of its own, and the loop that it runs.
+//!
+//! A turn: submit what is queued and wait; load the table; hand every completion to the connection or listener it belongs
+//! to; carry out what they then want; look after what waits for time, buffers or descriptors.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::accept::Listener;
+use super::close;
+use super::conn::{Action, Conn, Ending, Patience};
+use super::key::{Key, Operation};
+use super::relay::Side;
+use super::slots::Slots;
+use super::timers::{Time, Timers};
+use crate::sys::published;
+use crate::sys::ring::{Completion, Ring};
+use crate::table::counters::FrontendCounters;
+use crate::table::{Endpoint, Frontend, Shared, Stop, Table};
+
+/// How often a shard looks whether what it waits for without a completion (a limit shared with other shards, descriptors,
+/// buffers) has come.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// Milliseconds after which cancelling is tried again. The kernel needs one turn; this is for surprises.
+const CANCEL_PATIENCE: u32 = 1_000;
+
+/// Milliseconds after which a connection counts as long-lived and its server's socket gets keepalive: short ones, which
+/// are many, save the system call.
+const KEEPALIVE_AFTER: u32 = 30_000;
+
+/// A connection with what the pure machine does not know: sockets and the server.
+pub(super) struct Session {
+    pub(super) conn: Conn,
+    pub(super) client: OwnedFd,
+    pub(super) server: Option<OwnedFd>,
+    /// The address that the connection counts for; from the choice of the server on.
+    pub(super) endpoint: Option<Arc<Endpoint>>,
+    /// Addresses that have failed. Empty again once connected.
+    pub(super) tried: Vec<Arc<Endpoint>>,
+    pub(super) frontend: u32,
+    pub(super) counters: Arc<FrontendCounters>,
+    /// Milliseconds.
+    pub(super) connect_timeout: u32,
+    /// Milliseconds.
+    pub(super) idle_timeout: u32,
+    /// When a byte was last moved, or the present patience began.
+    pub(super) since: Time,
+    /// What the timer was set for.
+    patience: Patience,
+    pub(super) is_kept_alive: bool,
+    /// Buffer groups of the receives that are armed, which their user data carries.
+    pub(super) groups: [u16; 2],
+}
+
+/// What holds for one turn.
+pub(super) struct Turn<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) table: &'a Table,
+}
+
+/// A shard's own state. Nothing of it is shared.
+pub(crate) struct Shard {
+    pub(super) number: usize,
+    pub(super) ring: Ring,
+    pub(super) sessions: Slots<Session>,
+    pub(super) listeners: Slots<Listener>,
+    pub(super) timers: Timers,
+    pub(super) now: Time,
+    pub(super) random: fastrand::Rng,
+    /// Accepted beyond a limit, in order; served when there is room.
+    pub(super) parked: VecDeque<(Key, OwnedFd)>,
+    /// Connections that wait for a descriptor.
+    pub(super) waiting: Vec<Key>,
+    /// Connections that wait for buffers.
+    pub(super) starved: Vec<Key>,
+    /// Until then nothing is accepted, because descriptors ran out.
+    pub(super) short_until: Time,
+    started: Instant,
+    revision: u64,
+    stopping: Stop,
+    stale_completions: u64,
+}
+
+impl Shard {
+    /// A shard for the calling thread. At most this many bytes of relay buffers are used.
+    pub(crate) fn new(number: usize, buffer_bytes_max: usize) -> io::Result<Self> {
+        Ok(Self {
+            number,
+            ring: Ring::new(buffer_bytes_max)?,
+            sessions: Slots::new(),
+            listeners: Slots::new(),
+            timers: Timers::new(),
+            now: 0,
+            random: fastrand::Rng::new(),
+            parked: VecDeque::new(),
+            waiting: Vec::new(),
+            starved: Vec::new(),
+            short_until: 0,
+            started: Instant::now(),
+            revision: 0,
+            stopping: Stop::No,
+            stale_completions: 0,
+        })
+    }
+
+    /// Runs until the balancer stops and every connection is gone.
+    ///
+    /// # Errors
+    /// The kernel refuses to go on with the ring.
+    pub(crate) fn run(mut self, shared: &Shared) -> io::Result<()> {
+        let doorbell = &shared.doorbells[self.number];
+        self.ring.await_doorbell(doorbell, Operation::Doorbell.encode());
+        let (mut completions, mut due) = (Vec::new(), Vec::new());
+        // The first turn does not wait: the table is there already.
+        let mut timeout = Some(Duration::ZERO);
+        while !self.is_done() {
+            self.ring.enter(timeout)?;
+            self.now = self.started.elapsed().as_millis() as Time;
+            let guard = published::pin();
+            let turn = Turn { shared, table: shared.publication.load(&guard) };
+            self.follow(&turn);
+            self.ring.reap(&mut completions);
+            for completion in completions.drain(..) {
+                self.on_completion(completion, &turn);
+            }
+            self.expire(&mut due, &turn);
+            self.look_again(&turn);
+            self.count(&turn);
+            timeout = self.timeout();
+        }
+        // What was queued last are the sockets' closes.
+        self.ring.enter(Some(Duration::ZERO))
+    }
+
+    fn is_done(&self) -> bool {
+        self.stopping != Stop::No && self.sessions.len() == 0 && self.listeners.len() == 0
+    }
+
+    /// Follows the table and the order to stop, and acknowledges.
+    fn follow(&mut self, turn: &Turn<'_>) {
+        let stop = turn.shared.stop();
+        if stop > self.stopping {
+            self.stopping = stop;
+            self.leave_listeners(|_| true);
+            self.parked.clear();
+            if stop == Stop::Close {
+                self.close_all(turn);
+            }
+        }
+        if turn.table.revision == self.revision {
+            return;
+        }
+        if self.stopping == Stop::No {
+            self.follow_listeners(turn);
+        }
+        // A frontend's removal is acknowledged only when the kernel does not accept for it any more.
+        if !self.is_leaving_listeners() {
+            self.revision = turn.table.revision;
+            turn.shared.publication.acknowledge(self.number, self.revision);
+            turn.shared.control.unpark();
+        }
+    }
+
+    fn close_all(&mut self, turn: &Turn<'_>) {
+        let keys: Vec<Key> = self.sessions.keys().collect();
+        for key in keys {
+            if let Some(session) = self.sessions.get_mut(key) {
+                session.conn.begin_close(Ending::Close);
+            }
+            self.drive(key, turn);
+        }
+    }
+
+    fn on_completion(&mut self, completion: Completion, turn: &Turn<'_>) {
+        match Operation::decode(completion.user_data) {
+            Operation::Nothing => {}
+            Operation::Doorbell => {
+                let doorbell = &turn.shared.doorbells[self.number];
+                self.ring.await_doorbell(doorbell, Operation::Doorbell.encode());
+            }
+            Operation::Accept(key) => self.on_accepted(key, &completion, turn),
+            Operation::Connect(key) => self.on_connect_ended(key, &completion, turn),
+            Operation::Receive(side, key, group) => self.on_received(side, key, group, &completion, turn),
+            Operation::Send(side, key) => self.on_sent(side, key, &completion, turn),
+        }
+    }
+
+    /// A completion for a connection that is gone: its slot was freed only after all had come back, so this is a bug.
+    pub(super) fn on_stale(&mut self) {
+        self.stale_completions += 1;
+    }
+
+    /// Carries out what a connection wants until it wants nothing more.
+    pub(super) fn drive(&mut self, key: Key, turn: &Turn<'_>) {
+        while let Some(action) = self.sessions.get_mut(key).and_then(|session| session.conn.next_action()) {
+            self.perform(key, action, turn);
+        }
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if session.conn.patience() != session.patience {
+            session.begin_patience(self.now);
+            self.timers.set(key.slot, self.now + Time::from(session.next_look()));
+        }
+    }
+
+    fn perform(&mut self, key: Key, action: Action, turn: &Turn<'_>) {
+        match action {
+            Action::Connect => self.connect(key, turn),
+            Action::StopConnecting => self.ring.cancel(Operation::Connect(key).encode(), Operation::Nothing.encode()),
+            Action::Receive(side) => self.receive(side, key),
+            Action::StopReceiving(side) => self.stop_receiving(side, key),
+            Action::Send(side) => self.send(side, key),
+            Action::CloseWrite(side) => self.close_write(side, key),
+            Action::CancelAll => self.cancel_all(key),
+            Action::Finish(ending) => self.finish(key, ending, turn),
+        }
+    }
+
+    fn expire(&mut self, due: &mut Vec<u32>, turn: &Turn<'_>) {
+        self.timers.advance(self.now, due);
+        for slot in due.drain(..) {
+            let Some(key) = self.sessions.key_of(slot) else { continue };
+            let Some(session) = self.sessions.get_mut(key) else { continue };
+            if session.since + Time::from(session.limit()) > self.now {
+                session.on_long_lived();
+                let next = (session.since + Time::from(session.limit())).max(self.now + 1);
+                self.timers.set(slot, next);
+                continue;
+            }
+            let action = session.conn.on_timeout();
+            session.begin_patience(self.now);
+            self.timers.set(slot, self.now + Time::from(session.limit()));
+            if let Some(action) = action {
+                self.perform(key, action, turn);
+            }
+            self.drive(key, turn);
+        }
+    }
+
+    /// Looks after what no completion announces.
+    fn look_again(&mut self, turn: &Turn<'_>) {
+        if !self.starved.is_empty() {
+            for key in std::mem::take(&mut self.starved) {
+                if let Some(session) = self.sessions.get_mut(key) {
+                    session.conn.on_buffers();
+                    self.drive(key, turn);
+                }
+            }
+        }
+        if !self.waiting.is_empty() && self.now >= self.short_until {
+            for key in std::mem::take(&mut self.waiting) {
+                if let Some(session) = self.sessions.get_mut(key) {
+                    session.conn.on_descriptors();
+                    self.drive(key, turn);
+                }
+            }
+        }
+        self.resume_accepting(turn);
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        let waits = !(self.starved.is_empty() && self.waiting.is_empty() && self.parked.is_empty());
+        let look_again = (waits || self.is_paused()).then_some(LOOK_AGAIN);
+        let deadline = self.timers.next().map(|when| {
+            // Both are times since the start; the clock has moved on since `now` was read.
+            Duration::from_millis(when).saturating_sub(self.started.elapsed())
+        });
+        match (look_again, deadline) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    fn count(&mut self, turn: &Turn<'_>) {
+        let counters = &turn.shared.counters[self.number];
+        counters.connections.set(self.sessions.len() as u64);
+        counters.buffer_bytes.set(self.ring.buffer_bytes() as u64);
+        counters.completion_overflows.set(self.ring.overflows().into());
+        counters.stale_completions.set(self.stale_completions);
+    }
+}
+
+impl Session {
+    pub(super) fn new(client: OwnedFd, frontend: &Frontend, now: Time) -> Self {
+        Self {
+            conn: Conn::new(),
+            client,
+            server: None,
+            endpoint: None,
+            tried: Vec::new(),
+            frontend: frontend.id,
+            counters: Arc::clone(&frontend.counters),
+            connect_timeout: frontend.connect_timeout.as_millis(),
+            idle_timeout: frontend.idle_timeout.as_millis(),
+            since: now,
+            patience: Patience::Connect,
+            is_kept_alive: false,
+            groups: [0; 2],
+        }
+    }
+
+    pub(super) fn socket(&self, side: Side) -> Option<&OwnedFd> {
+        match side {
+            Side::Client => Some(&self.client),
+            Side::Server => self.server.as_ref(),
+        }
+    }
+
+    fn begin_patience(&mut self, now: Time) {
+        self.patience = self.conn.patience();
+        self.since = now;
+    }
+
+    /// How long the present patience lasts, in milliseconds.
+    fn limit(&self) -> u32 {
+        match self.patience {
+            Patience::Connect => self.connect_timeout,
+            Patience::Idle => self.idle_timeout,
+            Patience::Cancel => CANCEL_PATIENCE,
+        }
+    }
+
+    /// When the timer should look first.
+    fn next_look(&self) -> u32 {
+        match self.patience {
+            Patience::Idle if !self.is_kept_alive => self.idle_timeout.min(KEEPALIVE_AFTER),
+            _ => self.limit(),
+        }
+    }
+
+    fn on_long_lived(&mut self) {
+        if self.patience == Patience::Idle && !self.is_kept_alive {
+            self.is_kept_alive = true;
+            close::keep_alive(self.server.as_ref());
+        }
+    }
+}

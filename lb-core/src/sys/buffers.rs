@@ -1,0 +1,200 @@
+//! The relay buffers of one shard: groups of provided buffers from which the kernel takes one when bytes have arrived.
+//! So an idle connection holds none (`io_uring_register_buf_ring(3)`, kernel 5.19).
+//!
+//! The first group is always there; further ones are mapped when many slow readers hold buffers, and given back to the
+//! system when they are unused. The memory is only ever touched by the kernel: the relay forwards without looking.
+
+use std::io;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use io_uring::Submitter;
+use io_uring::types::BufRingEntry;
+
+/// Bytes in a buffer. The kernel may fill 33 buffers for one socket before we can stop it (`MULTISHOT_MAX_RETRY`), and
+/// those and what is queued already must stay under 256 KiB per direction.
+pub(crate) const BUFFER_SIZE: usize = 4096;
+
+/// Buffers in a group: 2 MiB, one huge page.
+const GROUP_SIZE: u16 = 512;
+
+/// Most groups of a shard, 8 GiB: a group's number has 12 bits in an operation's user data.
+const GROUPS_MAX: usize = 1 << 12;
+
+/// A buffer: group and index in one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BufferId(u32);
+
+impl BufferId {
+    pub(crate) fn new(group: u16, index: u16) -> Self {
+        Self(u32::from(group) << 16 | u32::from(index))
+    }
+
+    fn group(self) -> usize {
+        (self.0 >> 16) as usize
+    }
+
+    fn index(self) -> u16 {
+        self.0 as u16
+    }
+}
+
+/// All groups of a shard.
+#[derive(Debug)]
+pub(crate) struct Buffers {
+    /// By group number; `None` where a group was given back.
+    groups: Vec<Option<Group>>,
+    groups_max: usize,
+}
+
+impl Buffers {
+    /// Maps the first group. At most `bytes_max` are ever used, but one group at least.
+    pub(crate) fn new(submitter: &Submitter<'_>, bytes_max: usize) -> io::Result<Self> {
+        let groups_max = (bytes_max / (BUFFER_SIZE * usize::from(GROUP_SIZE))).clamp(1, GROUPS_MAX);
+        let first = Group::new(submitter, 0)?;
+        Ok(Self { groups: vec![Some(first)], groups_max })
+    }
+
+    /// The group that the next receive should take from, with another one mapped if all are used up. `None`: no memory
+    /// is to be had, wait until buffers come back.
+    pub(crate) fn group(&mut self, submitter: &Submitter<'_>) -> Option<u16> {
+        let free = self.groups.iter().position(|group| group.as_ref().is_some_and(|group| group.free > 0));
+        let number = free.or_else(|| self.grow(submitter))?;
+        Some(number as u16)
+    }
+
+    fn grow(&mut self, submitter: &Submitter<'_>) -> Option<usize> {
+        let number = self.groups.iter().position(Option::is_none).unwrap_or(self.groups.len());
+        if number >= self.groups_max {
+            return None;
+        }
+        let group = Group::new(submitter, number as u16).ok()?;
+        if number == self.groups.len() {
+            self.groups.push(Some(group));
+        } else {
+            self.groups[number] = Some(group);
+        }
+        Some(number)
+    }
+
+    /// The kernel has filled this buffer.
+    pub(crate) fn take(&mut self, buffer: BufferId) {
+        if let Some(group) = self.group_of(buffer) {
+            group.free -= 1;
+        }
+    }
+
+    /// Nobody needs this buffer any more: the kernel may fill it again.
+    pub(crate) fn give_back(&mut self, submitter: &Submitter<'_>, buffer: BufferId) {
+        let Some(group) = self.group_of(buffer) else { return };
+        group.provide(buffer.index());
+        group.publish();
+        let is_spare = buffer.group() != 0 && group.free == GROUP_SIZE;
+        if is_spare && self.free_elsewhere(buffer.group()) >= usize::from(GROUP_SIZE) / 2 {
+            // A receive that is still armed on the group ends with ENOBUFS and is armed again on another one.
+            if submitter.unregister_buf_ring(buffer.group() as u16).is_ok() {
+                self.groups[buffer.group()] = None;
+            }
+        }
+    }
+
+    /// Where a buffer's bytes are.
+    pub(crate) fn address(&self, buffer: BufferId) -> Option<*const u8> {
+        let group = self.groups.get(buffer.group())?.as_ref()?;
+        Some(group.memory.address(buffer.index()).cast_const())
+    }
+
+    /// Mapped bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.groups.iter().flatten().count() * usize::from(GROUP_SIZE) * BUFFER_SIZE
+    }
+
+    fn group_of(&mut self, buffer: BufferId) -> Option<&mut Group> {
+        self.groups.get_mut(buffer.group())?.as_mut()
+    }
+
+    fn free_elsewhere(&self, except: usize) -> usize {
+        let others = self.groups.iter().enumerate().filter(|(number, _)| *number != except);
+        others.filter_map(|(_, group)| group.as_ref()).map(|group| usize::from(group.free)).sum()
+    }
+}
+
+/// Zeroed pages of our own, unmapped when dropped.
+#[derive(Debug)]
+struct Pages {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+impl Pages {
+    fn new(bytes: usize) -> io::Result<Self> {
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new anonymous mapping touches no memory that exists already.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { start, bytes })
+    }
+
+    fn address(&self, index: u16) -> *mut u8 {
+        let offset = usize::from(index) * BUFFER_SIZE;
+        debug_assert!(offset < self.bytes);
+        self.start.as_ptr().wrapping_add(offset)
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `new`, unmapped only here. The kernel does not write to it any more: a group is dropped after it
+        // was unregistered with all its buffers home, or after the ring was closed with nothing in flight.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
+    }
+}
+
+#[derive(Debug)]
+struct Group {
+    memory: Pages,
+    /// What we share with the kernel: an array of entries in which the first one's last field is the tail.
+    ring: Pages,
+    tail: u16,
+    /// Buffers that the kernel can take.
+    free: u16,
+}
+
+impl Group {
+    fn new(submitter: &Submitter<'_>, number: u16) -> io::Result<Self> {
+        let memory = Pages::new(usize::from(GROUP_SIZE) * BUFFER_SIZE)?;
+        let ring = Pages::new(usize::from(GROUP_SIZE) * size_of::<BufRingEntry>())?;
+        let mut group = Self { memory, ring, tail: 0, free: 0 };
+        // SAFETY: the ring's pages are aligned, large enough for this many entries, and stay until it is unregistered or
+        // the io_uring is closed (see `Pages::drop`).
+        unsafe { submitter.register_buf_ring_with_flags(group.ring.start.as_ptr() as u64, GROUP_SIZE, number, 0)? };
+        (0..GROUP_SIZE).for_each(|index| group.provide(index));
+        group.publish();
+        Ok(group)
+    }
+
+    fn provide(&mut self, index: u16) {
+        let entries = self.ring.start.as_ptr().cast::<BufRingEntry>();
+        let place = usize::from(self.tail & (GROUP_SIZE - 1));
+        // SAFETY: `place` is below the number of entries. The kernel reads an entry only once the tail has passed it, so
+        // nobody else touches this one now: at most GROUP_SIZE buffers are ever provided, each once.
+        let entry = unsafe { &mut *entries.add(place) };
+        entry.set_addr(self.memory.address(index) as u64);
+        entry.set_len(BUFFER_SIZE as u32);
+        entry.set_bid(index);
+        self.tail = self.tail.wrapping_add(1);
+        self.free += 1;
+    }
+
+    /// Lets the kernel see what was provided.
+    fn publish(&self) {
+        let entries = self.ring.start.as_ptr().cast::<BufRingEntry>();
+        // SAFETY: the pointer is to the first entry of the ring, whose tail field is aligned for u16 and shared with the
+        // kernel, which only reads it. Release pairs with the kernel's acquire: it sees the entries before the tail.
+        let tail = unsafe { AtomicU16::from_ptr(BufRingEntry::tail(entries).cast_mut()) };
+        tail.store(self.tail, Ordering::Release);
+    }
+}

@@ -1,0 +1,306 @@
+//! One shard's io_uring: submission of its operations, and their completions.
+//!
+//! Two kinds of memory are pointed at by operations. Addresses and vectors are read by the kernel while it takes the
+//! submission (IORING_FEAT_SUBMIT_STABLE), so they live in `Staging` until then. Relay buffers belong to `Buffers`,
+//! which keeps them mapped until the ring is gone.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+use socket2::SockAddr;
+
+use super::buffers::{BufferId, Buffers};
+use super::socket::Doorbell;
+
+/// Submissions that fit between two enters; a full queue is submitted early.
+const SUBMISSIONS: u32 = 512;
+/// Completions of one turn: every connection of a busy shard may have some. More fall to the kernel's slow list.
+const COMPLETIONS: u32 = 8192;
+/// Most pieces that one send gathers.
+pub(crate) const PIECES_MAX: usize = 16;
+
+/// What an operation came to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Completion {
+    /// What the submission carried.
+    pub(crate) user_data: u64,
+    /// A count or descriptor, or a negated errno.
+    pub(crate) result: i32,
+    flags: u32,
+}
+
+impl Completion {
+    /// True if the multishot operation goes on.
+    pub(crate) fn has_more(&self) -> bool {
+        cqueue::more(self.flags)
+    }
+
+    fn buffer_index(&self) -> Option<u16> {
+        cqueue::buffer_select(self.flags)
+    }
+}
+
+/// A part of a relay buffer that is to be sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Piece {
+    pub(crate) buffer: BufferId,
+    pub(crate) start: u16,
+    pub(crate) end: u16,
+}
+
+/// Which sockets operations get past their user data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Multishot {
+    Yes,
+    No,
+}
+
+pub(crate) struct Ring {
+    // Dropped before `buffers`: closing the ring ends every operation that may write to them.
+    ring: IoUring,
+    buffers: Buffers,
+    staging: Staging,
+    /// Where the kernel puts what it reads from the doorbell; boxed, so that it stays where it is.
+    doorbell_count: Box<u64>,
+}
+
+/// What submissions point at until the kernel has taken them. Never grows past its capacity, so nothing in it moves.
+struct Staging {
+    addresses: Vec<SockAddr>,
+    vectors: Vec<[libc::iovec; PIECES_MAX]>,
+    messages: Vec<libc::msghdr>,
+}
+
+impl Ring {
+    /// Sets a ring up for the calling thread, which must be the one to use it (SINGLE_ISSUER).
+    pub(crate) fn new(buffer_bytes_max: usize) -> io::Result<Self> {
+        let ring = build()?;
+        let buffers = Buffers::new(&ring.submitter(), buffer_bytes_max)?;
+        let capacity = SUBMISSIONS as usize;
+        let staging = Staging {
+            addresses: Vec::with_capacity(capacity),
+            vectors: Vec::with_capacity(capacity),
+            messages: Vec::with_capacity(capacity),
+        };
+        Ok(Self { ring, buffers, staging, doorbell_count: Box::new(0) })
+    }
+
+    /// Accepts on a listening socket: one connection, or all until cancelled.
+    pub(crate) fn accept(&mut self, listener: RawFd, multishot: Multishot, user_data: u64) {
+        let flags = libc::SOCK_CLOEXEC;
+        self.push(match multishot {
+            Multishot::Yes => opcode::AcceptMulti::new(Fd(listener)).flags(flags).build().user_data(user_data),
+            Multishot::No => opcode::Accept::new(Fd(listener), std::ptr::null_mut(), std::ptr::null_mut())
+                .flags(flags)
+                .build()
+                .user_data(user_data),
+        });
+    }
+
+    /// Connects a socket.
+    pub(crate) fn connect(&mut self, socket: &OwnedFd, addr: SocketAddr, user_data: u64) {
+        self.reserve();
+        self.staging.addresses.push(addr.into());
+        let Some(staged) = self.staging.addresses.last() else { return };
+        let connect = opcode::Connect::new(Fd(socket.as_raw_fd()), staged.as_ptr().cast(), staged.len());
+        self.push(connect.build().user_data(user_data));
+    }
+
+    /// Receives until cancelled, each time into a buffer of the given group. False if no buffer is to be had.
+    pub(crate) fn receive(&mut self, socket: &OwnedFd, user_data: impl FnOnce(u16) -> u64) -> bool {
+        let Some(group) = self.buffers.group(&self.ring.submitter()) else { return false };
+        let receive = opcode::RecvMulti::new(Fd(socket.as_raw_fd()), group);
+        self.push(receive.build().user_data(user_data(group)));
+        true
+    }
+
+    /// The buffer that a completed receive on `group` filled; now ours until [`Ring::give_back`].
+    pub(crate) fn received(&mut self, completion: &Completion, group: u16) -> Option<BufferId> {
+        let buffer = BufferId::new(group, completion.buffer_index()?);
+        self.buffers.take(buffer);
+        Some(buffer)
+    }
+
+    /// Lets the kernel fill a buffer again. No send of it may be in flight, or other bytes may go out in its place.
+    pub(crate) fn give_back(&mut self, buffer: BufferId) {
+        self.buffers.give_back(&self.ring.submitter(), buffer);
+    }
+
+    /// Sends pieces in order; the completion says how many bytes went out, which may be fewer.
+    pub(crate) fn send(&mut self, socket: &OwnedFd, pieces: impl Iterator<Item = Piece>, user_data: u64) {
+        self.reserve();
+        let mut vector = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; PIECES_MAX];
+        let mut count = 0;
+        for piece in pieces.take(PIECES_MAX) {
+            let Some(address) = self.buffers.address(piece.buffer) else { continue };
+            let start = address.wrapping_add(piece.start.into());
+            vector[count] =
+                libc::iovec { iov_base: start.cast_mut().cast(), iov_len: (piece.end - piece.start).into() };
+            count += 1;
+        }
+        let fd = Fd(socket.as_raw_fd());
+        let entry = if count == 1 {
+            let start = vector[0].iov_base.cast_const().cast();
+            opcode::Send::new(fd, start, vector[0].iov_len as u32).flags(libc::MSG_NOSIGNAL).build()
+        } else {
+            opcode::SendMsg::new(fd, self.staging.message(vector, count)).flags(libc::MSG_NOSIGNAL as u32).build()
+        };
+        self.push(entry.user_data(user_data));
+    }
+
+    /// Cancels every operation on a socket. Each of them still completes, with ECANCELED or its result.
+    pub(crate) fn cancel_all(&mut self, socket: &OwnedFd, user_data: u64) {
+        let which = CancelBuilder::fd(Fd(socket.as_raw_fd())).all();
+        self.push(opcode::AsyncCancel2::new(which).build().user_data(user_data));
+    }
+
+    /// Cancels the operation with user data `target`.
+    pub(crate) fn cancel(&mut self, target: u64, user_data: u64) {
+        self.push(opcode::AsyncCancel::new(target).build().user_data(user_data));
+    }
+
+    /// Closes a descriptor.
+    pub(crate) fn close(&mut self, fd: OwnedFd, user_data: u64) {
+        let close = opcode::Close::new(Fd(fd.into_raw_fd()));
+        self.push(close.build().flags(squeue::Flags::SKIP_SUCCESS).user_data(user_data));
+    }
+
+    /// Completes when the doorbell is rung.
+    pub(crate) fn await_doorbell(&mut self, doorbell: &Doorbell, user_data: u64) {
+        let target = (&raw mut *self.doorbell_count).cast();
+        let read = opcode::Read::new(Fd(doorbell.as_raw_fd()), target, size_of::<u64>() as u32);
+        self.push(read.build().user_data(user_data));
+    }
+
+    /// Submits what was queued and waits for a completion, at most for `timeout`; `None` waits without end.
+    pub(crate) fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let timespec = timeout.map(Timespec::from);
+        let mut args = SubmitArgs::new();
+        if let Some(timespec) = &timespec {
+            args = args.timespec(timespec);
+        }
+        let entered = self.ring.submitter().submit_with_args(1, &args);
+        self.after_submit();
+        match entered {
+            Ok(_) => Ok(()),
+            Err(error) => match error.raw_os_error() {
+                // A timeout, a signal, or completions that must be reaped before the kernel takes more.
+                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Moves all completions to the end of `into`.
+    pub(crate) fn reap(&mut self, into: &mut Vec<Completion>) {
+        into.extend(self.ring.completion().map(|entry| Completion {
+            user_data: entry.user_data(),
+            result: entry.result(),
+            flags: entry.flags(),
+        }));
+    }
+
+    /// Completions that fell to the kernel's slow list so far.
+    pub(crate) fn overflows(&mut self) -> u32 {
+        self.ring.completion().overflow()
+    }
+
+    /// Bytes mapped for relay buffers.
+    pub(crate) fn buffer_bytes(&self) -> usize {
+        self.buffers.bytes()
+    }
+
+    fn push(&mut self, entry: squeue::Entry) {
+        self.reserve();
+        // SAFETY: what the entry points at stays valid until the kernel is done with it: addresses, vectors and messages
+        // are in `staging`, which is cleared only after the kernel took the submission; relay buffers and the doorbell's
+        // count live until the ring is closed. Descriptors may be stale at worst, which the kernel answers with EBADF.
+        let pushed = unsafe { self.ring.submission().push(&entry) };
+        debug_assert!(pushed.is_ok(), "a place was reserved");
+    }
+
+    /// Makes sure that one more entry and what it points at find a place.
+    fn reserve(&mut self) {
+        while self.ring.submission().is_full() {
+            // Fails only for reasons that pass (memory, completions to reap): until then there is no going on.
+            let _ = self.ring.submit();
+            self.after_submit();
+        }
+    }
+
+    fn after_submit(&mut self) {
+        // Entries that the kernel did not take yet still point into the staging.
+        if self.ring.submission().is_empty() {
+            self.staging.addresses.clear();
+            self.staging.vectors.clear();
+            self.staging.messages.clear();
+        }
+    }
+}
+
+impl Staging {
+    fn message(&mut self, vector: [libc::iovec; PIECES_MAX], count: usize) -> *const libc::msghdr {
+        debug_assert!(self.vectors.len() < self.vectors.capacity(), "at most one per submission");
+        self.vectors.push(vector);
+        // SAFETY: a `msghdr` is plain data; all zeroes means no address, no control data, no vector.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        if let Some(staged) = self.vectors.last_mut() {
+            message.msg_iov = staged.as_mut_ptr();
+            message.msg_iovlen = count;
+        }
+        self.messages.push(message);
+        &raw const self.messages[self.messages.len() - 1]
+    }
+}
+
+fn build() -> io::Result<IoUring> {
+    let mut builder = IoUring::builder();
+    builder
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_submit_all()
+        .setup_clamp()
+        .setup_cqsize(COMPLETIONS)
+        .dontfork();
+    // NO_SQARRAY (kernel 6.6) saves an indirection; older kernels refuse it.
+    builder.setup_no_sqarray();
+    builder.build(SUBMISSIONS).or_else(|error| match error.raw_os_error() {
+        Some(libc::EINVAL) => {
+            let mut builder = IoUring::builder();
+            builder.setup_single_issuer().setup_defer_taskrun().setup_submit_all().setup_clamp();
+            builder.setup_cqsize(COMPLETIONS).dontfork().build(SUBMISSIONS)
+        }
+        _ => Err(error),
+    })
+}
+
+/// Tries to set up a ring as a shard does, and says what to change if that fails.
+pub(crate) fn probe() -> Result<(), String> {
+    let ring = build().map_err(|error| explain(&error))?;
+    if !(ring.params().is_feature_submit_stable() && ring.params().is_feature_ext_arg()) {
+        return Err("this kernel's io_uring is too old: Linux 6.1 or newer is needed".to_owned());
+    }
+    Buffers::new(&ring.submitter(), 0).map(drop).map_err(|error| explain(&error))
+}
+
+/// What a failure to set up a ring means to the operator.
+pub(crate) fn explain(error: &io::Error) -> String {
+    let remedy = match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => {
+            "io_uring is forbidden here: set the sysctl kernel.io_uring_disabled to 0, or in a container allow \
+             io_uring_setup, io_uring_enter and io_uring_register in the seccomp profile"
+        }
+        Some(libc::ENOSYS) => "this kernel has no io_uring: Linux 6.1 or newer with CONFIG_IO_URING is needed",
+        Some(libc::EINVAL) => "this kernel's io_uring is too old: Linux 6.1 or newer is needed",
+        Some(libc::ENOMEM) => {
+            "not enough memory may be locked for the rings: raise LimitMEMLOCK= of the unit or `ulimit -l` to 8 MiB or more"
+        }
+        Some(libc::EMFILE | libc::ENFILE) => "no descriptors are left: raise LimitNOFILE= of the unit or `ulimit -n`",
+        _ => "unexpected",
+    };
+    format!("can't set up an io_uring ({error}): {remedy}")
+}

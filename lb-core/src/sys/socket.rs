@@ -1,0 +1,153 @@
+//! Sockets: those we make, those the kernel hands us as numbers, and those the process inherited.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+/// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn` (listen(2)).
+const BACKLOG: i32 = 4096;
+
+/// How long a connection is silent before the kernel asks whether the peer is still there, and how often it asks again.
+/// Linux' own default, two hours, is longer than most idle timeouts and NAT tables live.
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
+
+/// Takes over a descriptor that an operation of the ring returned.
+pub(crate) fn from_completion(fd: RawFd) -> OwnedFd {
+    // SAFETY: the kernel opened this descriptor for the operation whose completion carries its number, and a completion
+    // is handed out once. So nobody else owns it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// A listening socket that the process inherited as `fd`, as a descriptor of our own.
+///
+/// The inherited descriptor itself stays open, so the same number can be asked for again.
+///
+/// # Errors
+/// `fd` is not open, or not a listening TCP socket.
+pub fn inherited_listener(fd: RawFd) -> io::Result<OwnedFd> {
+    let refuse = |text: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("descriptor {fd} {text}"));
+    // SAFETY: the borrow ends with this function. Were `fd` closed or another's, the calls below fail or look at a
+    // wrong file, and nothing but the duplicate is kept.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    let owned = borrowed.try_clone_to_owned().map_err(|_| refuse("is not open"))?;
+    let socket = SockRef::from(&owned);
+    let is_listener = socket.is_listener().map_err(|_| refuse("is not a socket"))?;
+    let is_tcp = socket.r#type()? == Type::STREAM && socket.local_addr()?.as_socket().is_some();
+    if !(is_listener && is_tcp) {
+        return Err(refuse("is not a listening TCP socket"));
+    }
+    let socket = Socket::from(owned);
+    prepare_listener(&socket)?;
+    Ok(socket.into())
+}
+
+/// One listening socket per shard, all on `addr`, between which the kernel spreads connections (SO_REUSEPORT, socket(7)).
+///
+/// With `is_alone` the port must not be shared with anyone: SO_REUSEPORT would let another process of ours have it too,
+/// unnoticed, and take a part of the connections.
+pub(crate) fn listen(addr: SocketAddr, shards: usize, is_alone: bool) -> io::Result<Vec<OwnedFd>> {
+    if is_alone && addr.port() != 0 {
+        bound(addr, false)?;
+    }
+    let mut listeners: Vec<OwnedFd> = Vec::with_capacity(shards);
+    let mut addr = addr;
+    for _ in 0..shards {
+        let socket = bound(addr, true)?;
+        socket.listen(BACKLOG)?;
+        // With port 0 the first shard's socket decides the port of all.
+        addr = local_addr(&socket)?;
+        listeners.push(socket.into());
+    }
+    Ok(listeners)
+}
+
+fn bound(addr: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    if addr.is_ipv6() {
+        // An IPv6 frontend and an IPv4 one on the same port are two frontends.
+        socket.set_only_v6(true)?;
+    }
+    prepare_listener(&socket)?;
+    socket.bind(&addr.into())?;
+    Ok(socket)
+}
+
+/// Accepted sockets inherit these options from the listener (tcp(7)), which saves two calls per connection.
+fn prepare_listener(socket: &Socket) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&KEEPALIVE)
+}
+
+/// A socket for a connection to a server.
+///
+/// Blocking: on a non-blocking socket the ring would fail operations with EAGAIN where it should wait.
+pub(crate) fn for_server(addr: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    Ok(socket.into())
+}
+
+/// Lets the kernel find out whether a silent peer is still there.
+pub(crate) fn keep_alive(socket: &OwnedFd) -> io::Result<()> {
+    SockRef::from(socket).set_tcp_keepalive(&KEEPALIVE)
+}
+
+/// Ends our side of a connection while the peer's goes on (shutdown(2), FIN).
+pub(crate) fn close_write(socket: &OwnedFd) -> io::Result<()> {
+    SockRef::from(socket).shutdown(std::net::Shutdown::Write)
+}
+
+/// Makes closing the socket reset the connection instead of ending it (SO_LINGER with zero, socket(7)).
+pub(crate) fn reset_on_close(socket: &OwnedFd) -> io::Result<()> {
+    SockRef::from(socket).set_linger(Some(Duration::ZERO))
+}
+
+/// The address on which a socket listens.
+pub(crate) fn local_addr(socket: &impl std::os::fd::AsFd) -> io::Result<SocketAddr> {
+    let addr = SockRef::from(socket).local_addr()?;
+    addr.as_socket().ok_or_else(|| io::Error::other("not an IP socket"))
+}
+
+/// The address of a socket's peer.
+pub(crate) fn peer_addr(socket: &OwnedFd) -> io::Result<SocketAddr> {
+    let addr = SockRef::from(socket).peer_addr()?;
+    addr.as_socket().ok_or_else(|| io::Error::other("not an IP socket"))
+}
+
+/// A counter by which another thread wakes a shard (eventfd(2)).
+#[derive(Debug)]
+pub(crate) struct Doorbell(OwnedFd);
+
+impl Doorbell {
+    pub(crate) fn new() -> io::Result<Self> {
+        // SAFETY: no memory is involved; the result is checked.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: eventfd(2) has just opened it for us.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Wakes the shard, now or as soon as it looks.
+    pub(crate) fn ring(&self) {
+        let one = 1u64.to_ne_bytes();
+        // SAFETY: the kernel reads eight bytes of `one` during the call. It fails only if the counter would overflow,
+        // and then the shard has been woken already.
+        let _ = unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+    }
+}
+
+impl AsRawFd for Doorbell {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}

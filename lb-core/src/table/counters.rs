@@ -1,0 +1,89 @@
+//! Counters that shards write and the control plane reads: one set per shard, merged on read, outside of the table so
+//! that changes keep them.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+/// A number with one writing thread, so that counting takes no locked instruction.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds. Only the owning shard may call this.
+    pub(crate) fn add(&self, count: u64) {
+        self.set(self.get().wrapping_add(count));
+    }
+
+    /// Sets. Only the owning shard may call this.
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What one shard counts for one server.
+#[derive(Debug, Default)]
+pub(crate) struct ServerCounters {
+    pub(crate) served: Counter,
+    pub(crate) failed: Counter,
+    pub(crate) bytes_to_server: Counter,
+    pub(crate) bytes_to_client: Counter,
+}
+
+/// What is counted for a frontend.
+#[derive(Debug)]
+pub(crate) struct FrontendCounters {
+    /// Connections over all shards, which the limit holds for.
+    pub(crate) open: CachePadded<AtomicU32>,
+    /// Whether it was said that accepting pauses, so that it is said once.
+    pub(crate) pause_logged: AtomicBool,
+    pub(crate) shards: Box<[CachePadded<FrontendShard>]>,
+}
+
+/// What one shard counts for one frontend.
+#[derive(Debug, Default)]
+pub(crate) struct FrontendShard {
+    pub(crate) accepted: Counter,
+    pub(crate) unserved: Counter,
+    pub(crate) bytes_to_server: Counter,
+    pub(crate) bytes_to_client: Counter,
+    /// 1 while this shard does not accept for the frontend.
+    pub(crate) paused: Counter,
+}
+
+impl FrontendCounters {
+    pub(crate) fn new(shards: usize) -> Self {
+        Self {
+            open: CachePadded::default(),
+            pause_logged: AtomicBool::new(false),
+            shards: (0..shards).map(|_| CachePadded::default()).collect(),
+        }
+    }
+}
+
+/// What is counted for a shard.
+#[derive(Debug, Default)]
+pub(crate) struct ShardCounters {
+    pub(crate) connections: Counter,
+    pub(crate) accepted: Counter,
+    pub(crate) buffer_bytes: Counter,
+    pub(crate) completion_overflows: Counter,
+    pub(crate) stale_completions: Counter,
+}
+
+/// Connections of the whole process, which the process's limit holds for.
+#[derive(Debug)]
+pub(crate) struct ProcessLimit {
+    pub(crate) open: CachePadded<AtomicU32>,
+    pub(crate) max: u32,
+}
+
+impl ProcessLimit {
+    pub(crate) fn new(max: u32) -> Self {
+        Self { open: CachePadded::default(), max }
+    }
+}

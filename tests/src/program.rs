@@ -1,0 +1,223 @@
+//! Real programs in temporary folders, killed when dropped.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
+
+use tempfile::TempDir;
+
+use crate::fault::is_root;
+use crate::lb::{signal, text};
+use crate::wait;
+
+/// A program that serves.
+#[derive(Debug)]
+struct Program {
+    child: Child,
+    folder: TempDir,
+    /// The signal at which it ends at once and takes its own child processes along.
+    stop: &'static str,
+}
+
+impl Program {
+    fn start(folder: TempDir, command: &mut Command, addr: SocketAddr, stop: &'static str) -> Self {
+        let log = fs::File::create(folder.path().join("log")).unwrap();
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let child = command.spawn().unwrap_or_else(|error| panic!("can't start {command:?}: {error}"));
+        let mut program = Self { child, folder, stop };
+        program.until_serving(addr);
+        program
+    }
+
+    fn until_serving(&mut self, addr: SocketAddr) {
+        wait::until("the program serves", || {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the program ended with {status}: {}", self.log());
+            }
+            TcpStream::connect(addr).is_ok()
+        });
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            signal(self.child.id(), self.stop);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// nginx with several sites, each on its own port: `/` is the site's name, `/file` is `FILE_BYTES` long.
+#[derive(Debug)]
+pub struct Nginx {
+    _program: Program,
+    addrs: Vec<SocketAddr>,
+}
+
+impl Nginx {
+    /// Starts it with a site per name.
+    pub fn start(names: &[&str]) -> Self {
+        let folder = TempDir::with_prefix("lb-test-nginx-").unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let addrs: Vec<_> = names.iter().map(|_| free_addr()).collect();
+        let sites: String =
+            names.iter().zip(&addrs).map(|(name, addr)| nginx_site(folder.path(), name, *addr)).collect();
+        let config = folder.path().join("nginx.conf");
+        fs::write(&config, nginx_config(folder.path(), &sites)).unwrap();
+        let mut command = Command::new("nginx");
+        command.arg("-c").arg(&config).arg("-p").arg(folder.path()).arg("-e").arg(folder.path().join("error.log"));
+        Self { _program: Program::start(folder, &mut command, addrs[0], "TERM"), addrs }
+    }
+
+    /// Where the sites are, in the order of their names.
+    pub fn addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+
+    /// The length of `/file`.
+    pub const FILE_BYTES: usize = 5_000_000;
+}
+
+fn nginx_site(folder: &Path, name: &str, addr: SocketAddr) -> String {
+    let root = folder.join(name);
+    fs::create_dir(&root).unwrap();
+    let file: Vec<u8> = name.bytes().cycle().take(Nginx::FILE_BYTES).collect();
+    fs::write(root.join("file"), file).unwrap();
+    let root = root.display();
+    format!("server {{ listen {addr}; root {root}; location = / {{ return 200 \"{name}\"; }} }}\n")
+}
+
+fn nginx_config(folder: &Path, sites: &str) -> String {
+    let folder = folder.display();
+    format!(
+        "daemon off; master_process off; pid {folder}/pid;\n\
+         events {{ worker_connections 1024; }}\n\
+         http {{ access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;\n\
+         fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;\n\
+         {sites} }}\n"
+    )
+}
+
+/// A Redis server without persistence.
+#[derive(Debug)]
+pub struct Redis {
+    _program: Program,
+    addr: SocketAddr,
+}
+
+impl Redis {
+    /// Starts it.
+    #[allow(clippy::new_without_default, reason = "a default is not expected to start a program")]
+    pub fn start() -> Self {
+        let folder = TempDir::with_prefix("lb-test-redis-").unwrap();
+        let addr = free_addr();
+        let mut command = Command::new("redis-server");
+        command.args(["--port", &addr.port().to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+        command.arg("--dir").arg(folder.path());
+        Self { _program: Program::start(folder, &mut command, addr, "TERM"), addr }
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+/// A PostgreSQL server with the user `postgres`, who needs no password.
+#[derive(Debug)]
+pub struct Postgres {
+    _program: Program,
+    addr: SocketAddr,
+}
+
+impl Postgres {
+    /// Makes a database and starts the server.
+    ///
+    /// # Panics
+    /// If PostgreSQL is missing or does not start.
+    pub fn start() -> Self {
+        let folder = TempDir::with_prefix("lb-test-postgres-").unwrap();
+        let (data, addr) = (folder.path().join("data"), free_addr());
+        let user = is_root().then(postgres_user);
+        if let Some((uid, gid)) = user {
+            chown(folder.path(), Some(uid), Some(gid)).unwrap();
+        }
+        let mut initdb = as_user("initdb", user);
+        initdb.args(["-A", "trust", "-U", "postgres", "--no-sync", "-D"]).arg(&data);
+        succeeds(&mut initdb);
+        let mut server = as_user("postgres", user);
+        server.arg("-D").arg(&data).args(["-p", &addr.port().to_string(), "-h", "127.0.0.1", "-F", "-k"]);
+        server.arg(folder.path());
+        Self { _program: Program::start(folder, &mut server, addr, "QUIT"), addr }
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+/// A program of PostgreSQL, which Debian keeps out of the path.
+fn postgres_program(name: &str) -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL is installed: see tests/run");
+    let newest = versions.flatten().map(|version| version.path()).max().expect("a version of PostgreSQL is there");
+    newest.join("bin").join(name)
+}
+
+/// User and group that PostgreSQL runs as: it refuses to be root.
+fn postgres_user() -> (u32, u32) {
+    let users = fs::read_to_string("/etc/passwd").unwrap();
+    let line = users.lines().find(|line| line.starts_with("postgres:")).expect("there is a user postgres");
+    let fields: Vec<&str> = line.split(':').collect();
+    (fields[2].parse().unwrap(), fields[3].parse().unwrap())
+}
+
+fn as_user(program: &str, user: Option<(u32, u32)>) -> Command {
+    let mut command = Command::new(postgres_program(program));
+    if let Some((uid, gid)) = user {
+        command.uid(uid).gid(gid);
+    }
+    command.current_dir("/");
+    command
+}
+
+/// Runs a command that must succeed and gives what it printed.
+///
+/// # Panics
+/// If it fails.
+pub fn succeeds(command: &mut Command) -> String {
+    let output = run(command);
+    assert!(output.status.success(), "{command:?} failed: {}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// Runs a command to its end.
+///
+/// # Panics
+/// If it can't be started.
+pub fn run(command: &mut Command) -> Output {
+    command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("can't start {command:?}: {error}"))
+}
+
+/// An address of 127.0.0.1 for a program that can't be told port 0: below the ports that the kernel gives out, and
+/// each port once in this process.
+pub fn free_addr() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = (std::process::id() % 200) as u16 * 100;
+    loop {
+        let port = 10_000 + (first + NEXT.fetch_add(1, Relaxed)) % 20_000;
+        let addr = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(addr).is_ok() {
+            return addr;
+        }
+    }
+}
