@@ -10,7 +10,7 @@ use super::change::{Applied, Change, Options, Record, Refused, Transaction};
 use super::history::History;
 use super::listeners::Opener;
 use super::probe::Target;
-use super::running::{Factory, Running};
+use super::running::{Factory, Running, RunningFrontend};
 use super::state::{State, difference};
 use super::status::{self, Rates, Status};
 use super::store::{Saved, Snapshot, Store};
@@ -19,7 +19,7 @@ use crate::balancer::Builder;
 use crate::config::Config;
 use crate::sys::limits;
 use crate::sys::socket::Doorbell;
-use crate::table::{Endpoint, Shared, Stop};
+use crate::table::{self, Endpoint, Shared, Stop};
 
 /// The desired state and all that it takes to put it into effect.
 pub(super) struct Controller {
@@ -34,6 +34,8 @@ pub(super) struct Controller {
     shared: Arc<Shared>,
     /// Replaced addresses that connections still live on.
     retired: Vec<Arc<Endpoint>>,
+    /// What shards may still have to let go of, kept so that it is dropped here and not on a shard.
+    replaced: Vec<Arc<table::Frontend>>,
     rates: Rates,
     started: Instant,
     cores: Vec<usize>,
@@ -57,8 +59,9 @@ impl Controller {
         for frontend in &builder.config.frontends {
             state.apply(&Change::AddFrontend { frontend: frontend.clone() })?;
         }
+        state.check_binds()?;
         let running = factory.build(&state, &Running::default())?;
-        running.set_positions(&Running::default());
+        running.0.iter().for_each(RunningFrontend::set_positions);
         let revision = builder.resume.revision.max(1);
         let doorbells = (0..shards).map(|_| Doorbell::new()).collect::<Result<_, _>>();
         let doorbells = doorbells.map_err(|error| StartError::Kernel(format!("can't make an eventfd: {error}")))?;
@@ -74,6 +77,7 @@ impl Controller {
             is_durable: false,
             shared: Arc::new(shared),
             retired: Vec::new(),
+            replaced: Vec::new(),
             rates: Rates::new(),
             started: Instant::now(),
             cores: cores.to_vec(),
@@ -142,6 +146,7 @@ impl Controller {
                 draft.summary.push(sentence);
             }
         }
+        draft.state.check_binds()?;
         draft.inverse.reverse();
         Ok(draft)
     }
@@ -150,18 +155,31 @@ impl Controller {
     fn put_into_effect(&mut self, running: Running) -> Result<u64, Refused> {
         let retired = self.running.retired_by(&running);
         retired.iter().for_each(|endpoint| endpoint.load.set_position(None));
-        running.set_positions(&self.running);
+        running.changed_since(&self.running).for_each(RunningFrontend::set_positions);
         let before = std::mem::replace(&mut self.running, running);
         self.shared.publication.publish(self.running.table(self.revision));
         self.shared.ring_doorbells();
         self.wait_until_used()?;
-        self.running.settle(&before);
+        let changed = self.running.changed_since(&before);
+        changed.for_each(|frontend| frontend.table.policy.on_settled());
+        self.replaced.extend(before.changed_since(&self.running).map(|frontend| Arc::clone(&frontend.table)));
         // Closes the listeners that no table has any more.
         drop(before);
+        self.drop_unused();
         let on_replaced = retired.iter().map(|endpoint| u64::from(endpoint.open())).sum();
         self.retired.extend(retired);
-        self.retired.retain(|endpoint| endpoint.open() > 0);
         Ok(on_replaced)
+    }
+
+    fn drop_unused(&mut self) {
+        self.replaced.retain(|frontend| Arc::strong_count(frontend) > 1);
+        self.retired.retain(|endpoint| endpoint.open() > 0);
+    }
+
+    /// Stops accepting; connections go on.
+    pub(super) fn stop_accepting(&self) {
+        self.shared.set_stop(Stop::Drain);
+        self.running.0.iter().for_each(|frontend| frontend.listener.stop());
     }
 
     /// Waits until every shard has acknowledged the present revision, which takes each a turn.
@@ -221,7 +239,7 @@ impl Controller {
     /// Takes the rates since the last call.
     pub(super) fn sample(&mut self) {
         self.rates.sample(&self.running);
-        self.retired.retain(|endpoint| endpoint.open() > 0);
+        self.drop_unused();
     }
 
     fn status(&self) -> Status {

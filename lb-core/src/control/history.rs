@@ -48,6 +48,7 @@ impl History {
         for change in record.inverse.iter().chain(&record.changes) {
             draft.apply(change).map_err(|refused| conflict(refused.reason))?;
         }
+        draft.check_binds().map_err(|refused| conflict(refused.reason))?;
         if !is_same(&draft, state) {
             return Err(conflict("what it set was set again".to_owned()));
         }
@@ -61,5 +62,45 @@ fn is_same(one: &State, other: &State) -> bool {
     one.len() == other.len() && {
         let wanted: Vec<_> = other.iter().map(|frontend| (**frontend).clone()).collect();
         super::state::difference(&one, &wanted).is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::tests::change;
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever was changed since: a revision is taken back whole, or refused.
+        #[test]
+        fn undo_takes_back_one_revision_and_nothing_else(changes in prop::collection::vec(change(), 1..30), which: prop::sample::Index) {
+            let (mut state, mut history, mut revision) = (State::default(), History::default(), 0);
+            for change in changes {
+                let mut next = state.clone();
+                let Ok(Some((inverse, sentence))) = next.apply(&change) else { continue };
+                if next.check_binds().is_err() {
+                    continue;
+                }
+                revision += 1;
+                history.push(Record { revision, at: 0, summary: vec![sentence], changes: vec![change], inverse: vec![inverse] });
+                state = next;
+            }
+            prop_assume!(revision > 0);
+            let wanted = 1 + which.index(revision as usize) as u64;
+            if let Ok(changes) = history.undo(Some(wanted), &state) {
+                let mut undone = state.clone();
+                for change in changes {
+                    undone.apply(&change).unwrap();
+                }
+                // Doing it again leads back to where we are.
+                for change in &history.0[wanted as usize - 1].changes {
+                    undone.apply(change).unwrap();
+                }
+                prop_assert!(is_same(&undone, &state));
+            }
+            let last = history.undo(None, &state).unwrap();
+            prop_assert_eq!(&last, &history.0.back().unwrap().inverse);
+        }
     }
 }

@@ -20,9 +20,18 @@ pub(super) struct ListenerSet {
     /// As it is: with the port that the kernel chose.
     pub(super) addr: SocketAddr,
     sockets: Vec<OwnedFd>,
+    /// An inherited socket is another program's too: it goes on listening.
+    is_inherited: bool,
 }
 
 impl ListenerSet {
+    /// Refuses connections from now on.
+    pub(super) fn stop(&self) {
+        if !self.is_inherited {
+            self.sockets.iter().for_each(socket::stop_listening);
+        }
+    }
+
     /// Descriptor numbers by shard, for the table.
     pub(super) fn numbers(&self) -> Arc<[RawFd]> {
         self.sockets.iter().map(AsRawFd::as_raw_fd).collect()
@@ -48,20 +57,20 @@ impl Opener {
 
     /// Opens `bind`. The `present` listeners are those of this balancer, with which a port may be shared.
     pub(super) fn open(&mut self, bind: Bind, present: &[Arc<ListenerSet>]) -> Result<ListenerSet, Refused> {
-        let opened = match bind {
-            Bind::Inherited(fd) => socket::inherited_listener(fd).and_then(|listener| self.share(&listener)),
-            Bind::Addr(addr) => match self.inherited.iter().find(|(inherited, _)| *inherited == addr) {
-                Some((_, listener)) => self.share(listener),
-                None => {
-                    let is_alone = present.iter().all(|other| other.addr.port() != addr.port());
-                    socket::listen(addr, self.shards, is_alone)
-                }
-            },
+        let handed_over = self.inherited.iter().find(|(addr, _)| bind == Bind::Addr(*addr));
+        let is_inherited = handed_over.is_some() || matches!(bind, Bind::Inherited(_));
+        let opened = match (bind, handed_over) {
+            (_, Some((_, listener))) => self.share(listener),
+            (Bind::Inherited(fd), None) => socket::inherited_listener(fd).and_then(|listener| self.share(&listener)),
+            (Bind::Addr(addr), None) => {
+                let is_alone = present.iter().all(|other| other.addr.port() != addr.port());
+                socket::listen(addr, self.shards, is_alone)
+            }
         };
         let opened = opened.and_then(|sockets| Ok((socket::local_addr(&sockets[0])?, sockets)));
         let (addr, sockets) = opened.map_err(|error| Refused::field("bind", explain(bind, &error)))?;
         self.next += 1;
-        Ok(ListenerSet { id: self.next, bind, addr, sockets })
+        Ok(ListenerSet { id: self.next, bind, addr, sockets, is_inherited })
     }
 
     /// All shards accept from the same socket.

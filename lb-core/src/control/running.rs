@@ -60,30 +60,25 @@ impl Running {
         retired
     }
 
-    /// Tells every server its position among the candidates, which policies are told of when connections come and go.
-    pub(super) fn set_positions(&self, before: &Self) {
-        for frontend in &self.0 {
-            if before.find(frontend.entry.id).is_some_and(|before| Arc::ptr_eq(&before.table, &frontend.table)) {
-                continue;
-            }
-            frontend.endpoints.iter().for_each(|endpoint| endpoint.load.set_position(None));
-            for (position, candidate) in frontend.table.candidates.iter().enumerate() {
-                candidate.endpoint.load.set_position(Some(position));
-            }
-        }
-    }
-
-    /// Tells the policies that are new since `before` that every shard uses them.
-    pub(super) fn settle(&self, before: &Self) {
-        for frontend in &self.0 {
-            if !before.find(frontend.entry.id).is_some_and(|before| Arc::ptr_eq(&before.table, &frontend.table)) {
-                frontend.table.policy.on_settled();
-            }
-        }
+    /// The frontends that the shards see otherwise than in `other`, or not at all there.
+    pub(super) fn changed_since(&self, other: &Self) -> impl Iterator<Item = &RunningFrontend> {
+        let is_same = |frontend: &RunningFrontend| {
+            let other = other.find(frontend.entry.id);
+            other.is_some_and(|other| Arc::ptr_eq(&other.table, &frontend.table))
+        };
+        self.0.iter().filter(move |frontend| !is_same(frontend))
     }
 }
 
 impl RunningFrontend {
+    /// Tells every server its position among the candidates, by which policies are told of its connections.
+    pub(super) fn set_positions(&self) {
+        self.endpoints.iter().for_each(|endpoint| endpoint.load.set_position(None));
+        for (position, candidate) in self.table.candidates.iter().enumerate() {
+            candidate.endpoint.load.set_position(Some(position));
+        }
+    }
+
     /// The present endpoint of a server. Identities ascend in an entry: servers are added at the end and never reordered.
     fn endpoint(&self, id: u64) -> Option<&Arc<Endpoint>> {
         let index = self.entry.server_ids.binary_search(&id).ok()?;

@@ -3,6 +3,7 @@
 //! Every change gives its inverse, so that a revision can be taken back. Frontends and servers carry an identity that
 //! survives renaming and re-addressing: counters and connections hang on it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::change::{Change, FrontendUpdate, Refused, ServerUpdate};
@@ -93,10 +94,10 @@ impl State {
         check_supported(update)?;
         let (entry, index) = self.server(frontend, name)?;
         let old = Arc::clone(&entry.frontend.servers[index]);
-        if let Some(new) = update.rename.as_ref().filter(|new| *new != name) {
-            if find(&entry.frontend, new).is_some() {
-                return Err(Refused::field("name", format!("frontend {frontend} already has a server {new}")));
-            }
+        if let Some(new) = update.rename.as_ref().filter(|new| *new != name)
+            && find(&entry.frontend, new).is_some()
+        {
+            return Err(Refused::field("name", format!("frontend {frontend} already has a server {new}")));
         }
         let mut server = Server::clone(&old);
         server.name = update.rename.clone().unwrap_or(server.name);
@@ -191,10 +192,10 @@ impl State {
 
     /// Checks what a frontend must not share with the others, `except` itself.
     fn check_frontend(&self, frontend: &Frontend, except: Option<usize>) -> Result<(), Refused> {
-        if let PolicyKind::Custom(name) = &frontend.policy {
-            if !self.policies.contains(name) {
-                return Err(Refused::field("policy", format!("no policy {name} is registered in this program")));
-            }
+        if let PolicyKind::Custom(name) = &frontend.policy
+            && !self.policies.contains(name)
+        {
+            return Err(Refused::field("policy", format!("no policy {name} is registered in this program")));
         }
         let others = self.entries.iter().enumerate().filter(|(index, _)| Some(*index) != except);
         for (_, other) in others {
@@ -202,8 +203,23 @@ impl State {
             if other.name == frontend.name {
                 return Err(Refused::field("name", format!("there is already a frontend {}", frontend.name)));
             }
-            if binds_collide(other.bind, frontend.bind) {
-                return Err(Refused::field("bind", format!("{} is taken by frontend {}", frontend.bind, other.name)));
+        }
+        Ok(())
+    }
+
+    /// Checks that no two frontends share an address. Only once all changes of a transaction are made: in between they may,
+    /// for example when two swap theirs.
+    pub(crate) fn check_binds(&self) -> Result<(), Refused> {
+        let mut taken = HashMap::new();
+        for frontend in self.entries.iter().map(|entry| &entry.frontend) {
+            let is_free = matches!(frontend.bind, Bind::Addr(addr) if addr.port() == 0);
+            if is_free {
+                continue;
+            }
+            if let Some(other) = taken.insert(frontend.bind.to_string(), &frontend.name) {
+                let reason =
+                    format!("{} is taken by frontend {other}, {} can't have it too", frontend.bind, frontend.name);
+                return Err(Refused::field("bind", reason));
             }
         }
         Ok(())
@@ -256,7 +272,6 @@ pub(crate) fn difference(from: &[Arc<Frontend>], to: &[Frontend]) -> Vec<Change>
 }
 
 fn server_differences(old: &Frontend, new: &Frontend, changes: &mut Vec<Change>) {
-    use std::collections::HashMap;
     let frontend = || new.name.clone();
     let wanted: HashMap<&Name, &Arc<Server>> = new.servers.iter().map(|server| (&server.name, server)).collect();
     let existing: HashMap<&Name, &Arc<Server>> = old.servers.iter().map(|server| (&server.name, server)).collect();
@@ -288,10 +303,6 @@ fn find(frontend: &Frontend, name: &Name) -> Option<usize> {
 fn first_twice<'a>(names: impl Iterator<Item = &'a Name>) -> Option<&'a Name> {
     let mut seen = std::collections::HashSet::new();
     names.into_iter().find(|name| !seen.insert(*name))
-}
-
-fn binds_collide(one: Bind, other: Bind) -> bool {
-    one == other && !matches!(one, Bind::Addr(addr) if addr.port() == 0)
 }
 
 fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
@@ -377,4 +388,169 @@ fn describe_frontend_change(old: &Frontend, new: &Frontend) -> String {
         .field("idle_timeout", old.idle_timeout, new.idle_timeout, |timeout| timeout.to_string())
         .0
         .join(", ")
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::config::{Port, Weight};
+    use proptest::prelude::*;
+
+    fn name(number: u8) -> Name {
+        Name::new(&format!("n{number}")).unwrap()
+    }
+
+    fn server(number: u8, port: u16, weight: u32) -> Server {
+        let server = Server::new(name(number).as_str(), ([127, 0, 0, 1], port).into()).unwrap();
+        server.with_weight(weight).unwrap()
+    }
+
+    fn frontend(number: u8, port: u16) -> Frontend {
+        Frontend::new(name(number).as_str(), Bind::Addr(([127, 0, 0, 1], port).into())).unwrap()
+    }
+
+    /// Changes over few names, so that many of them meet.
+    pub(in crate::control) fn change() -> impl Strategy<Value = Change> {
+        let (few, port) = (0u8..3, 1u16..4);
+        prop_oneof![
+            (few.clone(), few.clone(), port.clone(), 1u32..4)
+                .prop_map(|(f, s, p, w)| Change::AddServer { frontend: name(f), server: server(s, p, w) }),
+            (few.clone(), few.clone(), few.clone(), port.clone(), 1u32..4, 0u8..8).prop_map(
+                |(f, s, r, p, w, which)| {
+                    let update = ServerUpdate {
+                        rename: (which & 1 > 0).then(|| name(r)),
+                        port: (which & 2 > 0).then(|| Port::new(p.into()).unwrap()),
+                        weight: (which & 4 > 0).then(|| Weight::new(w).unwrap()),
+                        ..ServerUpdate::default()
+                    };
+                    Change::UpdateServer { frontend: name(f), name: name(s), update }
+                }
+            ),
+            (few.clone(), few.clone()).prop_map(|(f, s)| Change::RemoveServer { frontend: name(f), name: name(s) }),
+            (few.clone(), few.clone()).prop_map(|(f, s)| Change::DrainServer { frontend: name(f), name: name(s) }),
+            (few.clone(), few.clone()).prop_map(|(f, s)| Change::EnableServer { frontend: name(f), name: name(s) }),
+            (few.clone(), port.clone()).prop_map(|(f, p)| Change::AddFrontend { frontend: frontend(f, p) }),
+            (few.clone(), few.clone(), port, 0u8..4).prop_map(|(f, r, p, which)| {
+                let update = FrontendUpdate {
+                    rename: (which & 1 > 0).then(|| name(r)),
+                    bind: (which & 2 > 0).then(|| Bind::Addr(([127, 0, 0, 1], p).into())),
+                    policy: (which == 0).then_some(PolicyKind::SourceHash),
+                    max_connections: (which == 3).then_some(u32::from(p) - 1),
+                    ..FrontendUpdate::default()
+                };
+                Change::UpdateFrontend { name: name(f), update }
+            }),
+            few.prop_map(|f| Change::RemoveFrontend { name: name(f) }),
+        ]
+    }
+
+    fn plain(state: &State) -> Vec<Frontend> {
+        state.frontends().iter().map(|frontend| Frontend::clone(frontend)).collect()
+    }
+
+    fn is_same(one: &State, other: &State) -> bool {
+        difference(&one.frontends(), &plain(other)).is_empty() && difference(&other.frontends(), &plain(one)).is_empty()
+    }
+
+    /// What must hold after every change.
+    fn check(state: &State) {
+        for (index, entry) in state.entries().iter().enumerate() {
+            assert_eq!(entry.server_ids.len(), entry.frontend.servers().len());
+            assert!(entry.server_ids.is_sorted(), "identities ascend");
+            assert!(first_twice(entry.frontend.servers().iter().map(|server| server.name())).is_none());
+            for other in &state.entries()[..index] {
+                assert_ne!(other.frontend.name(), entry.frontend.name());
+                assert_ne!(other.frontend.bind(), entry.frontend.bind());
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_change_is_taken_back_by_its_inverse(changes in prop::collection::vec(change(), 0..40)) {
+            let mut state = State::default();
+            for change in changes {
+                let mut next = state.clone();
+                let Ok(effect) = next.apply(&change) else { continue };
+                if next.check_binds().is_err() {
+                    continue;
+                }
+                check(&next);
+                match effect {
+                    None => prop_assert!(is_same(&state, &next), "{change:?} claims to change nothing"),
+                    Some((inverse, _)) => {
+                        let mut back = next.clone();
+                        back.apply(&inverse).unwrap();
+                        check(&back);
+                        prop_assert!(is_same(&state, &back), "{change:?} is not taken back by {inverse:?}");
+                    }
+                }
+                state = next;
+            }
+        }
+
+        #[test]
+        fn the_difference_leads_from_one_state_to_the_other(
+            to_one in prop::collection::vec(change(), 0..30),
+            to_other in prop::collection::vec(change(), 0..30),
+        ) {
+            let reach = |changes: Vec<Change>| {
+                let mut state = State::default();
+                for change in changes {
+                    let mut next = state.clone();
+                    if next.apply(&change).is_ok() && next.check_binds().is_ok() {
+                        state = next;
+                    }
+                }
+                state
+            };
+            let (one, other) = (reach(to_one), reach(to_other));
+            let mut reached = one.clone();
+            for change in difference(&one.frontends(), &plain(&other)) {
+                reached.apply(&change).unwrap();
+            }
+            reached.check_binds().unwrap();
+            prop_assert!(is_same(&reached, &other));
+        }
+    }
+
+    #[test]
+    fn refusals_name_the_field_and_what_there_is() {
+        let mut state = State::default();
+        state.apply(&Change::AddFrontend { frontend: frontend(0, 80).with_server(server(0, 1, 1)) }).unwrap();
+        let cases = [
+            (
+                Change::AddServer { frontend: name(0), server: server(0, 2, 1) },
+                "name",
+                "frontend n0 already has a server n0",
+            ),
+            (
+                Change::AddServer { frontend: name(9), server: server(1, 2, 1) },
+                "frontend",
+                "there is no frontend n9, there is n0",
+            ),
+            (
+                Change::RemoveServer { frontend: name(0), name: name(7) },
+                "name",
+                "frontend n0 has no server n7, there is n0",
+            ),
+            (Change::AddFrontend { frontend: frontend(0, 81) }, "name", "there is already a frontend n0"),
+            (
+                Change::UpdateServer {
+                    frontend: name(0),
+                    name: name(0),
+                    update: ServerUpdate { passive: Some(true), ..ServerUpdate::default() },
+                },
+                "passive",
+                "passive: not supported yet",
+            ),
+        ];
+        for (change, field, reason) in cases {
+            let refused = state.clone().apply(&change).unwrap_err();
+            assert_eq!((refused.field.as_deref(), refused.reason.as_str()), (Some(field), reason));
+        }
+        state.apply(&Change::AddFrontend { frontend: frontend(1, 80) }).unwrap();
+        let refused = state.check_binds().unwrap_err();
+        assert_eq!(refused.reason, "127.0.0.1:80 is taken by frontend n0, n1 can't have it too");
+    }
 }

@@ -202,7 +202,7 @@ fn stop(controller: &Rc<RefCell<Controller>>, Drain(grace): Drain) {
     if grace.is_zero() {
         return shared.set_stop(Stop::Close);
     }
-    shared.set_stop(Stop::Drain);
+    controller.borrow().stop_accepting();
     let deadline = async move {
         glommio::timer::sleep(grace).await;
         shared.set_stop(Stop::Close);

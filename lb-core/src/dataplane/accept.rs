@@ -1,7 +1,8 @@
 //! Accepting: which listeners a shard has, how many connections may come in, and what happens at the limits.
 
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::key::{Key, Operation};
 use super::shard::{Session, Shard, Turn};
@@ -17,9 +18,6 @@ const MULTISHOT_ROOM: u32 = 4096;
 
 /// Milliseconds for which nothing is accepted after descriptors ran out.
 const SHORT_PAUSE: Time = 100;
-
-/// Whether it was said that descriptors have run out, so that it is said once. The descriptors are the process's.
-static SHORTAGE_LOGGED: AtomicBool = AtomicBool::new(false);
 
 /// A listening socket of this shard.
 pub(super) struct Listener {
@@ -47,21 +45,12 @@ impl Shard {
     /// Follows the table: new listeners are armed, those that are gone are left.
     pub(super) fn follow_listeners(&mut self, turn: &Turn<'_>) {
         let frontends = &turn.table.frontends;
-        self.leave_listeners(|listener| !frontends.iter().any(|frontend| frontend.listener == listener.id));
-        let known: Vec<(Key, ListenerId)> = self
-            .listeners
-            .keys()
-            .collect::<Vec<_>>()
-            .into_iter()
-            .filter_map(|key| self.listeners.get_mut(key).map(|listener| (key, listener.id)))
-            .collect();
+        let wanted: HashSet<ListenerId> = frontends.iter().map(|frontend| frontend.listener).collect();
+        self.leave_listeners(|listener| !wanted.contains(&listener.id));
+        let known: HashMap<ListenerId, Key> = self.listener_keys().filter_map(|key| self.listener_id(key)).collect();
         for frontend in frontends {
-            let key = known.iter().find(|(_, id)| *id == frontend.listener).map(|(key, _)| *key);
-            let key = key.or_else(|| {
-                let socket = frontend.sockets[self.number];
-                let (id, frontend) = (frontend.listener, frontend.id);
-                self.listeners.insert(Listener { id, frontend, socket, accept: Accept::Idle, is_leaving: false })
-            });
+            let key =
+                known.get(&frontend.listener).copied().or_else(|| self.listeners.insert(self.listener_of(frontend)));
             let Some(key) = key else { continue };
             if let Some(listener) = self.listeners.get_mut(key) {
                 listener.frontend = frontend.id;
@@ -70,12 +59,30 @@ impl Shard {
         }
     }
 
+    fn listener_of(&self, frontend: &Frontend) -> Listener {
+        Listener {
+            id: frontend.listener,
+            frontend: frontend.id,
+            socket: frontend.sockets[self.number],
+            accept: Accept::Idle,
+            is_leaving: false,
+        }
+    }
+
+    fn listener_keys(&self) -> impl Iterator<Item = Key> {
+        (0..self.listeners.slots()).filter_map(|slot| self.listeners.key_of(slot))
+    }
+
+    fn listener_id(&self, key: Key) -> Option<(ListenerId, Key)> {
+        self.listeners.get(key).map(|listener| (listener.id, key))
+    }
+
     /// Stops accepting on some listeners, for good.
     pub(super) fn leave_listeners(&mut self, is_gone: impl Fn(&Listener) -> bool) {
-        let keys: Vec<Key> = self.listeners.keys().collect();
-        for key in keys {
-            let Some(listener) = self.listeners.get_mut(key) else { continue };
-            if listener.is_leaving || !is_gone(listener) {
+        for slot in 0..self.listeners.slots() {
+            let Some(key) = self.listeners.key_of(slot) else { continue };
+            let Some(listener) = self.listeners.get_mut(key).filter(|listener| !listener.is_leaving) else { continue };
+            if !is_gone(listener) {
                 continue;
             }
             listener.is_leaving = true;
@@ -87,9 +94,8 @@ impl Shard {
         }
     }
 
-    pub(super) fn is_leaving_listeners(&mut self) -> bool {
-        let keys: Vec<Key> = self.listeners.keys().collect();
-        keys.into_iter().any(|key| self.listeners.get_mut(key).is_some_and(|listener| listener.is_leaving))
+    pub(super) fn is_leaving_listeners(&self) -> bool {
+        self.listener_keys().any(|key| self.listeners.get(key).is_some_and(|listener| listener.is_leaving))
     }
 
     /// An accept has given a connection, or ended.
@@ -105,7 +111,7 @@ impl Shard {
         match client {
             Some(client) if !is_leaving => self.admit(key, client, turn),
             Some(client) => drop(client),
-            None => self.on_accept_failed(-completion.result),
+            None => self.on_accept_failed(-completion.result, turn),
         }
         if is_leaving && is_idle {
             self.listeners.remove(key);
@@ -114,19 +120,19 @@ impl Shard {
         }
     }
 
-    fn on_accept_failed(&mut self, errno: i32) {
+    fn on_accept_failed(&mut self, errno: i32, turn: &Turn<'_>) {
         match errno {
             // The client gave up first, or we stopped.
             libc::ECONNABORTED | libc::ECANCELED | libc::EINTR | libc::EPROTO | libc::EPERM => {}
-            libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM => self.on_shortage(errno),
+            libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM => self.on_shortage(errno, turn),
             _ => self.short_until = self.now + SHORT_PAUSE,
         }
     }
 
     /// Descriptors (or the kernel's memory for sockets) have run out.
-    pub(super) fn on_shortage(&mut self, errno: i32) {
+    pub(super) fn on_shortage(&mut self, errno: i32, turn: &Turn<'_>) {
         self.short_until = self.now + SHORT_PAUSE;
-        if !SHORTAGE_LOGGED.swap(true, Ordering::Relaxed) {
+        if !turn.shared.process.shortage_logged.swap(true, Ordering::Relaxed) {
             let error = std::io::Error::from_raw_os_error(errno);
             tracing::warn!("accepting pauses: {error}; raise `ulimit -n` or lower max_connections");
         }
@@ -164,30 +170,28 @@ impl Shard {
             let Some((listener, client)) = self.parked.pop_front() else { break };
             self.admit(listener, client, turn);
         }
-        if self.is_paused() {
-            let keys: Vec<Key> = self.listeners.keys().collect();
-            keys.into_iter().for_each(|key| self.rearm(key, turn));
+        if self.is_paused {
+            self.is_paused = false;
+            for slot in 0..self.listeners.slots() {
+                if let Some(key) = self.listeners.key_of(slot) {
+                    self.rearm(key, turn);
+                }
+            }
         }
-    }
-
-    /// True while some listener does not accept.
-    pub(super) fn is_paused(&self) -> bool {
-        self.listeners.values().any(|listener| listener.accept == Accept::Idle)
     }
 
     /// Brings a listener's accept in line with the room there is.
     fn rearm(&mut self, key: Key, turn: &Turn<'_>) {
-        let is_short = self.now < self.short_until;
-        let Some(listener) = self.listeners.get_mut(key) else { return };
+        let Some(listener) = self.listeners.get_mut(key).filter(|listener| !listener.is_leaving) else { return };
         let Some(frontend) = turn.table.frontend(listener.frontend) else { return };
-        let room = if is_short { 0 } else { room(frontend, &turn.shared.process) };
-        let wanted = match room {
+        let is_short = self.now < self.short_until;
+        let wanted = match room(frontend, &turn.shared.process) {
+            _ if is_short => Accept::Idle,
             0 => Accept::Idle,
             1..MULTISHOT_ROOM => Accept::One,
             _ => Accept::Many,
         };
         match (listener.accept, wanted) {
-            _ if listener.is_leaving => {}
             (Accept::Idle, Accept::One | Accept::Many) => {
                 let multishot = if wanted == Accept::Many { Multishot::Yes } else { Multishot::No };
                 listener.accept = wanted;
@@ -196,10 +200,21 @@ impl Shard {
             (Accept::Many, Accept::Idle | Accept::One) => self.stop_accept(key),
             _ => {}
         }
-        say_pause(frontend, turn.shared, wanted == Accept::Idle && !is_short);
-        frontend.counters.shards[self.number].paused.set((wanted == Accept::Idle).into());
-        if !is_short && SHORTAGE_LOGGED.load(Ordering::Relaxed) && self.waiting.is_empty() {
-            end_shortage(self.now, self.short_until);
+        let is_paused = wanted == Accept::Idle;
+        self.is_paused |= is_paused;
+        frontend.counters.shards[self.number].paused.set(is_paused.into());
+        if !is_short {
+            say_pause(frontend, turn.shared, is_paused);
+            self.say_plenty(turn);
+        }
+    }
+
+    /// Says once that descriptors suffice again: when they have for a second.
+    fn say_plenty(&self, turn: &Turn<'_>) {
+        let logged = &turn.shared.process.shortage_logged;
+        let is_over = self.now > self.short_until + 1_000 && self.waiting.is_empty();
+        if logged.load(Ordering::Relaxed) && is_over && logged.swap(false, Ordering::Relaxed) {
+            tracing::info!("descriptors suffice again");
         }
     }
 
@@ -263,12 +278,5 @@ fn say_pause(frontend: &Frontend, shared: &Shared, is_paused: bool) {
         if room(frontend, &shared.process) > max / 10 && logged.swap(false, Ordering::Relaxed) {
             tracing::info!("frontend {} accepts again", frontend.name);
         }
-    }
-}
-
-/// Descriptors count as plenty again after they have sufficed for a second.
-fn end_shortage(now: Time, short_until: Time) {
-    if now > short_until + 1_000 && SHORTAGE_LOGGED.swap(false, Ordering::Relaxed) {
-        tracing::info!("descriptors suffice again");
     }
 }

@@ -44,7 +44,7 @@ impl Shard {
             Err(error) if is_shortage(&error) => {
                 session.conn.on_no_descriptor();
                 self.waiting.push(key);
-                self.on_shortage(error.raw_os_error().unwrap_or(libc::EMFILE));
+                self.on_shortage(error.raw_os_error().unwrap_or(libc::EMFILE), turn);
             }
             Err(_) => {
                 endpoint.load.shards[self.number].failed.add(1);

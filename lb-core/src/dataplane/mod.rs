@@ -19,3 +19,6 @@ mod conn;
 mod key;
 mod slots;
 mod timers;
+
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) mod simulation;

@@ -77,6 +77,8 @@ pub(crate) struct Shard {
     pub(super) waiting: Vec<Key>,
     /// Connections that wait for buffers.
     pub(super) starved: Vec<Key>,
+    /// True while a listener may not be accepting.
+    pub(super) is_paused: bool,
     /// Until then nothing is accepted, because descriptors ran out.
     pub(super) short_until: Time,
     started: Instant,
@@ -99,6 +101,7 @@ impl Shard {
             parked: VecDeque::new(),
             waiting: Vec::new(),
             starved: Vec::new(),
+            is_paused: false,
             short_until: 0,
             started: Instant::now(),
             revision: 0,
@@ -166,8 +169,8 @@ impl Shard {
     }
 
     fn close_all(&mut self, turn: &Turn<'_>) {
-        let keys: Vec<Key> = self.sessions.keys().collect();
-        for key in keys {
+        for slot in 0..self.sessions.slots() {
+            let Some(key) = self.sessions.key_of(slot) else { continue };
             if let Some(session) = self.sessions.get_mut(key) {
                 session.conn.begin_close(Ending::Close);
             }
@@ -263,7 +266,7 @@ impl Shard {
 
     fn timeout(&self) -> Option<Duration> {
         let waits = !(self.starved.is_empty() && self.waiting.is_empty() && self.parked.is_empty());
-        let look_again = (waits || self.is_paused()).then_some(LOOK_AGAIN);
+        let look_again = (waits || self.is_paused).then_some(LOOK_AGAIN);
         let deadline = self.timers.next().map(|when| {
             // Both are times since the start; the clock has moved on since `now` was read.
             Duration::from_millis(when).saturating_sub(self.started.elapsed())

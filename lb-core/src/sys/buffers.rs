@@ -30,6 +30,12 @@ impl BufferId {
         Self(u32::from(group) << 16 | u32::from(index))
     }
 
+    /// Group and index in one number.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
+
     fn group(self) -> usize {
         (self.0 >> 16) as usize
     }

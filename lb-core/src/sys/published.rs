@@ -1,6 +1,6 @@
 //! One immutable value that many threads read without a lock while one replaces it.
 
-#[cfg(not(loom))]
+#[cfg(not(lb_loom))]
 mod epoch {
     use crossbeam_epoch::{Atomic, Guard, Owned, Shared};
     use std::sync::atomic::Ordering;
@@ -45,13 +45,13 @@ mod epoch {
     }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(lb_loom))]
 pub(crate) use crossbeam_epoch::{Guard, pin};
-#[cfg(not(loom))]
+#[cfg(not(lb_loom))]
 pub(crate) use epoch::Published;
 
 /// For loom, which explores orderings and not reclamation: replaced values are leaked.
-#[cfg(loom)]
+#[cfg(lb_loom)]
 mod model {
     use crate::sys::sync::{AtomicPtr, Ordering};
 
@@ -80,5 +80,5 @@ mod model {
     }
 }
 
-#[cfg(loom)]
+#[cfg(lb_loom)]
 pub(crate) use model::{Guard, Published, pin};

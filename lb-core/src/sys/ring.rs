@@ -52,7 +52,7 @@ pub(crate) struct Piece {
     pub(crate) end: u16,
 }
 
-/// Which sockets operations get past their user data.
+/// Whether an accept takes one connection or all that come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Multishot {
     Yes,
@@ -64,6 +64,8 @@ pub(crate) struct Ring {
     ring: IoUring,
     buffers: Buffers,
     staging: Staging,
+    /// Completions that had to be taken out early, because the kernel took no submission before.
+    early: Vec<Completion>,
     /// Where the kernel puts what it reads from the doorbell; boxed, so that it stays where it is.
     doorbell_count: Box<u64>,
 }
@@ -86,7 +88,7 @@ impl Ring {
             vectors: Vec::with_capacity(capacity),
             messages: Vec::with_capacity(capacity),
         };
-        Ok(Self { ring, buffers, staging, doorbell_count: Box::new(0) })
+        Ok(Self { ring, buffers, staging, early: Vec::new(), doorbell_count: Box::new(0) })
     }
 
     /// Accepts on a listening socket: one connection, or all until cancelled.
@@ -197,11 +199,8 @@ impl Ring {
 
     /// Moves all completions to the end of `into`.
     pub(crate) fn reap(&mut self, into: &mut Vec<Completion>) {
-        into.extend(self.ring.completion().map(|entry| Completion {
-            user_data: entry.user_data(),
-            result: entry.result(),
-            flags: entry.flags(),
-        }));
+        into.append(&mut self.early);
+        into.extend(completions(&mut self.ring));
     }
 
     /// Completions that fell to the kernel's slow list so far.
@@ -226,8 +225,10 @@ impl Ring {
     /// Makes sure that one more entry and what it points at find a place.
     fn reserve(&mut self) {
         while self.ring.submission().is_full() {
-            // Fails only for reasons that pass (memory, completions to reap): until then there is no going on.
-            let _ = self.ring.submit();
+            // Fails only for reasons that pass: memory, or completions that have to be reaped first.
+            if self.ring.submit().is_err() {
+                self.early.extend(completions(&mut self.ring));
+            }
             self.after_submit();
         }
     }
@@ -240,6 +241,14 @@ impl Ring {
             self.staging.messages.clear();
         }
     }
+}
+
+fn completions(ring: &mut IoUring) -> impl Iterator<Item = Completion> {
+    ring.completion().map(|entry| Completion {
+        user_data: entry.user_data(),
+        result: entry.result(),
+        flags: entry.flags(),
+    })
 }
 
 impl Staging {

@@ -86,6 +86,12 @@ fn prepare_listener(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_keepalive(&KEEPALIVE)
 }
 
+/// Makes a listening socket refuse connections at once, whoever still has a descriptor of it.
+pub(crate) fn stop_listening(listener: &OwnedFd) {
+    // Fails only if it does not listen any more.
+    let _ = SockRef::from(listener).shutdown(std::net::Shutdown::Both);
+}
+
 /// A socket for a connection to a server.
 ///
 /// Blocking: on a non-blocking socket the ring would fail operations with EAGAIN where it should wait.

@@ -80,10 +80,12 @@ pub(crate) struct ShardCounters {
 pub(crate) struct ProcessLimit {
     pub(crate) open: CachePadded<AtomicU32>,
     pub(crate) max: u32,
+    /// Whether it was said that descriptors have run out, so that it is said once.
+    pub(crate) shortage_logged: AtomicBool,
 }
 
 impl ProcessLimit {
     pub(crate) fn new(max: u32) -> Self {
-        Self { open: CachePadded::default(), max }
+        Self { open: CachePadded::default(), max, shortage_logged: AtomicBool::new(false) }
     }
 }

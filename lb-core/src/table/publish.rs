@@ -51,7 +51,7 @@ impl<T: Send + Sync> Publication<T> {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, lb_loom))]
 mod loom_model {
     use super::*;
     use crate::sys::published::pin;

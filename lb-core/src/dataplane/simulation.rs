@@ -1,0 +1,512 @@
+//! Whole connections without sockets: the real [`Conn`] against a kernel and two peers that are a few counters each.
+//!
+//! How it works:
+//! 1. A world is one connection: the machine under test, for each side a socket with bytes under way, and what the
+//!    kernel has been asked to do. Peers send in pieces, stall, end, or reset, at any step; servers refuse or never answer.
+//! 2. At every step one of the things that may happen next is chosen, by a seed or by a fuzzer's bytes. So a failing seed
+//!    replays. When nothing can happen any more, time runs out instead.
+//! 3. A shadow model follows every byte by its position in its stream, and every buffer by its owner. It checks each
+//!    action when it is asked for, and the whole when the connection has finished.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::conn::{Action, Conn, Ending};
+use super::relay::{ReceiveEnd, Side};
+use crate::sys::buffers::{BUFFER_SIZE, BufferId};
+use crate::sys::ring::{PIECES_MAX, Piece};
+
+/// Buffers that one direction may hold: 256 KiB.
+const HELD_MAX: usize = 256 * 1024 / BUFFER_SIZE;
+/// Completions that a multishot receive gives before the kernel looks at anything else.
+const BURST: usize = 33;
+const SIDES: [Side; 2] = [Side::Client, Side::Server];
+
+/// Chooses what happens next: a number below the given one.
+pub(crate) trait Chance {
+    fn below(&mut self, limit: usize) -> usize;
+
+    fn one_in(&mut self, count: usize) -> bool {
+        self.below(count) == 0
+    }
+}
+
+impl Chance for fastrand::Rng {
+    fn below(&mut self, limit: usize) -> usize {
+        self.usize(..limit)
+    }
+}
+
+/// Bytes that decide, and when they are used up, always the first choice.
+impl Chance for &[u8] {
+    fn below(&mut self, limit: usize) -> usize {
+        let Some((first, rest)) = self.split_first() else { return 0 };
+        *self = rest;
+        usize::from(*first) % limit
+    }
+}
+
+/// How a peer lets go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// Ends when it has sent everything.
+    EndsFirst,
+    /// Ends when it has sent everything and has seen the other's end.
+    EndsLast,
+    /// Resets after this many bytes.
+    Resets(usize),
+    /// Stops reading and writing after this many bytes, for ever.
+    Stalls(usize),
+}
+
+/// A peer and the socket between it and us.
+#[derive(Debug)]
+struct Peer {
+    manner: Manner,
+    /// Bytes it wants to send, and has sent.
+    wants: usize,
+    sent: usize,
+    has_ended: bool,
+    has_reset: bool,
+    /// Bytes it sent that the kernel still has for us.
+    arrived: usize,
+    /// Bytes we sent that it has not read: at most `window`.
+    unread: usize,
+    window: usize,
+    read: usize,
+    sees_end: bool,
+    sees_reset: bool,
+}
+
+impl Peer {
+    fn new(chance: &mut impl Chance) -> Self {
+        let sizes = [0, 1, 64, 5_000, 70_000, 700_000];
+        let wants = sizes[chance.below(sizes.len())];
+        let manner = match chance.below(8) {
+            0 => Manner::Resets(chance.below(wants + 1)),
+            1 => Manner::Stalls(chance.below(wants + 1)),
+            2..=4 => Manner::EndsLast,
+            _ => Manner::EndsFirst,
+        };
+        let windows = [1, 1_000, 16_384, 300_000];
+        Self {
+            manner,
+            wants,
+            sent: 0,
+            has_ended: false,
+            has_reset: false,
+            arrived: 0,
+            unread: 0,
+            window: windows[chance.below(windows.len())],
+            read: 0,
+            sees_end: false,
+            sees_reset: false,
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        self.has_reset || self.sees_reset
+    }
+
+    fn is_stalled(&self) -> bool {
+        matches!(self.manner, Manner::Stalls(after) if self.sent >= after)
+    }
+
+    fn may_act(&self) -> bool {
+        let wants_to_send = self.sent < self.wants && self.arrived < 1_000_000;
+        let wants_to_end = !self.has_ended && self.sent == self.wants && self.is_ready_to_end();
+        !self.is_gone()
+            && !self.is_stalled()
+            && (wants_to_send || wants_to_end || self.unread > 0 || self.is_about_to_reset())
+    }
+
+    fn is_ready_to_end(&self) -> bool {
+        match self.manner {
+            Manner::EndsFirst => true,
+            Manner::EndsLast => self.sees_end && self.unread == 0,
+            Manner::Resets(_) | Manner::Stalls(_) => false,
+        }
+    }
+
+    fn is_about_to_reset(&self) -> bool {
+        matches!(self.manner, Manner::Resets(after) if self.sent >= after)
+    }
+
+    fn act(&mut self, chance: &mut impl Chance) {
+        if self.is_about_to_reset() {
+            self.has_reset = true;
+        } else if self.unread > 0 && (chance.one_in(2) || self.sent == self.wants) {
+            let read = 1 + chance.below(self.unread);
+            self.unread -= read;
+            self.read += read;
+        } else if self.sent < self.wants {
+            let pieces = [1, 100, 4_096, 60_000];
+            let piece = pieces[chance.below(pieces.len())].min(self.wants - self.sent);
+            self.sent += piece;
+            self.arrived += piece;
+        } else {
+            self.has_ended = true;
+        }
+    }
+}
+
+/// What the kernel has been asked to do for one side.
+#[derive(Debug, Default)]
+struct Asked {
+    receive: Option<IsCancelled>,
+    send: Option<IsCancelled>,
+    /// What the send's pieces are.
+    sending: Vec<Piece>,
+}
+
+type IsCancelled = bool;
+
+struct World<C> {
+    chance: C,
+    conn: Conn,
+    peers: [Peer; 2],
+    asked: [Asked; 2],
+    connect: Option<IsCancelled>,
+    servers_left: usize,
+    is_connected: bool,
+    /// Where in its stream each lent buffer begins; and the stream it is of.
+    buffers: HashMap<u32, (Side, usize)>,
+    next_buffer: u32,
+    /// Positions in the two streams, by source: received by us, and given to the sink's socket.
+    received: [usize; 2],
+    delivered: [usize; 2],
+    finished: Option<Ending>,
+    timed_out: bool,
+    steps: usize,
+}
+
+/// What may happen next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    Connects,
+    Receives(Side),
+    Sends(Side),
+    PeerActs(Side),
+}
+
+/// Runs one connection from its acceptance to its end. Panics if a promise is broken.
+pub(crate) fn simulate(mut chance: impl Chance) {
+    let peers = [Peer::new(&mut chance), Peer::new(&mut chance)];
+    let servers_left = 1 + chance.below(3);
+    let mut world = World {
+        chance,
+        conn: Conn::new(),
+        peers,
+        asked: [Asked::default(), Asked::default()],
+        connect: None,
+        servers_left,
+        is_connected: false,
+        buffers: HashMap::new(),
+        next_buffer: 0,
+        received: [0; 2],
+        delivered: [0; 2],
+        finished: None,
+        timed_out: false,
+        steps: 0,
+    };
+    world.drive();
+    while world.finished.is_none() {
+        world.step();
+    }
+    world.check_end();
+}
+
+impl<C: Chance> World<C> {
+    fn step(&mut self) {
+        self.steps += 1;
+        assert!(self.steps < 5_000_000, "the connection never ends");
+        let events = self.possible();
+        // Shutting down may begin at any time.
+        if self.steps.is_multiple_of(64) && self.chance.one_in(200) {
+            self.timed_out = true;
+            self.conn.begin_close(Ending::Close);
+        } else if events.is_empty() {
+            self.timed_out = true;
+            if let Some(action) = self.conn.on_timeout() {
+                self.perform(action);
+            }
+        } else {
+            let event = events[self.chance.below(events.len())];
+            self.happen(event);
+        }
+        self.drive();
+    }
+
+    fn possible(&self) -> Vec<Event> {
+        let mut events = Vec::new();
+        if self.connect.is_some() {
+            events.push(Event::Connects);
+        }
+        for side in SIDES {
+            let (peer, asked) = (&self.peers[side as usize], &self.asked[side as usize]);
+            let has_news = peer.arrived > 0 || peer.has_ended || peer.is_gone();
+            if asked.receive.is_some_and(|is_cancelled| is_cancelled || has_news) {
+                events.push(Event::Receives(side));
+            }
+            let has_room = peer.unread < peer.window || peer.is_gone();
+            if asked.send.is_some_and(|is_cancelled| is_cancelled || has_room) {
+                events.push(Event::Sends(side));
+            }
+            if peer.may_act() && (side == Side::Client || self.is_connected) {
+                events.push(Event::PeerActs(side));
+            }
+        }
+        events
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Connects => self.connect_ends(),
+            Event::Receives(side) => self.receive_gives(side),
+            Event::Sends(side) => self.send_ends(side),
+            Event::PeerActs(side) => self.peers[side as usize].act(&mut self.chance),
+        }
+    }
+
+    fn connect_ends(&mut self) {
+        let is_cancelled = self.connect.take().expect("a connect is asked for");
+        if !is_cancelled && !self.chance.one_in(3) || self.chance.one_in(20) {
+            self.is_connected = true;
+            self.conn.on_connected();
+        } else {
+            self.conn.on_connect_failed();
+        }
+    }
+
+    fn receive_gives(&mut self, side: Side) {
+        // The kernel takes the order to stop before it looks at the socket again.
+        let is_cancelled = self.asked[side as usize].receive == Some(true);
+        let rounds = if is_cancelled { 0 } else { 1 + self.chance.below(BURST) };
+        for _ in 0..rounds {
+            let peer = &mut self.peers[side as usize];
+            if peer.arrived == 0 {
+                break;
+            }
+            let length = peer.arrived.min(1 + self.chance.below(BUFFER_SIZE));
+            let piece = self.fill(side, length);
+            if let Some(unwanted) = self.conn.on_received(side, piece) {
+                self.take_back(unwanted);
+            }
+            self.check_held();
+        }
+        self.receive_may_end(side);
+    }
+
+    fn receive_may_end(&mut self, side: Side) {
+        let peer = &self.peers[side as usize];
+        let is_cancelled = self.asked[side as usize].receive == Some(true);
+        let how = match () {
+            () if peer.arrived > 0 && self.chance.one_in(10) => ReceiveEnd::Starved,
+            () if is_cancelled => ReceiveEnd::Stopped,
+            () if peer.arrived > 0 => return,
+            () if peer.is_gone() || peer.has_ended => ReceiveEnd::SourceEnded,
+            () if self.chance.one_in(10) => ReceiveEnd::Stopped,
+            () => return,
+        };
+        let is_reset = how == ReceiveEnd::SourceEnded && peer.is_gone();
+        self.asked[side as usize].receive = None;
+        self.conn.on_receive_ended(side, if is_reset { ReceiveEnd::Stopped } else { how });
+        if how == ReceiveEnd::Starved {
+            self.conn.on_buffers();
+        }
+        if is_reset {
+            self.break_off(side);
+        }
+    }
+
+    fn fill(&mut self, side: Side, length: usize) -> Piece {
+        let buffer = self.next_buffer;
+        self.next_buffer += 1;
+        let start = &mut self.received[side as usize];
+        self.buffers.insert(buffer, (side, *start));
+        *start += length;
+        self.peers[side as usize].arrived -= length;
+        Piece { buffer: id(buffer), start: 0, end: length as u16 }
+    }
+
+    fn send_ends(&mut self, sink: Side) {
+        let asked = &mut self.asked[sink as usize];
+        let is_cancelled = asked.send.take().expect("a send is asked for");
+        let pieces = std::mem::take(&mut asked.sending);
+        let total: usize = pieces.iter().map(|piece| usize::from(piece.end - piece.start)).sum();
+        let peer = &mut self.peers[sink as usize];
+        let room = peer.window.saturating_sub(peer.unread).min(total);
+        let is_broken = peer.is_gone();
+        let sent = if is_broken || room == 0 || is_cancelled && self.chance.one_in(2) {
+            0
+        } else {
+            1 + self.chance.below(room)
+        };
+        self.deliver(sink, &pieces, sent);
+        let mut given_back = VecDeque::new();
+        self.conn.on_sent(sink, sent, |piece| given_back.push_back(piece));
+        given_back.into_iter().for_each(|piece| self.take_back(piece));
+        if is_broken {
+            self.break_off(sink);
+        }
+    }
+
+    /// Checks that what goes out continues the stream exactly where it was.
+    fn deliver(&mut self, sink: Side, pieces: &[Piece], mut sent: usize) {
+        let source = sink.other();
+        for piece in pieces {
+            let length = usize::from(piece.end - piece.start).min(sent);
+            let (stream, start) = self.buffers[&number(piece.buffer)];
+            assert_eq!(stream, source, "bytes of one direction go out in the other");
+            if length > 0 {
+                let delivered = &mut self.delivered[source as usize];
+                assert_eq!(start + usize::from(piece.start), *delivered, "bytes are lost, doubled or reordered");
+                *delivered += length;
+                self.peers[sink as usize].unread += length;
+            }
+            sent -= length;
+        }
+    }
+
+    fn break_off(&mut self, side: Side) {
+        let mut given_back = VecDeque::new();
+        self.conn.on_broken(side, |piece| given_back.push_back(piece));
+        given_back.into_iter().for_each(|piece| self.take_back(piece));
+    }
+
+    fn take_back(&mut self, piece: Piece) {
+        let in_kernel = self
+            .asked
+            .iter()
+            .any(|asked| asked.send.is_some() && asked.sending.iter().any(|sending| sending.buffer == piece.buffer));
+        assert!(!in_kernel, "a buffer is given back while the kernel sends from it");
+        assert!(self.buffers.remove(&number(piece.buffer)).is_some(), "a buffer is given back twice");
+    }
+
+    fn drive(&mut self) {
+        while let Some(action) = self.conn.next_action() {
+            assert_eq!(self.finished, None, "{action:?} after the end");
+            self.perform(action);
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Connect => self.begin_connect(),
+            Action::StopConnecting => *self.connect.as_mut().expect("a connect to stop") = true,
+            Action::Receive(side) => {
+                assert!(self.asked[side as usize].receive.replace(false).is_none(), "two receives at once");
+            }
+            Action::StopReceiving(side) => {
+                *self.asked[side as usize].receive.as_mut().expect("a receive to stop") = true;
+            }
+            Action::Send(sink) => self.begin_send(sink),
+            Action::CloseWrite(sink) => self.pass_end(sink),
+            Action::CancelAll => self.cancel_all(),
+            Action::Finish(ending) => self.finish(ending),
+        }
+    }
+
+    fn begin_connect(&mut self) {
+        assert!(self.connect.is_none() && !self.is_connected, "a second connect");
+        if self.servers_left == 0 {
+            return self.conn.on_no_server();
+        }
+        if self.chance.one_in(10) {
+            self.conn.on_no_descriptor();
+            return self.conn.on_descriptors();
+        }
+        self.servers_left -= 1;
+        self.connect = Some(false);
+    }
+
+    fn begin_send(&mut self, sink: Side) {
+        let asked = &mut self.asked[sink as usize];
+        assert!(asked.send.replace(false).is_none(), "two sends at once");
+        asked.sending = self.conn.pieces_for(sink).take(PIECES_MAX).collect();
+        assert!(!asked.sending.is_empty(), "nothing to send");
+    }
+
+    fn pass_end(&mut self, sink: Side) {
+        let source = sink.other();
+        let peer = &self.peers[source as usize];
+        assert!(peer.has_ended, "an end that never came is passed on");
+        assert_eq!(self.delivered[source as usize], peer.wants, "the end overtakes bytes");
+        assert!(!self.peers[sink as usize].sees_end, "the end is passed on twice");
+        self.peers[sink as usize].sees_end = true;
+    }
+
+    fn cancel_all(&mut self) {
+        self.connect.iter_mut().for_each(|is_cancelled| *is_cancelled = true);
+        for asked in &mut self.asked {
+            asked.receive.iter_mut().for_each(|is_cancelled| *is_cancelled = true);
+            asked.send.iter_mut().for_each(|is_cancelled| *is_cancelled = true);
+        }
+    }
+
+    fn finish(&mut self, ending: Ending) {
+        let is_idle = self.connect.is_none() && self.asked.iter().all(|a| a.receive.is_none() && a.send.is_none());
+        assert!(is_idle, "finished while the kernel still has operations");
+        let mut given_back = VecDeque::new();
+        self.conn.discard(|piece| given_back.push_back(piece));
+        given_back.into_iter().for_each(|piece| self.take_back(piece));
+        for peer in &mut self.peers {
+            match ending {
+                Ending::Close => peer.sees_end = true,
+                Ending::Reset => peer.sees_reset = true,
+            }
+        }
+        self.finished = Some(ending);
+    }
+
+    fn check_held(&self) {
+        for side in SIDES {
+            let held = self.buffers.values().filter(|(stream, _)| *stream == side).count();
+            assert!(held <= HELD_MAX, "a direction holds {held} buffers");
+        }
+    }
+
+    fn check_end(&self) {
+        assert!(self.buffers.is_empty(), "{} buffers are lost", self.buffers.len());
+        let [client, server] = &self.peers;
+        let is_orderly = |peer: &Peer| matches!(peer.manner, Manner::EndsFirst | Manner::EndsLast);
+        if !self.is_connected {
+            assert!(self.finished == Some(Ending::Reset) || self.timed_out, "without a server the client is reset");
+        } else if (client.has_reset || server.has_reset) && !self.timed_out {
+            let was_complete = client.has_ended && server.has_ended;
+            assert!(self.finished == Some(Ending::Reset) || was_complete, "a reset is not passed on");
+        } else if is_orderly(client) && is_orderly(server) && !self.timed_out {
+            assert_eq!(self.finished, Some(Ending::Close), "an orderly connection is reset");
+            assert_eq!(self.delivered, [client.wants, server.wants], "bytes are missing");
+        }
+    }
+}
+
+fn id(number: u32) -> BufferId {
+    BufferId::new((number >> 16) as u16, number as u16)
+}
+
+fn number(buffer: BufferId) -> u32 {
+    buffer.number()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    /// Replays the seed of `LB_SEED` if it is set; else runs seeds from 0 on, for ten seconds or 20 000 connections.
+    #[test]
+    fn every_byte_arrives_once_in_order_whatever_peers_and_servers_do() {
+        let replay = std::env::var("LB_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seeds = replay.map_or(0..20_000u64, |seed| seed..seed + 1);
+        let began = Instant::now();
+        for seed in seeds {
+            let outcome = std::panic::catch_unwind(|| simulate(fastrand::Rng::with_seed(seed)));
+            assert!(outcome.is_ok(), "replay with LB_SEED={seed}");
+            if began.elapsed() > Duration::from_secs(10) {
+                println!("{seed} connections simulated");
+                break;
+            }
+        }
+    }
+}
