@@ -134,30 +134,48 @@ fn check_accepts_a_good_configuration() {
 #[test]
 fn check_names_file_line_and_column_of_what_is_wrong() {
     let place = Place::new("");
-    for (wrong, line, column, part) in [
-        (GOOD.replace("port: 9001", "port: 0"), 4, 58, "port"),
-        (GOOD.replace("port: 9001", "port: 70000"), 4, 58, "70000"),
-        (GOOD.replace("weight: 2", "weight: 0"), 5, 70, "weight"),
-        (GOOD.replace("weight: 2", "wieght: 2"), 5, 0, "weight"),
-        (GOOD.replace("servers:", "severs:"), 0, 0, "servers"),
-        (GOOD.replace("frontends:", "frontend:"), 2, 0, "frontends"),
-        (GOOD.replace("round_robin", "round_robbin"), 3, 0, "round_robin"),
-        (GOOD.replace("\"127.0.0.1:7000\"", "\"127.0.0.1\""), 3, 0, "127.0.0.1"),
-        (GOOD.replace("\"app2\"", "\"app1\""), 5, 0, "app1"),
-        (GOOD.replace("(name: \"app1\"", "(name: \"app 1\""), 4, 0, "name"),
-        (GOOD.replace("ip: \"127.0.0.2\"", "ip: \"somewhere\""), 5, 0, "somewhere"),
-        (GOOD.replace("weight: 2", "weight: 2, passive: true"), 5, 0, "not supported yet"),
-        (GOOD.replace("    ],\n)", "    ]\n"), 0, 0, ""),
-        (String::new(), 1, 1, ""),
+    // What is right, what is written instead, the part of it that is wrong, and what the reason says.
+    for (right, wrong, at, part) in [
+        ("port: 9001", "port: 0", "0)", "port 0"),
+        ("port: 9001", "port: 70000", "70000", "70000"),
+        ("weight: 2", "weight: 257", "257", "weight"),
+        ("weight: 2", "wieght: 2", "wieght", "did you mean \"weight\"?"),
+        ("servers:", "severs:", "severs", "did you mean \"servers\"?"),
+        ("frontends:", "frontend:", "frontend:", "did you mean \"frontends\"?"),
+        ("round_robin", "round_robbin", "round_robbin", "did you mean \"round_robin\"?"),
+        ("\"127.0.0.1:7000\"", "\"127.0.0.1\"", "127.0.0.1\", policy", "127.0.0.1"),
+        ("\"app1\"", "\"app 1\"", "app 1", "name"),
+        ("ip: \"127.0.0.2\"", "ip: \"somewhere\"", "somewhere", "somewhere"),
+        ("weight: 2", "weight: 2, passive: true", "true", "not supported yet"),
+        ("policy: round_robin", "policy: round_robin, idle_timeout: \"0s\"", "0s", "idle_timeout"),
+        ("policy: round_robin", "policy: round_robin, connect_timeout: \"5\"", "5\"", "connect_timeout"),
+        ("policy: round_robin", "policy: round_robin, max_connections: 0", "0, servers", "max_connections"),
+        ("(\n    front", "(\n    shards: 0, front", "0, front", "shards"),
     ] {
-        place.write_config(&wrong);
+        let config = GOOD.replacen(right, wrong, 1);
+        place.write_config(&config);
         let output = check(&place);
         let reason = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{wrong}\n{reason}");
-        let (found_line, found_column) = position(&reason, &place.config());
-        assert!(line == 0 || found_line == line, "line {line} is wrong:\n{wrong}\n{reason}");
-        assert!(column == 0 || found_column.abs_diff(column) <= 2, "column {column} is wrong:\n{wrong}\n{reason}");
-        assert!(reason.contains(part), "{part:?} is named:\n{wrong}\n{reason}");
+        assert_eq!(output.status.code(), Some(1), "{config}\n{reason}");
+        assert_eq!(position(&reason, &place.config()), position_of(at, &config), "{at} is wrong:\n{config}\n{reason}");
+        assert!(reason.contains(part), "{part:?} is named:\n{reason}");
+    }
+}
+
+#[test]
+fn check_refuses_what_is_there_twice_and_what_has_no_end() {
+    let place = Place::new("");
+    for (config, part) in [
+        (GOOD.replace("\"app2\"", "\"app1\""), "app1"),
+        (GOOD.replace("    ],\n)", "    ]\n"), "closing"),
+        (String::new(), "("),
+    ] {
+        place.write_config(&config);
+        let output = check(&place);
+        let reason = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{config}\n{reason}");
+        position(&reason, &place.config());
+        assert!(reason.contains(part), "{part:?} is named:\n{reason}");
     }
 }
 
@@ -328,6 +346,13 @@ fn done(lb: &Lb, arguments: &[&str]) -> String {
 
 fn check(place: &Place) -> Output {
     place.run(&["check", "--config", place.config().to_str().unwrap()])
+}
+
+/// Line and column, from 1, of a part of a text.
+fn position_of(part: &str, text: &str) -> (usize, usize) {
+    let before = &text[..text.find(part).unwrap_or_else(|| panic!("no {part} in {text}"))];
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before.len() - line_start + 1)
 }
 
 /// Line and column from `file:line:column`.

@@ -81,7 +81,11 @@ fn a_drained_server_gets_no_connection_until_it_is_enabled() {
         }
         echo(&mut kept, b"still here");
         lb.change(&format!("EnableServer(frontend:\"web\",name:\"{drained}\")"));
-        wait::until("the enabled server gets a connection again", || read_name(&mut connect(addr)) == name);
+        let mut held = vec![kept];
+        wait::until("the enabled server gets a connection again", || {
+            held.push(connect(addr));
+            read_name(held.last_mut().unwrap()) == name
+        });
     }
 }
 

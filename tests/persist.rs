@@ -112,6 +112,20 @@ fn a_disk_error_at_each_step_of_saving_refuses_the_change_and_changes_nothing() 
 }
 
 #[test]
+fn a_folder_that_cannot_be_synced_is_not_called_durable() {
+    if skipped("a_folder_that_cannot_be_synced_is_not_called_durable", Injection::is_possible(), STRACE) {
+        return;
+    }
+    let lb = Lb::start(Config::of(Frontend::new("web")));
+    let injection = Injection::into(&lb, "fsync:error=EIO:when=2");
+    let confirmed = lb.change(&add(0));
+    drop(injection);
+    assert!(!confirmed.durable, "{confirmed:?}");
+    assert_eq!(lb.server_names("web"), ["s0"]);
+    assert!(lb.change(&add(1)).durable, "the next change is");
+}
+
+#[test]
 fn on_a_full_disk_changes_are_refused_and_traffic_goes_on_until_there_is_room() {
     if skipped("on_a_full_disk_changes_are_refused", is_root(), "root, to mount a small disk") {
         return;

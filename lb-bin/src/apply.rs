@@ -45,6 +45,9 @@ mod tests {
         let plain = folder.path().join("lb.ron");
         assert_eq!(identity(&plain), identity(&folder.path().join(".").join("lb.ron")));
         assert_ne!(identity(&plain), identity(&folder.path().join("other.ron")));
-        assert_eq!(identity(Path::new("lb.ron")), std::env::current_dir().unwrap().canonicalize().unwrap().join("lb.ron"));
+        assert_eq!(
+            identity(Path::new("lb.ron")),
+            std::env::current_dir().unwrap().canonicalize().unwrap().join("lb.ron")
+        );
     }
 }

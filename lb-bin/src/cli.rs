@@ -18,7 +18,8 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no balancer answers at the admin socket.";
+const EXIT_CODES: &str =
+    "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no balancer answers at the admin socket.";
 
 /// What to do.
 #[derive(Debug, Subcommand)]

@@ -30,11 +30,7 @@ impl fmt::Display for ConfigError {
 /// # Errors
 /// The first thing that is wrong with it.
 pub fn parse_config(text: &str) -> Result<Config, ConfigError> {
-    ron_text::read(text).map_err(|fault| ConfigError {
-        line: fault.line,
-        column: fault.column,
-        reason: fault.reason,
-    })
+    ron_text::read(text).map_err(|fault| ConfigError { line: fault.line, column: fault.column, reason: fault.reason })
 }
 
 /// A configuration together with the text it was read from.
@@ -69,7 +65,8 @@ pub fn check(path: &Path) -> Result<String, String> {
     Ok(format!("{}: good, {} with {}", path.display(), count(frontends, "frontend"), count(servers, "server")))
 }
 
-fn count(number: usize, noun: &str) -> String {
+/// `1 server`, `2 servers`.
+pub(crate) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
@@ -118,7 +115,10 @@ mod tests {
                 "(frontends: [\n (name: \"web\", bind: \"127.0.0.1:7000\", policy: rond_robin, servers: []),\n])",
                 "2:48: unknown policy \"rond_robin\", did you mean \"round_robin\"?",
             ),
-            ("(colour: 1)", "1:2: unknown field \"colour\", known are shards, max_connections, shutdown_grace, frontends"),
+            (
+                "(colour: 1)",
+                "1:2: unknown field \"colour\", known are shards, max_connections, shutdown_grace, frontends",
+            ),
         ];
         for (text, expected) in cases {
             assert_eq!(error(text), expected);

@@ -48,8 +48,8 @@ fn frontend(bind: SocketAddr, app1: SocketAddr, app2: SocketAddr) -> Result<Fron
 
 fn invitation(web: SocketAddr, app3: SocketAddr, admin: &str) -> String {
     format!(
-        "\nTwo web servers, app1 and app2, are behind http://{web}. Try, in another terminal:\n\
-         \n    curl http://{web}            # again and again: they take turns\n\
+        "\nTwo web servers, app1 and app2, are behind {web}. Try, in another terminal:\n\
+         \n    curl http://{web}    # again and again: they take turns\n\
          \x20   lb server add web app3 {} {}{admin}    # a third, while it runs\n\
          \x20   lb server drain web app1{admin}\n\
          \x20   lb status{admin}\n\

@@ -1,4 +1,4 @@
-//! Where the admin socket is when nobody says.
+//! Where files are: the admin socket when nobody says, and what lies beside another file.
 
 use std::env;
 use std::ffi::OsString;
@@ -22,6 +22,13 @@ fn default_admin_socket(root: bool, runtime_dir: Option<OsString>) -> Result<Pat
         Some(dir) => Ok(Path::new(&dir).join("lb/admin.sock")),
         None => Err("no place for the admin socket: XDG_RUNTIME_DIR is not set, so give --admin PATH".to_owned()),
     }
+}
+
+/// The path with `suffix` after its name.
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 /// `/proc/self` belongs to the user that the process acts as. Without `/proc` the answer is no.

@@ -32,12 +32,12 @@ pub(crate) struct Fault {
 
 /// Reads one value that takes up the whole text.
 pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
-    let nowhere = |error: SpannedError| Fault::new(&error, None);
-    let mut deserializer = Deserializer::from_str_with_options(text, &options()).map_err(nowhere)?;
+    let fault = |error: SpannedError, field| Fault::new(&error, field, text);
+    let mut deserializer = Deserializer::from_str_with_options(text, &options()).map_err(|error| fault(error, None))?;
     let mut track = Track::new();
     let read = T::deserialize(serde_path_to_error::Deserializer::new(&mut deserializer, &mut track));
-    let value = read.map_err(|error| Fault::new(&deserializer.span_error(error), innermost_field(&track.path())))?;
-    deserializer.end().map_err(|error| nowhere(deserializer.span_error(error)))?;
+    let value = read.map_err(|error| fault(deserializer.span_error(error), innermost_field(&track.path())))?;
+    deserializer.end().map_err(|error| fault(deserializer.span_error(error), None))?;
     Ok(value)
 }
 
@@ -46,11 +46,12 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
 /// # Errors
 /// A type that RON can't express.
 pub(crate) fn write(value: &impl serde::Serialize) -> Result<String, Error> {
-    options().to_string(value)
+    // The writer escapes each ' although nothing here is quoted by it, which makes sentences hard to read.
+    options().to_string(value).map(|text| text.replace("\\'", "'"))
 }
 
 impl Fault {
-    fn new(error: &SpannedError, path_field: Option<String>) -> Self {
+    fn new(error: &SpannedError, path_field: Option<String>, text: &str) -> Self {
         let field = match &error.code {
             Error::NoSuchStructField { found, .. } => Some(found.clone()),
             Error::MissingStructField { field, .. } | Error::DuplicateStructField { field, .. } => {
@@ -59,8 +60,17 @@ impl Fault {
             _ => path_field,
         };
         let reason = reason(&error.code, field.as_deref());
-        Self { line: error.span.start.line, column: error.span.start.col, field, reason }
+        let (line, column) = (error.span.start.line, error.span.start.col);
+        Self { line, column: column + spaces_at(text, line, column), field, reason }
     }
+}
+
+/// How many spaces lie between where the reader was and the value that it could not read.
+fn spaces_at(text: &str, line: usize, column: usize) -> usize {
+    let rest = text.lines().nth(line.saturating_sub(1)).unwrap_or_default().chars().skip(column.saturating_sub(1));
+    let spaces = rest.clone().take_while(|c| c.is_whitespace()).count();
+    // At the end of a line there is nothing to point at.
+    if rest.count() > spaces { spaces } else { 0 }
 }
 
 /// The last field's name of `frontends[0].servers[2].port`; none if the error is not in a field.
@@ -160,7 +170,10 @@ mod tests {
         assert_eq!(nearest("maxConnections", &known), Some("max_connections"));
         assert_eq!(nearest("Name", &known), Some("name"));
         assert_eq!(nearest("colour", &known), None);
-        assert_eq!(unknown("field", "colour", &known), "unknown field \"colour\", known are policy, max_connections, name");
+        assert_eq!(
+            unknown("field", "colour", &known),
+            "unknown field \"colour\", known are policy, max_connections, name"
+        );
     }
 
     #[test]

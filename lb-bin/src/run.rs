@@ -46,7 +46,12 @@ pub(crate) struct Service {
 
 impl Service {
     /// Runs until a signal stops it; `when_ready` is called as soon as everything accepts.
-    pub(crate) fn run(self, claim: Claim, reload: Option<Reload>, when_ready: impl FnOnce(&Status)) -> Result<(), String> {
+    pub(crate) fn run(
+        self,
+        claim: Claim,
+        reload: Option<Reload>,
+        when_ready: impl FnOnce(&Status),
+    ) -> Result<(), String> {
         // Before the start, so that a signal that comes early is not lost.
         let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| format!("signals: {error}"))?;
         let balancer = self.builder.start().map_err(|error| error.to_string())?;
@@ -116,8 +121,8 @@ fn report_ready(control: &Control, admin: &Path) -> Result<Status, String> {
     for frontend in &status.frontends {
         tracing::info!("frontend {} accepts on {}", frontend.frontend.name(), frontend.addr);
     }
-    let shards = status.shards.len();
-    tracing::info!("ready: admin socket {}, {shards} shards, revision {}", admin.display(), status.revision);
+    let shards = config::count(status.shards.len(), "shard");
+    tracing::info!("ready: admin socket {}, {shards}, revision {}", admin.display(), status.revision);
     notify(NotifyState::Ready);
     Ok(status)
 }

@@ -31,7 +31,7 @@ impl Table {
     pub(crate) fn text(&self) -> String {
         let headings: Vec<String> = self.columns.iter().map(|(heading, _)| (*heading).to_owned()).collect();
         let lines: Vec<&Vec<String>> = std::iter::once(&headings).chain(&self.rows).collect();
-        let width = |column| lines.iter().map(|cells: &&Vec<String>| cells[column].chars().count()).max().unwrap_or(0);
+        let width = |column: usize| lines.iter().map(|cells| cells[column].chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..self.columns.len()).map(width).collect();
         let mut text = String::new();
         for cells in lines {

@@ -7,6 +7,7 @@ use lb_core::{Control, Options, Refused};
 
 use super::reply::Reply;
 use super::request::{AppliedFile, Request};
+use super::socket::Answer;
 use crate::apply;
 use crate::state::StateFile;
 
@@ -26,12 +27,13 @@ pub(crate) struct OwnConfig {
     pub(crate) state: StateFile,
 }
 
-impl Handler {
-    /// Fulfils a request. Takes as long as the change takes.
-    pub(crate) async fn answer(&self, request: Request) -> Reply {
+impl Answer for Handler {
+    async fn answer(&self, request: Request) -> Reply {
         self.fulfil(request).await.unwrap_or_else(Reply::from)
     }
+}
 
+impl Handler {
     async fn fulfil(&self, request: Request) -> Result<Reply, Refused> {
         let control = &self.control;
         match request {

@@ -9,7 +9,7 @@ mod request;
 mod socket;
 
 pub(crate) use handler::{Handler, OwnConfig};
-pub use reply::{Refusal, Reply, ServerRow, FrontendRow};
+pub use reply::{FrontendRow, Refusal, Reply, ServerRow};
 pub use request::{Request, parse_request};
 pub(crate) use socket::Claim;
 

@@ -192,7 +192,8 @@ impl ServerRow {
 }
 
 impl FrontendRow {
-    fn new(status: &FrontendStatus) -> Self {
+    /// The frontend as it is listed.
+    pub(crate) fn new(status: &FrontendStatus) -> Self {
         let frontend = &status.frontend;
         Self {
             name: frontend.name().clone(),
@@ -210,5 +211,120 @@ impl FrontendRow {
             bytes_to_server: status.traffic.bytes_to_server,
             bytes_to_client: status.traffic.bytes_to_client,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn applied() -> Applied {
+        Applied {
+            revision: 7,
+            shards: 2,
+            durable: true,
+            connections_on_replaced: 0,
+            summary: vec!["server app3 added to web".to_owned()],
+            dry_run: false,
+        }
+    }
+
+    #[test]
+    fn replies_are_lines_as_documented() {
+        let two = vec!["a".to_owned(), "b \"c\"\n".to_owned()];
+        let cases = [
+            (
+                Reply::from(applied()),
+                r#"Confirmed(revision:7,shards:2,durable:true,connections_on_replaced:0,message:"server app3 added to web")"#,
+            ),
+            (
+                Applied { summary: two.clone(), ..applied() }.into(),
+                r#"Confirmed(revision:7,shards:2,durable:true,connections_on_replaced:0,message:"a; b \"c\"\n")"#,
+            ),
+            (
+                Applied { summary: Vec::new(), ..applied() }.into(),
+                r#"Confirmed(revision:7,shards:2,durable:true,connections_on_replaced:0,message:"nothing to change")"#,
+            ),
+            (
+                Applied { summary: two, dry_run: true, ..applied() }.into(),
+                r#"Proposed(revision:7,changes:["a","b \"c\"\n"])"#,
+            ),
+            (Refusal::field("port", "no").into(), r#"Refused(reason:"no",field:"port")"#),
+            (Refusal::other("no").into(), r#"Refused(reason:"no")"#),
+            (Reply::Servers(Vec::new()), "Servers([])"),
+        ];
+        for (reply, line) in cases {
+            assert_eq!(reply.to_line(), format!("{line}\n"));
+            assert_eq!(Reply::from_line(line), Ok(reply));
+        }
+    }
+
+    fn status() -> Status {
+        let server = lb_core::config::Server::new("app1", "127.0.0.1:9001".parse().unwrap()).unwrap();
+        let bind = Bind::Addr("127.0.0.1:0".parse().unwrap());
+        let frontend = lb_core::config::Frontend::new("web", bind).unwrap().with_max_connections(5);
+        let frontend = Arc::new(frontend.with_server(server));
+        let servers = vec![ServerStatus {
+            server: Arc::clone(&frontend.servers()[0]),
+            connections: 1,
+            served: 2,
+            failed: 3,
+            bytes_to_server: 4,
+            bytes_to_client: 5,
+        }];
+        let frontends = vec![FrontendStatus {
+            frontend,
+            addr: "127.0.0.1:7000".parse().unwrap(),
+            connections: 1,
+            paused: false,
+            traffic: lb_core::Traffic { accepted: 6, accepted_per_second: 1.5, ..Default::default() },
+            servers,
+        }];
+        Status {
+            revision: 3,
+            uptime_seconds: 4,
+            connections: 1,
+            max_connections: 100,
+            connections_on_replaced: 0,
+            traffic: lb_core::Traffic::default(),
+            shards: Vec::new(),
+            frontends,
+        }
+    }
+
+    #[test]
+    fn the_status_and_its_lists_are_read_back() {
+        let status = status();
+        let web = "web".parse().unwrap();
+        for reply in [
+            Reply::Status(Box::new(status.clone())),
+            Reply::servers(&status, None),
+            Reply::servers(&status, Some(&web)),
+            Reply::frontends(&status),
+        ] {
+            let line = reply.to_line();
+            assert_eq!(line.matches('\n').count(), 1);
+            assert_eq!(Reply::from_line(line.trim_end()).as_ref(), Ok(&reply), "{line}");
+        }
+        assert!(Reply::Status(Box::new(status.clone())).to_line().starts_with("Status(revision:3,"));
+        let other = "other".parse().unwrap();
+        assert_eq!(
+            Reply::servers(&status, Some(&other)).to_line(),
+            "Refused(reason:\"there is no frontend other\",field:\"frontend\")\n"
+        );
+    }
+
+    #[test]
+    fn the_history_is_read_back() {
+        let remove = lb_core::Change::RemoveServer { frontend: "web".parse().unwrap(), name: "a".parse().unwrap() };
+        let record = Record {
+            revision: 3,
+            at: 1_800_000_000,
+            summary: vec!["server a removed from web".to_owned()],
+            changes: vec![remove.clone()],
+            inverse: vec![remove],
+        };
+        let reply = Reply::History(vec![Arc::new(record)]);
+        assert_eq!(Reply::from_line(&reply.to_line()), Ok(reply));
     }
 }

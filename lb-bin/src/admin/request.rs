@@ -174,7 +174,7 @@ pub fn parse_request(line: &[u8]) -> Result<Request, Refusal> {
     let read = if is_word { ron_text::read(&format!("{text}()")) } else { ron_text::read(text) };
     read.map_err(|fault| match fault.field {
         Some(field) => Refusal { reason: fault.reason, field: Some(field) },
-        None if is_word => Refusal::other(fault.reason),
+        None if fault.column == 1 || is_word => Refusal::other(fault.reason),
         None => Refusal::other(format!("{} (column {})", fault.reason, fault.column)),
     })
 }
@@ -318,5 +318,226 @@ impl<'de> Visitor<'de> for ChangesVisitor {
             }
         }
         if has_changes { Ok(found) } else { Err(A::Error::missing_field("changes")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::admin::Reply;
+
+    /// What is answered to a line that is refused when it is read or when it becomes a transaction.
+    fn refusal(line: &str) -> String {
+        let refusal = parse_request(line.as_bytes()).and_then(Request::into_transaction).expect_err(line);
+        Reply::from(refusal).to_line()
+    }
+
+    fn transaction(line: &str) -> Transaction {
+        let request = parse_request(line.as_bytes()).unwrap_or_else(|refusal| panic!("{line}: {refusal}"));
+        request.into_transaction().unwrap().unwrap()
+    }
+
+    #[test]
+    fn the_documented_example_is_a_change() {
+        let line = "AddServer(frontend:\"web\",server:(name:\"app3\",ip:\"127.0.0.1\",port:9003))";
+        let server = Server::new("app3", "127.0.0.1:9003".parse().unwrap()).unwrap();
+        let change = Change::AddServer { frontend: "web".parse().unwrap(), server };
+        assert_eq!(transaction(line), Transaction::from(change));
+    }
+
+    #[test]
+    fn words_stand_for_calls_without_fields() {
+        for (word, request) in [
+            ("Status", Request::Status {}),
+            ("Version", Request::Version {}),
+            ("History", Request::History {}),
+            ("ListFrontends", Request::ListFrontends {}),
+            ("ListServers", Request::ListServers { frontend: None }),
+        ] {
+            for line in [word.to_owned(), format!("{word}()"), format!(" {word} ( ) \r")] {
+                assert_eq!(parse_request(line.as_bytes()).as_ref(), Ok(&request), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn options_are_plain_fields() {
+        let line = "RemoveServer(frontend:\"web\",name:\"a\",if_revision:3,dry_run:true,probe:true)";
+        assert_eq!(transaction(line).options, Options { if_revision: Some(3), dry_run: true, probe: true });
+    }
+
+    #[test]
+    fn a_transaction_is_a_list_with_or_without_options() {
+        let change = "DrainServer(frontend:\"web\",name:\"a\")";
+        let plain = transaction(&format!("Transaction([{change},{change}])"));
+        assert_eq!((plain.changes.len(), plain.options), (2, Options::default()));
+        let options = "if_revision:3,dry_run:true,probe:true";
+        for line in [
+            format!("Transaction((changes:[{change}],{options}))"),
+            format!("Transaction((if_revision:3,changes:[{change}],dry_run:true,probe:true))"),
+        ] {
+            let with = transaction(&line);
+            assert_eq!(with.changes.len(), 1);
+            assert_eq!(with.options, Options { if_revision: Some(3), dry_run: true, probe: true });
+        }
+        assert_eq!(transaction("Transaction([])").changes, []);
+    }
+
+    #[test]
+    fn refused_lines_and_their_exact_replies() {
+        let add = |server: &str| format!("AddServer(frontend:\"web\",server:({server}))");
+        let cases = [
+            ("Stats".to_owned(), r#"Refused(reason:"unknown request \"Stats\", did you mean \"Status\"?")"#),
+            ("status()".to_owned(), r#"Refused(reason:"unknown request \"status\", did you mean \"Status\"?")"#),
+            (
+                add("name:\"a\",ip:\"127.0.0.1\",port:70000"),
+                r#"Refused(reason:"port 70000 is not in 1 to 65535",field:"port")"#,
+            ),
+            (
+                add("name:\"a\",ip:\"127.0.0.1\",port:0"),
+                r#"Refused(reason:"port 0 is not in 1 to 65535",field:"port")"#,
+            ),
+            (
+                add("name:\"a\",ip:\"127.0.0.1\",port:\"http\""),
+                r#"Refused(reason:"port: a whole number is expected here",field:"port")"#,
+            ),
+            (
+                add("name:\"a\",ip:\"127.0.0\",port:1"),
+                r#"Refused(reason:"ip: \"127.0.0\" is not an IP address",field:"ip")"#,
+            ),
+            (
+                add("name:\"a\",ip:\"0.0.0.0\",port:1"),
+                r#"Refused(reason:"ip: 0.0.0.0 is not the address of one server",field:"ip")"#,
+            ),
+            (
+                add("name:\"a b\",ip:\"127.0.0.1\",port:1"),
+                r#"Refused(reason:"' ' in a name: only letters, digits, '.', '_' and '-' are allowed",field:"name")"#,
+            ),
+            (
+                add("name:\"a\",ip:\"127.0.0.1\",port:1,weight:0"),
+                r#"Refused(reason:"weight 0 is not in 1 to 256",field:"weight")"#,
+            ),
+            (
+                add("name:\"a\",ip:\"127.0.0.1\",port:1,ssl_offload:true"),
+                r#"Refused(reason:"ssl_offload: not supported yet",field:"ssl_offload")"#,
+            ),
+            (
+                add("name:\"a\",ip:\"127.0.0.1\",port:1,passive:true"),
+                r#"Refused(reason:"passive: not supported yet",field:"passive")"#,
+            ),
+            (
+                add("name:\"a\",ip:\"127.0.0.1\",port:1,server_certificate:\"ca\""),
+                r#"Refused(reason:"server_certificate: not supported yet",field:"server_certificate")"#,
+            ),
+            (
+                add("name:\"a\",ip:\"127.0.0.1\",port:1,wieght:2"),
+                r#"Refused(reason:"unknown field \"wieght\", did you mean \"weight\"?",field:"wieght")"#,
+            ),
+            (add("name:\"a\",ip:\"127.0.0.1\""), r#"Refused(reason:"port is missing",field:"port")"#),
+            ("AddServer".to_owned(), r#"Refused(reason:"frontend is missing",field:"frontend")"#),
+            (
+                "RemoveServer(frontend:\"\",name:\"a\")".to_owned(),
+                r#"Refused(reason:"frontend: a name can't be empty",field:"frontend")"#,
+            ),
+            (
+                "UpdateServer(frontend:\"web\",name:\"a\",port:-1)".to_owned(),
+                r#"Refused(reason:"port: the number is out of range",field:"port")"#,
+            ),
+            (
+                "UpdateServer(frontend:\"web\",name:\"a\",ip:\"x\")".to_owned(),
+                r#"Refused(reason:"ip: invalid IP address syntax",field:"ip")"#,
+            ),
+            (
+                "UpdateFrontend(name:\"web\",policy:fastest)".to_owned(),
+                r#"Refused(reason:"unknown policy \"fastest\", known are round_robin, least_connections, random_two, source_hash, custom",field:"policy")"#,
+            ),
+            (
+                "UpdateFrontend(name:\"web\",bind:\"localhost\")".to_owned(),
+                r#"Refused(reason:"bind: \"localhost\" is not an IP address and port: write \"127.0.0.1:80\", \"[::1]:80\" or \"fd:3\"",field:"bind")"#,
+            ),
+            (
+                "AddFrontend(frontend:(name:\"web\",bind:\"fd:1\"))".to_owned(),
+                r#"Refused(reason:"bind: \"fd:1\": the descriptor is a number from 3 on",field:"bind")"#,
+            ),
+            (
+                "ListServers(frontend:1)".to_owned(),
+                r#"Refused(reason:"frontend: text in quotes is expected here",field:"frontend")"#,
+            ),
+            ("Status(".to_owned(), r#"Refused(reason:"the text ends in the middle of a value (column 7)")"#),
+            (
+                "Status() Status()".to_owned(),
+                r#"Refused(reason:"there is more text after the end of the value (column 10)")"#,
+            ),
+            ("{}".to_owned(), r#"Refused(reason:"a word without quotes is expected here")"#),
+        ];
+        for (line, reply) in cases {
+            assert_eq!(refusal(&line), format!("{reply}\n"), "{line}");
+        }
+    }
+
+    #[test]
+    fn refused_transactions_and_their_exact_replies() {
+        let change = "DrainServer(frontend:\"web\",name:\"a\")";
+        let with_option = "DrainServer(frontend:\"web\",name:\"a\",dry_run:true)";
+        let cases = [
+            (
+                "Transaction([Status()])".to_owned(),
+                r#"Refused(reason:"change 1 of the transaction is not a change of a server or frontend")"#,
+            ),
+            (
+                format!("Transaction([{change},Transaction([{change}])])"),
+                r#"Refused(reason:"change 2 of the transaction is not a change of a server or frontend")"#,
+            ),
+            (
+                format!("Transaction([{with_option}])"),
+                r#"Refused(reason:"change 1 of the transaction has its own dry_run, which holds for all or none: write Transaction((changes: […], dry_run: …))",field:"dry_run")"#,
+            ),
+            ("Transaction((dry_run:true))".to_owned(), r#"Refused(reason:"changes is missing",field:"changes")"#),
+            (
+                format!("Transaction((changes:[{change}],dryrun:true))"),
+                r#"Refused(reason:"unknown field \"dryrun\", did you mean \"dry_run\"?",field:"dryrun")"#,
+            ),
+            (
+                "Transaction([DrainServer(frontend:\"web\",name:\"\")])".to_owned(),
+                r#"Refused(reason:"a name can't be empty",field:"name")"#,
+            ),
+        ];
+        for (line, reply) in cases {
+            assert_eq!(refusal(&line), format!("{reply}\n"), "{line}");
+        }
+    }
+
+    #[test]
+    fn deep_nesting_is_refused_without_using_up_the_stack() {
+        for opening in ["Transaction([", "Transaction((changes:[", "(", "[", "AddServer(server:(", "Some("] {
+            let refused = parse_request(opening.repeat(20_000).as_bytes());
+            assert!(refused.is_err(), "{opening}");
+        }
+        let nested = format!("{}{}", "Transaction([".repeat(100), "])".repeat(100));
+        assert!(refusal(&nested).contains("nested too deeply"), "{}", refusal(&nested));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(line in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse_request(&line).and_then(Request::into_transaction);
+        }
+
+        #[test]
+        fn no_words_make_it_panic(
+            words in proptest::collection::vec(
+                prop_oneof![
+                    Just("Transaction"), Just("AddServer"), Just("UpdateServer"), Just("Apply"), Just("("), Just(")"),
+                    Just("["), Just("]"), Just(":"), Just(","), Just("changes"), Just("server"), Just("config"),
+                    Just("frontend"), Just("port"), Just("1"), Just("-1"), Just("\"a\""), Just("None"), Just("Some"),
+                    Just("#![enable(implicit_some)]"), Just("/*"), Just("r#\"")
+                ],
+                0..24,
+            )
+        ) {
+            let _ = parse_request(words.concat().as_bytes()).and_then(Request::into_transaction);
+        }
     }
 }

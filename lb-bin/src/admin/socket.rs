@@ -12,7 +12,7 @@ use std::process;
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_channel::{Receiver, Sender};
 use futures_lite::{AsyncReadExt, AsyncWriteExt, FutureExt};
@@ -20,9 +20,10 @@ use glommio::net::{UnixListener, UnixStream};
 use glommio::timer::Timer;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
-use super::handler::Handler;
 use super::reply::{Refusal, Reply};
+use super::request::Request;
 use super::{LINE_MAX, parse_request};
+use crate::paths::with_suffix;
 
 /// Most clients at once.
 const CLIENTS_MAX: usize = 1024;
@@ -34,8 +35,18 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long clients that are always ready may keep the executor from looking for others.
 const PREEMPT: Duration = Duration::from_millis(5);
+/// How long clients may take to receive their last replies when the server stops.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a killed process's listener may answer.
+const TEARDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest path that fits into a Unix socket's address.
 const PATH_MAX: usize = 107;
+
+/// What answers requests.
+pub(crate) trait Answer: Send + 'static {
+    /// Fulfils a request. Takes as long as the request takes.
+    fn answer(&self, request: Request) -> impl Future<Output = Reply>;
+}
 
 /// The right to the admin socket's path. It ends with the process.
 ///
@@ -58,7 +69,11 @@ impl Claim {
         if path.as_os_str().len() > PATH_MAX {
             return Err(format!("admin socket {}: the path is longer than {PATH_MAX} bytes", path.display()));
         }
-        DirBuilder::new().recursive(true).mode(0o700).create(folder(path)).map_err(|error| fault("its folder", error))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder(path))
+            .map_err(|error| fault("its folder", error))?;
         let lock_path = with_suffix(path, ".lock");
         let lock = File::options().create(true).append(true).open(&lock_path);
         let lock = lock.map_err(|error| fault("its lock file", error))?;
@@ -80,13 +95,13 @@ impl Claim {
     ///
     /// # Errors
     /// The socket can't be made, or the kernel refuses the thread's ring; names the path.
-    pub(crate) fn serve(self, handler: Handler) -> Result<AdminSocket, String> {
+    pub(crate) fn serve(self, handler: impl Answer) -> Result<AdminSocket, String> {
         let (stop, stopped) = async_channel::bounded(1);
         let (report, opened) = mpsc::sync_channel(1);
         let path = self.path.clone();
         let thread = thread::Builder::new()
             .name("lb-admin".to_owned())
-            .spawn(move || serve(&path, handler, &stopped, &report))
+            .spawn(move || serve(&path, Server { handler, stopped }, &report))
             .map_err(|error| format!("the admin socket's thread can't be started: {error}"))?;
         match opened.recv() {
             Ok(Ok(())) => Ok(AdminSocket { claim: self, stop, thread: Some(thread) }),
@@ -121,12 +136,6 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
 fn taken(path: &Path) -> String {
     format!("admin socket {}: another lb answers there; stop it, or give another --admin PATH", path.display())
 }
@@ -142,16 +151,28 @@ fn check_stale(path: &Path) -> Result<(), String> {
         }
         Ok(_) => {}
     }
-    match BlockingStream::connect(path) {
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(format!("admin socket {}: {error}", path.display())),
-        Ok(_) => Err(taken(path)),
+    // The lock is held, so an lb that still answers was killed: the kernel takes its io_uring, and with it the
+    // listener, down a moment after the process has ended.
+    let deadline = Instant::now() + TEARDOWN_TIMEOUT;
+    loop {
+        match BlockingStream::connect(path) {
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => return Ok(()),
+            Err(error) => return Err(format!("admin socket {}: {error}", path.display())),
+            Ok(_) if Instant::now() > deadline => return Err(taken(path)),
+            Ok(_) => thread::sleep(Duration::from_millis(5)),
+        }
     }
 }
 
-/// The admin thread: an executor with a listener, until `stopped` closes.
-fn serve(path: &Path, handler: Handler, stopped: &Receiver<()>, report: &mpsc::SyncSender<Result<(), String>>) {
+/// What the tasks of the admin thread share.
+struct Server<A> {
+    handler: A,
+    /// Closed when the server is to stop; nothing is ever sent.
+    stopped: Receiver<()>,
+}
+
+/// The admin thread: an executor with a listener, until it is told to stop.
+fn serve(path: &Path, server: Server<impl Answer>, report: &mpsc::SyncSender<Result<(), String>>) {
     let executor = match executor() {
         Ok(executor) => executor,
         Err(error) => return drop(report.send(Err(error))),
@@ -160,11 +181,28 @@ fn serve(path: &Path, handler: Handler, stopped: &Receiver<()>, report: &mpsc::S
         match listen(path) {
             Ok(listener) => {
                 let _ = report.send(Ok(()));
-                accept(&listener, &Rc::new(handler)).or(wait_for_stop(stopped)).await;
+                let server = Rc::new(server);
+                accept(&listener, &server).or(server.stop()).await;
+                finish(&server).await;
             }
             Err(error) => drop(report.send(Err(error.to_string()))),
         }
     });
+}
+
+impl<A> Server<A> {
+    /// Ends when the server is to stop.
+    async fn stop(&self) {
+        let _ = self.stopped.recv().await;
+    }
+}
+
+/// Waits until every client's task has ended, as each does when it has answered its last request.
+async fn finish<A>(server: &Rc<Server<A>>) {
+    let deadline = Instant::now() + FINISH_TIMEOUT;
+    while Rc::strong_count(server) > 1 && Instant::now() < deadline {
+        Timer::new(Duration::from_millis(1)).await;
+    }
 }
 
 fn executor() -> Result<LocalExecutor, String> {
@@ -196,20 +234,15 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     listener
 }
 
-async fn wait_for_stop(stopped: &Receiver<()>) {
-    // Nothing is ever sent: it ends when the other end is closed.
-    let _ = stopped.recv().await;
-}
-
-async fn accept(listener: &UnixListener, handler: &Rc<Handler>) {
+async fn accept(listener: &UnixListener, server: &Rc<Server<impl Answer>>) {
     let mut failing = false;
     loop {
         match listener.accept().await {
-            // Each client's task holds the handler, and so does this one.
-            Ok(stream) if Rc::strong_count(handler) > CLIENTS_MAX => turn_away(stream).await,
+            // Each client's task holds the server, and so does this one.
+            Ok(stream) if Rc::strong_count(server) > CLIENTS_MAX => turn_away(stream).await,
             Ok(stream) => {
                 failing = false;
-                glommio::spawn_local(serve_client(stream, Rc::clone(handler))).detach();
+                glommio::spawn_local(serve_client(stream, Rc::clone(server))).detach();
             }
             Err(error) => {
                 if !failing {
@@ -228,10 +261,14 @@ async fn turn_away(mut stream: UnixStream) {
     let _ = send(&mut stream, &refusal.into(), Duration::from_millis(10)).await;
 }
 
-async fn serve_client(mut stream: UnixStream, handler: Rc<Handler>) {
+async fn serve_client(mut stream: UnixStream, server: Rc<Server<impl Answer>>) {
     let mut lines = Lines::default();
+    let stop = async || {
+        server.stop().await;
+        Line::End
+    };
     loop {
-        let reply = match lines.next(&mut stream, LINE_TIMEOUT).await {
+        let reply = match lines.next(&mut stream, LINE_TIMEOUT).or(stop()).await {
             Line::End => return,
             Line::TooLong => {
                 let refusal = Refusal::field("line", format!("line: it is longer than {LINE_MAX} bytes"));
@@ -240,7 +277,7 @@ async fn serve_client(mut stream: UnixStream, handler: Rc<Handler>) {
             }
             Line::Whole(line) if line.trim_ascii().is_empty() => continue,
             Line::Whole(line) => match parse_request(&line) {
-                Ok(request) => handler.answer(request).await,
+                Ok(request) => server.handler.answer(request).await,
                 Err(refusal) => refusal.into(),
             },
         };
@@ -311,5 +348,171 @@ impl Lines {
         let mut line = std::mem::replace(&mut self.buffer, rest);
         line.truncate(end);
         if end > LINE_MAX { Line::TooLong } else { Line::Whole(line) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read, Write};
+
+    use super::*;
+
+    /// Answers `Version` at once and everything else never.
+    struct OnlyVersion;
+
+    impl Answer for OnlyVersion {
+        async fn answer(&self, request: Request) -> Reply {
+            match request {
+                Request::Version {} => Reply::version(),
+                _ => std::future::pending().await,
+            }
+        }
+    }
+
+    const VERSION: &str = concat!("Version(version:\"", env!("CARGO_PKG_VERSION"), "\",protocol:1)\n");
+
+    /// A running server, the path of its socket, and the folder that goes with it.
+    fn server() -> (AdminSocket, PathBuf, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lb/admin.sock");
+        (Claim::new(&path).unwrap().serve(OnlyVersion).unwrap(), path, folder)
+    }
+
+    fn connect(path: &Path) -> BlockingStream {
+        let stream = BlockingStream::connect(path).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream
+    }
+
+    fn line(stream: &BlockingStream) -> String {
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).unwrap();
+        line
+    }
+
+    fn ask(path: &Path, request: &[u8]) -> String {
+        let mut stream = connect(path);
+        stream.write_all(request).unwrap();
+        line(&stream)
+    }
+
+    #[test]
+    fn the_socket_is_private_and_gone_at_the_end() {
+        let (socket, path, _folder) = server();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(path.parent().unwrap()), 0o700);
+        let idle = connect(&path);
+        drop(socket);
+        assert!(!path.exists());
+        assert_eq!((&idle).read(&mut [0]).unwrap(), 0, "an idle client is closed");
+        let names = fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(names.collect::<Vec<_>>(), ["admin.sock.lock"]);
+    }
+
+    #[test]
+    fn a_live_socket_is_refused_and_a_stale_one_replaced() {
+        let (socket, path, folder) = server();
+        let expected = format!("admin socket {}: another lb answers there", path.display());
+        let refused = Claim::new(&path).unwrap_err();
+        assert!(refused.starts_with(&expected), "{refused}");
+        assert_eq!(ask(&path, b"Version\n"), VERSION);
+        drop(socket);
+
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let _second = Claim::new(&path).unwrap().serve(OnlyVersion).unwrap();
+        assert_eq!(ask(&path, b"Version\n"), VERSION);
+
+        let foreign = folder.path().join("foreign.sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&foreign).unwrap();
+        assert!(Claim::new(&foreign).unwrap_err().contains("another lb answers there"));
+    }
+
+    #[test]
+    fn what_is_no_socket_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("precious");
+        fs::write(&path, "data").unwrap();
+        assert!(Claim::new(&path).unwrap_err().contains("not a socket"));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "data");
+        let long = folder.path().join("x".repeat(108));
+        assert!(Claim::new(&long).unwrap_err().contains("longer than 107 bytes"));
+    }
+
+    #[test]
+    fn requests_are_answered_in_order_and_empty_lines_ignored() {
+        let (_socket, path, _folder) = server();
+        let mut stream = connect(&path);
+        stream.write_all(b"\n  \r\nVersion\nNonsense()\r\nVer").unwrap();
+        stream.write_all(b"sion()\n").unwrap();
+        let mut lines = BufReader::new(&stream).lines().map(Result::unwrap);
+        assert_eq!(lines.next().unwrap(), VERSION.trim_end());
+        let refused = lines.next().unwrap();
+        assert!(refused.starts_with("Refused(reason:\"unknown request \\\"Nonsense\\\""), "{refused}");
+        assert_eq!(lines.next().unwrap(), VERSION.trim_end());
+    }
+
+    #[test]
+    fn bad_text_is_refused_and_half_a_line_is_no_request() {
+        let (_socket, path, _folder) = server();
+        assert_eq!(
+            ask(&path, b"Vers\xffion\n"),
+            "Refused(reason:\"the request is not UTF-8 text: byte 5 is wrong\")\n"
+        );
+        let mut stream = connect(&path);
+        stream.write_all(b"Version").unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(line(&stream), "");
+    }
+
+    #[test]
+    fn an_over_long_line_is_refused_and_the_client_closed() {
+        let (_socket, path, _folder) = server();
+        let mut longest = vec![b' '; LINE_MAX - 7];
+        longest.extend_from_slice(b"Version\n");
+        assert_eq!(ask(&path, &longest), VERSION);
+
+        let mut stream = connect(&path);
+        // The server stops reading, so writing may fail before everything is written.
+        let _ = stream.write_all(&vec![b'x'; LINE_MAX + (1 << 20)]);
+        let mut reply = String::new();
+        let _ = stream.read_to_string(&mut reply);
+        assert_eq!(reply, "Refused(reason:\"line: it is longer than 1048576 bytes\",field:\"line\")\n");
+    }
+
+    #[test]
+    fn slow_silent_and_deaf_clients_do_not_hold_up_others() {
+        let (_socket, path, _folder) = server();
+        let _silent: Vec<_> = (0..300).map(|_| connect(&path)).collect();
+        let mut waiting = connect(&path);
+        waiting.write_all(b"Status\n").unwrap();
+        let mut half = connect(&path);
+        half.write_all(b"Vers").unwrap();
+        // Sends requests and reads no reply until the server can send no more.
+        let mut deaf = connect(&path);
+        deaf.set_nonblocking(true).unwrap();
+        while deaf.write(&b"Version\n".repeat(100)).is_ok() {}
+
+        let start = Instant::now();
+        assert_eq!(ask(&path, b"Version\n"), VERSION);
+        assert!(start.elapsed() < Duration::from_secs(2), "took {:?}", start.elapsed());
+    }
+
+    #[test]
+    fn too_many_clients_are_told_so() {
+        let (_socket, path, _folder) = server();
+        let clients: Vec<_> = (0..CLIENTS_MAX).map(|_| connect(&path)).collect();
+        let last = clients.last().unwrap();
+        let mut writer = last;
+        writer.write_all(b"Version\n").unwrap();
+        assert_eq!(line(last), VERSION);
+        let refused = line(&connect(&path));
+        assert_eq!(refused, "Refused(reason:\"too many admin clients: 1024 are connected\")\n");
+        drop(clients);
+        let start = Instant::now();
+        while ask(&path, b"Version\n") != VERSION {
+            assert!(start.elapsed() < Duration::from_secs(10), "places were not given back");
+        }
     }
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::admin::{FrontendRow, Reply, ServerRow};
 use crate::cli::Output;
+use crate::config::count;
 use crate::table::{Align, Table, bytes};
 
 /// What is printed of a refusal.
@@ -54,17 +55,14 @@ fn for_programs(value: &impl Serialize, output: Output) -> Result<String, String
 }
 
 fn confirmation(revision: u64, shards: usize, durable: bool, on_replaced: u64, message: &str) -> String {
-    let shards = format!("{shards} shard{}", plural(shards as u64));
+    let shards = count(shards, "shard");
     let disk = if durable { "on disk" } else { "not on disk" };
     let mut text = format!("revision {revision}: {message} ({shards}, {disk})\n");
     if on_replaced > 0 {
-        text += &format!("{on_replaced} connection{} still live on a replaced address\n", plural(on_replaced));
+        let connections = count(on_replaced as usize, "connection");
+        text += &format!("{connections} still live on a replaced address\n");
     }
     text
-}
-
-fn plural(count: u64) -> &'static str {
-    if count == 1 { "" } else { "s" }
 }
 
 fn proposal(revision: u64, changes: &[String]) -> String {

@@ -20,9 +20,8 @@ pub(super) fn request_line(command: &ClientCommand) -> Result<String, String> {
         ClientCommand::Frontend(command) => frontend(command),
         ClientCommand::Apply { config: path, options } => {
             let source = config::read_config(path)?;
-            let file = Call::new("")
-                .field("path", &apply::identity(path))
-                .field("hash", &format!("{:016x}", source.hash));
+            let file =
+                Call::new("").field("path", &apply::identity(path)).field("hash", &format!("{:016x}", source.hash));
             Call::new("Apply").field("config", &source.config).nested("file", file).options(options, false)
         }
         ClientCommand::History { .. } => Call::new("History"),
@@ -150,9 +149,7 @@ impl Call {
     }
 
     fn options(self, options: &ChangeOptions, probe: bool) -> Self {
-        self.field_if("if_revision", options.if_revision.as_ref())
-            .flag("dry_run", options.dry_run)
-            .flag("probe", probe)
+        self.field_if("if_revision", options.if_revision.as_ref()).flag("dry_run", options.dry_run).flag("probe", probe)
     }
 
     fn line(self) -> Result<String, String> {
@@ -232,10 +229,8 @@ mod tests {
         assert!(line.contains("file:(path:\"") && line.ends_with("dry_run:true)"), "{line}");
         parse_request(line.as_bytes()).unwrap();
         std::fs::write(&path, "(frontends: 1)").unwrap();
-        let command = ClientCommand::Apply {
-            config: path.clone(),
-            options: ChangeOptions { dry_run: false, if_revision: None },
-        };
+        let command =
+            ClientCommand::Apply { config: path.clone(), options: ChangeOptions { dry_run: false, if_revision: None } };
         let reason = request_line(&command).unwrap_err();
         assert!(reason.starts_with(&format!("{}:1:13: ", path.display())), "{reason}");
     }

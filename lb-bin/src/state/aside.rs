@@ -61,8 +61,8 @@ fn set_aside(path: &Path, why: &str) -> Result<PathBuf, String> {
 
 /// `<path>.<suffix>`, or with `-2`, `-3`… after it if that is taken.
 fn free_name(path: &Path, suffix: &str) -> PathBuf {
-    let plain = super::with_suffix(path, &format!(".{suffix}"));
-    let numbered = (2_u32..).map(|number| super::with_suffix(&plain, &format!("-{number}")));
+    let plain = crate::paths::with_suffix(path, &format!(".{suffix}"));
+    let numbered = (2_u32..).map(|number| crate::paths::with_suffix(&plain, &format!("-{number}")));
     let is_free = |name: &PathBuf| fs::symlink_metadata(name).is_err();
     std::iter::once(plain.clone()).chain(numbered).find(is_free).unwrap_or(plain)
 }

@@ -18,7 +18,7 @@ pub(super) enum Durability {
 /// # Errors
 /// One sentence that names the file. The old file is as it was.
 pub(super) fn replace(path: &Path, text: &str) -> Result<Durability, String> {
-    let temporary = super::with_suffix(path, ".tmp");
+    let temporary = crate::paths::with_suffix(path, ".tmp");
     let written = write(&temporary, text).and_then(|()| fs::rename(&temporary, path));
     if let Err(error) = written {
         let _ = fs::remove_file(&temporary);
@@ -27,7 +27,10 @@ pub(super) fn replace(path: &Path, text: &str) -> Result<Durability, String> {
     match sync_folder(path) {
         Ok(()) => Ok(Durability::Synced),
         Err(error) => {
-            tracing::warn!("{} was written, but may be lost in a crash: its folder can't be synced: {error}", path.display());
+            tracing::warn!(
+                "{} was written, but may be lost in a crash: its folder can't be synced: {error}",
+                path.display()
+            );
             Ok(Durability::Unknown)
         }
     }

@@ -122,6 +122,17 @@ impl Image {
         self.history.update(snapshot.history.iter(), "Record")
     }
 
+    /// Takes over what was read from the file. The balancer goes on with the same servers, so that already its first
+    /// change writes only its own line.
+    ///
+    /// # Errors
+    /// See [`Image::update`].
+    pub(super) fn restore(&mut self, kept: &Kept) -> Result<(), ron::Error> {
+        let frontends: Vec<_> = kept.frontends.iter().cloned().map(Arc::new).collect();
+        let history = kept.history.iter().cloned().map(Arc::new).collect();
+        self.update(Snapshot { revision: kept.revision, frontends: &frontends, history: &history })
+    }
+
     /// The file's text.
     pub(super) fn text(&self, base: u64) -> String {
         let length: usize = self.frontends.iter().map(Section::len).sum::<usize>() + self.history.text.len();

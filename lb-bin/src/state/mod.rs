@@ -19,6 +19,7 @@ use lb_core::{Resume, Saved, Snapshot, Store};
 use self::disk::Durability;
 use self::format::Image;
 pub use self::format::{Kept, parse_state};
+use crate::paths::with_suffix;
 
 /// The state file of a configuration. Clones are handles to the same file.
 #[derive(Debug, Clone)]
@@ -54,8 +55,6 @@ struct Inner {
     on_disk: bool,
     /// Why nothing may be written: a file that had to be set aside is still in place.
     blocked: Option<String>,
-    /// The revision of the start.
-    first_revision: u64,
     /// Held so that no other process writes the file.
     _lock: Option<File>,
 }
@@ -77,10 +76,11 @@ impl StateFile {
     pub fn open(config: &Path, base: u64) -> Result<Opened, String> {
         let path = with_suffix(config, ".state");
         let lock = lock(&path)?;
-        let mut blocked = None;
+        let (mut blocked, mut image, mut on_disk) = (None, Image::default(), false);
         let (frontends, resume) = match load(&path) {
             Ok(None) => (None, Resume::default()),
             Ok(Some(kept)) if kept.base == base => {
+                on_disk = image.restore(&kept).is_ok();
                 (Some(kept.frontends), Resume { revision: kept.revision, history: kept.history })
             }
             Ok(Some(kept)) => {
@@ -94,14 +94,13 @@ impl StateFile {
         };
         let inner = Inner {
             path,
-            image: Image::default(),
+            image,
             base,
             base_since: 0,
             expected: Vec::new(),
             next_ticket: 0,
-            on_disk: false,
+            on_disk,
             blocked,
-            first_revision: resume.revision.saturating_add(1),
             _lock: lock,
         };
         Ok(Opened { state: Self(Arc::new(Mutex::new(inner))), frontends, resume })
@@ -142,9 +141,7 @@ impl Store for StateFile {
 impl Inner {
     fn save(&mut self, snapshot: Snapshot<'_>) -> Result<Saved, String> {
         if let Some(reason) = &self.blocked {
-            // The start goes on without a state; a change that would be lost is refused.
-            let is_start = snapshot.revision <= self.first_revision;
-            return if is_start { Ok(Saved::NotDurable) } else { Err(reason.clone()) };
+            return Err(reason.clone());
         }
         let arrived = self.expected.iter().rfind(|expected| same_frontends(snapshot.frontends, &expected.frontends));
         let base = arrived.map_or(self.base, |expected| expected.hash);
@@ -169,33 +166,27 @@ impl Inner {
         }
         (self.base, self.base_since) = (base, revision);
         // If the last save failed, the next one records it.
-        if self.on_disk {
-            if let Err(reason) = disk::replace(&self.path, &self.image.text(base)) {
-                tracing::warn!("{reason}: until the next change is saved, a restart will take the configuration for edited");
-            }
+        if !self.on_disk {
+            return;
+        }
+        if let Err(reason) = disk::replace(&self.path, &self.image.text(base)) {
+            let until = "until the next change is saved, a restart will take the configuration for edited";
+            tracing::warn!("{reason}: {until}");
         }
     }
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 /// Two processes that write one state would each lose what the other confirmed.
 fn lock(state: &Path) -> Result<Option<File>, String> {
     let path = with_suffix(state, ".lock");
-    let file = match File::options().create(true).append(true).open(&path) {
-        Ok(file) => file,
-        // A folder where nothing can be written: saving will say so.
-        Err(_) => return Ok(None),
-    };
+    // In a folder where nothing can be written there is no lock, and saving will say so.
+    let Ok(file) = File::options().create(true).append(true).open(&path) else { return Ok(None) };
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => {
-            Err(format!("{}: another lb runs with this configuration; stop it, or copy the configuration", path.display()))
-        }
+        Err(TryLockError::WouldBlock) => Err(format!(
+            "{}: another lb runs with this configuration; stop it, or copy the configuration",
+            path.display()
+        )),
         Err(TryLockError::Error(error)) => Err(format!("{}: {error}", path.display())),
     }
 }

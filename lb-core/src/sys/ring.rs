@@ -20,6 +20,8 @@ use super::socket::Doorbell;
 const SUBMISSIONS: u32 = 512;
 /// Completions of one turn: every connection of a busy shard may have some. More fall to the kernel's slow list.
 const COMPLETIONS: u32 = 8192;
+/// Microseconds for which a send that does not complete at once, because the peer reads slowly, can hold up other news.
+const SENDS_WAIT_MICROS: u32 = 50;
 /// Most pieces that one send gathers.
 pub(crate) const PIECES_MAX: usize = 16;
 
@@ -64,6 +66,8 @@ pub(crate) struct Ring {
     ring: IoUring,
     buffers: Buffers,
     staging: Staging,
+    /// Sends that were queued since the last enter.
+    sends: usize,
     /// Completions that had to be taken out early, because the kernel took no submission before.
     early: Vec<Completion>,
     /// Where the kernel puts what it reads from the doorbell; boxed, so that it stays where it is.
@@ -88,7 +92,7 @@ impl Ring {
             vectors: Vec::with_capacity(capacity),
             messages: Vec::with_capacity(capacity),
         };
-        Ok(Self { ring, buffers, staging, early: Vec::new(), doorbell_count: Box::new(0) })
+        Ok(Self { ring, buffers, staging, sends: 0, early: Vec::new(), doorbell_count: Box::new(0) })
     }
 
     /// Accepts on a listening socket: one connection, or all until cancelled.
@@ -152,6 +156,7 @@ impl Ring {
             opcode::SendMsg::new(fd, self.staging.message(vector, count)).flags(libc::MSG_NOSIGNAL as u32).build()
         };
         self.push(entry.user_data(user_data));
+        self.sends += 1;
     }
 
     /// Cancels every operation on a socket. Each of them still completes, with ECANCELED or its result.
@@ -178,14 +183,24 @@ impl Ring {
         self.push(read.build().user_data(user_data));
     }
 
-    /// Submits what was queued and waits for a completion, at most for `timeout`; `None` waits without end.
+    /// Submits what was queued and waits for news, at most for `timeout`; `None` waits without end.
+    ///
+    /// A send completes at once as a rule, and that is no news worth returning for: it would cost a second enter per
+    /// message. So the wait is for one completion more than there are sends, where the kernel can bound that wait by
+    /// itself ([`SENDS_WAIT_MICROS`], kernel 6.12); after that time any completion will do.
     pub(crate) fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let timespec = timeout.map(Timespec::from);
         let mut args = SubmitArgs::new();
         if let Some(timespec) = &timespec {
             args = args.timespec(timespec);
         }
-        let entered = self.ring.submitter().submit_with_args(1, &args);
+        let mut wanted = 1;
+        if self.sends > 0 && self.ring.params().is_feature_min_timeout() {
+            wanted += self.sends;
+            args = args.min_wait_usec(SENDS_WAIT_MICROS);
+        }
+        self.sends = 0;
+        let entered = self.ring.submitter().submit_with_args(wanted, &args);
         self.after_submit();
         match entered {
             Ok(_) => Ok(()),

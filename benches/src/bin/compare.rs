@@ -1,0 +1,86 @@
+//! Compares `lb` with the other balancers of this machine: CPU time per unit of traffic, and throughput.
+//!
+//! `cargo run --release -p benches --bin compare`; `--help` lists what can be chosen. README.md explains the method.
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use benches::load::Kind;
+use benches::net::Net;
+use benches::peers::{self, Peer, Place};
+use benches::slice::Length;
+use benches::{Result, contest, cpu, report};
+use clap::Parser;
+
+/// Compares lb with the other balancers of this machine.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Rounds: each balancer gets one slice in each.
+    #[arg(long, default_value_t = 9)]
+    pairs: usize,
+    /// Length of a slice.
+    #[arg(long, default_value_t = 1000, value_name = "MILLISECONDS")]
+    slice_ms: u64,
+    /// Traffic before each slice that is not measured.
+    #[arg(long, default_value_t = 150, value_name = "MILLISECONDS")]
+    warm_up_ms: u64,
+    /// The loads, comma-separated [default: all].
+    #[arg(long, value_delimiter = ',')]
+    loads: Vec<String>,
+    /// The rivals, comma-separated.
+    #[arg(long, value_delimiter = ',', default_values_t = peers::RIVALS.map(str::to_owned))]
+    rivals: Vec<String>,
+    /// A built program to measure, instead of building this workspace's.
+    #[arg(long)]
+    lb: Option<PathBuf>,
+    /// The core of the balancers.
+    #[arg(long, default_value_t = 1)]
+    core: usize,
+    /// The core of the clients and servers.
+    #[arg(long, default_value_t = 0)]
+    load_core: usize,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let kinds = kinds(&args.loads)?;
+    let program = args.lb.clone().map_or_else(peers::build_lb, Ok)?;
+    let folder = tempfile::tempdir()?;
+    let mut net = Net::new()?;
+    let servers = net.servers()?;
+    let place = Place { folder: folder.path(), core: args.core, servers: &servers };
+    let peers = start_peers(&args, place, &program)?;
+    // After the start of the balancers, which would inherit it.
+    cpu::pin_this_thread(args.load_core)?;
+    println!("{}", report::heading(&peers));
+
+    let length =
+        Length { warm_up: Duration::from_millis(args.warm_up_ms), measured: Duration::from_millis(args.slice_ms) };
+    let mut outcomes = Vec::new();
+    for kind in kinds {
+        eprintln!("{}: {}", kind.name, kind.about);
+        outcomes.push(contest::run(&mut net, kind, &peers, args.pairs.max(1), length)?);
+    }
+    println!("{}\n{}", report::ratios(&outcomes, &peers), report::absolutes(&outcomes, &peers));
+    Ok(())
+}
+
+fn kinds(names: &[String]) -> Result<Vec<Kind>> {
+    if names.is_empty() {
+        return Ok(Kind::ALL.to_vec());
+    }
+    names.iter().map(|name| Kind::by_name(name)).collect()
+}
+
+/// Ours first, then the rivals that are installed.
+fn start_peers(args: &Args, place: Place<'_>, program: &Path) -> Result<Vec<Peer>> {
+    let mut peers = vec![peers::start_ours(place, program)?];
+    for name in &args.rivals {
+        match peers::start_rival(place, name)? {
+            Some(peer) => peers.push(peer),
+            None => eprintln!("{name} is not installed: left out"),
+        }
+    }
+    Ok(peers)
+}

@@ -1,0 +1,53 @@
+//! All balancers in turn, under one load.
+
+use crate::Result;
+use crate::load::Kind;
+use crate::net::Net;
+use crate::peers::Peer;
+use crate::slice::{Length, Sample, measure};
+use crate::spread::Spread;
+
+/// What came out for one load.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The load.
+    pub kind: Kind,
+    /// The load without any balancer between its ends: more than this can't go through one.
+    pub direct: Sample,
+    /// By round, then by peer in their order.
+    pub rounds: Vec<Vec<Sample>>,
+}
+
+impl Outcome {
+    /// A figure of one peer over all rounds.
+    pub fn of(&self, peer: usize, figure: impl Fn(&Sample) -> f64) -> Spread {
+        Spread::of(self.rounds.iter().map(|round| figure(&round[peer])))
+    }
+
+    /// A figure of the first peer (ours) divided by that of another in the same round, over all rounds.
+    pub fn ratio(&self, rival: usize, figure: impl Fn(&Sample) -> f64) -> Spread {
+        Spread::of(self.rounds.iter().map(|round| figure(&round[0]) / figure(&round[rival])))
+    }
+}
+
+/// Gives every peer a slice in every round, in an order that rotates by one from round to round. Neighbours in time are
+/// compared with each other, so that a machine that gets slower or faster does it to both.
+///
+/// # Errors
+/// A slice failed: which.
+pub fn run(net: &mut Net, kind: Kind, peers: &[Peer], rounds: usize, length: Length) -> Result<Outcome> {
+    let servers_port = net.servers()?[0].port();
+    let direct = measure(net, kind, servers_port, None, length)?;
+    let mut outcome = Outcome { kind, direct, rounds: Vec::with_capacity(rounds) };
+    for round in 0..rounds {
+        let mut samples = vec![None; peers.len()];
+        for turn in 0..peers.len() {
+            let index = (round + turn) % peers.len();
+            let peer = &peers[index];
+            let sample = measure(net, kind, peer.port, Some(peer.pid()), length);
+            samples[index] = Some(sample.map_err(|error| format!("{} under {}: {error}", peer.name, kind.name))?);
+        }
+        outcome.rounds.push(samples.into_iter().flatten().collect());
+    }
+    Ok(outcome)
+}

@@ -1,0 +1,125 @@
+//! Ours: `lb run` with one shard, and its admin socket.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead, BufReader, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::{Peer, Place, Process, START_WITHIN, free_port, version};
+use crate::Result;
+
+/// Builds the program in release mode and gives its path.
+///
+/// # Errors
+/// It does not build.
+pub fn build() -> Result<PathBuf> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("benches has no parent folder")?;
+    let built = Command::new("cargo")
+        .current_dir(workspace)
+        .args(["build", "--release", "--quiet", "--bin", "lb", "--message-format", "json-render-diagnostics"])
+        .stderr(Stdio::inherit())
+        .output()?;
+    if !built.status.success() {
+        return Err("lb does not build".into());
+    }
+    // One of cargo's messages names the program; looked for by hand, as it is one field of one message.
+    let messages = String::from_utf8(built.stdout)?;
+    let path = messages.lines().find_map(|line| line.split_once("\"executable\":\"")?.1.split('"').next());
+    Ok(path.ok_or("cargo does not say where lb is")?.into())
+}
+
+pub(super) fn start(place: Place<'_>, program: &Path) -> Result<Peer> {
+    let Lb { version, port, process, .. } = Lb::start(place, program)?;
+    Ok(Peer { name: "lb", version, port, process })
+}
+
+/// A running `lb`, for what only it is measured for.
+#[derive(Debug)]
+pub struct Lb {
+    /// Program and version.
+    pub version: String,
+    /// The port it listens on, on all local addresses.
+    pub port: u16,
+    admin: PathBuf,
+    process: Process,
+}
+
+impl Lb {
+    /// Starts it with one frontend `web` and servers `s0`, `s1` and so on.
+    ///
+    /// # Errors
+    /// It does not start; with what it said.
+    pub fn start(place: Place<'_>, program: &Path) -> Result<Self> {
+        let port = free_port()?;
+        let (file, admin) = (place.folder.join("lb.ron"), place.folder.join("lb.sock"));
+        fs::write(&file, configuration(place.servers, port)?)?;
+        let version = version(&program.to_string_lossy(), "--version").ok_or("lb does not run")?;
+        let arguments = ["run", "--config", &file.to_string_lossy(), "--admin", &admin.to_string_lossy()];
+        let mut process = Process::start("lb", place, program, &arguments)?;
+        process.wait_until_listening(port)?;
+        Ok(Self { version, port, admin, process })
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.child.id()
+    }
+
+    /// Connects to its admin socket.
+    ///
+    /// # Errors
+    /// The socket is not there.
+    pub fn admin(&self) -> Result<Admin> {
+        let deadline = Instant::now() + START_WITHIN;
+        // It is there a moment after the frontends listen.
+        while !self.admin.exists() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(Admin(BufReader::new(UnixStream::connect(&self.admin)?)))
+    }
+}
+
+fn configuration(servers: &[SocketAddr], port: u16) -> Result<String> {
+    let mut text = format!(
+        "(\n  shards: 1,\n  shutdown_grace: \"10ms\",\n  frontends: [(\n    name: \"web\", bind: \"0.0.0.0:{port}\", \
+         policy: round_robin,\n    servers: [\n"
+    );
+    for (index, server) in servers.iter().enumerate() {
+        writeln!(text, "      (name: \"s{index}\", ip: \"{}\", port: {}),", server.ip(), server.port())?;
+    }
+    text.push_str("    ],\n  )],\n)\n");
+    Ok(text)
+}
+
+/// A connection to the admin socket.
+#[derive(Debug)]
+pub struct Admin(BufReader<UnixStream>);
+
+impl Admin {
+    /// Sends a request and waits for its answer; both are lines.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub fn ask(&mut self, request: &str) -> Result<String> {
+        self.0.get_mut().write_all(format!("{request}\n").as_bytes())?;
+        let mut answer = String::new();
+        self.0.read_line(&mut answer)?;
+        if answer.is_empty() {
+            return Err("the admin socket was closed".into());
+        }
+        Ok(answer)
+    }
+
+    /// Asks for a change.
+    ///
+    /// # Errors
+    /// It was not confirmed: with the answer.
+    pub fn change(&mut self, request: &str) -> Result<()> {
+        let answer = self.ask(request)?;
+        if answer.starts_with("Confirmed(") { Ok(()) } else { Err(format!("{request}: {answer}").into()) }
+    }
+}
