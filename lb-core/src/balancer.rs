@@ -12,7 +12,7 @@ use crate::balance::{Policies, PolicyBuilder};
 use crate::config::{Config, Frontend, Invalid, Name, Server};
 use crate::control::{
     Applied, Change, Command, ControlThread, Died, FrontendUpdate, NoStore, Options, Record, Refused, Resume,
-    ServerUpdate, StartError, Status, Store, Transaction,
+    ServerUpdate, StartError, Status, Store, Transaction, Wanted,
 };
 
 /// A running load balancer: its shards, and the control thread that changes them.
@@ -160,8 +160,8 @@ pub struct Control {
 impl Control {
     /// Applies a transaction: all of its changes or none, as one revision, confirmed when it is stored and every shard uses it.
     pub fn apply(&self, transaction: impl Into<Transaction>) -> Pending<Applied> {
-        let transaction = transaction.into();
-        self.ask(|reply| Command::Apply { transaction, reply })
+        let Transaction { changes, options } = transaction.into();
+        self.ask(|reply| Command::Change { wanted: Wanted::Changes(changes), options, reply })
     }
 
     /// Puts a server behind a frontend.
@@ -207,12 +207,12 @@ impl Control {
     /// Makes the running frontends those of `config`, in one transaction. Shards, the process's connection limit and
     /// the shutdown grace stay as they were at the start.
     pub fn replace(&self, config: Config, options: Options) -> Pending<Applied> {
-        self.ask(|reply| Command::Replace { config, options, reply })
+        self.ask(|reply| Command::Change { wanted: Wanted::Config(config), options, reply })
     }
 
     /// Takes a revision back (the last one, unless named) as a new revision. Refused if later changes built on it.
     pub fn undo(&self, revision: Option<u64>, options: Options) -> Pending<Applied> {
-        self.ask(|reply| Command::Undo { revision, options, reply })
+        self.ask(|reply| Command::Change { wanted: Wanted::Undo(revision), options, reply })
     }
 
     /// The last revisions, oldest first.

@@ -1,12 +1,13 @@
 //! The only writer of the table: checks a transaction, opens what it needs, stores it, publishes it, and confirms it
 //! when every shard uses it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::change::{Applied, Change, Options, Record, Refused, Transaction};
+use super::change::{Applied, Change, Options, Record, Refused};
 use super::history::History;
 use super::listeners::Opener;
 use super::probe::Target;
@@ -14,7 +15,7 @@ use super::running::{Factory, Running, RunningFrontend};
 use super::state::{State, difference};
 use super::status::{self, Rates, Status};
 use super::store::{Saved, Snapshot, Store};
-use super::{Command, StartError};
+use super::{Command, StartError, Wanted};
 use crate::balancer::Builder;
 use crate::config::Config;
 use crate::sys::limits;
@@ -61,13 +62,14 @@ impl Controller {
         }
         state.check_binds()?;
         let running = factory.build(&state, &Running::default())?;
+        factory.opener.on_started();
         running.0.iter().for_each(RunningFrontend::set_positions);
         let revision = builder.resume.revision.max(1);
         let doorbells = (0..shards).map(|_| Doorbell::new()).collect::<Result<_, _>>();
         let doorbells = doorbells.map_err(|error| StartError::Kernel(format!("can't make an eventfd: {error}")))?;
         let connections_max = connections_max(&builder.config)?;
         let shared = Shared::new(running.table(revision), doorbells, connections_max, thread::current());
-        Ok(Self {
+        let mut controller = Self {
             state,
             revision,
             history: History::new(builder.resume.history),
@@ -81,7 +83,21 @@ impl Controller {
             rates: Rates::new(),
             started: Instant::now(),
             cores: cores.to_vec(),
-        })
+        };
+        if builder.resume.revision > 0 {
+            controller.save_start();
+        }
+        Ok(controller)
+    }
+
+    /// Keeps what a start made of an earlier state. If that fails the balancer runs all the same: what is running was kept
+    /// before, or is in the configuration.
+    fn save_start(&mut self) {
+        let (frontends, history) = (self.state.frontends(), self.history.records());
+        match self.store.save(Snapshot { revision: self.revision, frontends: &frontends, history }) {
+            Ok(saved) => self.is_durable = saved == Saved::Durable,
+            Err(reason) => tracing::warn!("the state could not be stored: {reason}"),
+        }
     }
 
     pub(super) fn shared(&self) -> Arc<Shared> {
@@ -92,19 +108,17 @@ impl Controller {
     pub(super) fn answer(&mut self, command: Command) {
         // Replies are refused only by who does not wait for them any more.
         let _ = match command {
-            Command::Apply { transaction, reply } => reply.try_send(self.apply(&transaction)).is_ok(),
-            Command::Replace { config, options, reply } => reply.try_send(self.replace(&config, options)).is_ok(),
-            Command::Undo { revision, options, reply } => reply.try_send(self.undo(revision, options)).is_ok(),
+            Command::Change { wanted, options, reply } => reply.try_send(self.apply(&wanted, options)).is_ok(),
             Command::History { reply } => reply.try_send(Ok(self.history.records().iter().cloned().collect())).is_ok(),
             Command::Status { reply } => reply.try_send(Ok(self.status())).is_ok(),
             Command::Stop { .. } | Command::ShardEnded { .. } => true,
         };
     }
 
-    /// Applies a transaction: all of it or nothing.
-    pub(super) fn apply(&mut self, transaction: &Transaction) -> Result<Applied, Refused> {
-        let Transaction { changes, options } = transaction;
-        let draft = self.draft(changes, *options)?;
+    /// Applies what is wanted: all of it or nothing.
+    pub(super) fn apply(&mut self, wanted: &Wanted, options: Options) -> Result<Applied, Refused> {
+        let changes = self.changes(wanted)?;
+        let draft = self.draft(&changes, options)?;
         if options.dry_run || draft.summary.is_empty() {
             return Ok(self.applied(draft.summary, 0, options.dry_run));
         }
@@ -115,7 +129,7 @@ impl Controller {
             revision,
             at: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
             summary: draft.summary.clone(),
-            changes: changes.clone(),
+            changes: changes.into_owned(),
             inverse: draft.inverse,
         });
         let frontends = draft.state.frontends();
@@ -128,6 +142,14 @@ impl Controller {
         self.revision = revision;
         let on_replaced = self.put_into_effect(running)?;
         Ok(self.applied(draft.summary, on_replaced, false))
+    }
+
+    fn changes<'a>(&self, wanted: &'a Wanted) -> Result<Cow<'a, [Change]>, Refused> {
+        Ok(match wanted {
+            Wanted::Changes(changes) => Cow::Borrowed(changes),
+            Wanted::Config(config) => Cow::Owned(difference(&self.state.frontends(), &config.frontends)),
+            Wanted::Undo(revision) => Cow::Owned(self.history.undo(*revision, &self.state)?),
+        })
     }
 
     fn draft(&self, changes: &[Change], options: Options) -> Result<Draft, Refused> {
@@ -205,19 +227,9 @@ impl Controller {
         }
     }
 
-    fn replace(&mut self, config: &Config, options: Options) -> Result<Applied, Refused> {
-        let changes = difference(&self.state.frontends(), &config.frontends);
-        self.apply(&Transaction { changes, options })
-    }
-
-    fn undo(&mut self, revision: Option<u64>, options: Options) -> Result<Applied, Refused> {
-        let changes = self.history.undo(revision, &self.state)?;
-        self.apply(&Transaction { changes, options })
-    }
-
-    /// The servers whose addresses `transaction` would bring into use.
-    pub(super) fn probe_targets(&self, transaction: &Transaction) -> Result<Vec<Target>, Refused> {
-        let draft = self.draft(&transaction.changes, transaction.options)?;
+    /// The servers whose addresses would come into use.
+    pub(super) fn probe_targets(&self, wanted: &Wanted, options: Options) -> Result<Vec<Target>, Refused> {
+        let draft = self.draft(&self.changes(wanted)?, options)?;
         let mut known = HashMap::new();
         for entry in self.state.entries() {
             known

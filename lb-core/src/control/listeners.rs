@@ -5,6 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::change::Refused;
 use crate::config::Bind;
@@ -45,14 +47,20 @@ pub(super) struct Opener {
     /// Handed over by the embedding program, with their addresses.
     inherited: Vec<(SocketAddr, OwnedFd)>,
     next: ListenerId,
+    /// How long an address that is in use is waited for.
+    patience: Duration,
 }
+
+/// At the start, the sockets of a balancer that was killed a moment ago may still be there: the kernel tears its rings
+/// down after the process has gone.
+const START_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Opener {
     pub(super) fn new(shards: usize, inherited: Vec<OwnedFd>) -> Result<Self, Refused> {
         let with_addr = |listener: OwnedFd| Ok((socket::local_addr(&listener)?, listener));
         let inherited = inherited.into_iter().map(with_addr).collect::<io::Result<_>>();
         let inherited = inherited.map_err(|error| Refused::field("bind", format!("an inherited socket: {error}")))?;
-        Ok(Self { shards, inherited, next: 1 })
+        Ok(Self { shards, inherited, next: 1, patience: START_PATIENCE })
     }
 
     /// Opens `bind`. The `present` listeners are those of this balancer, with which a port may be shared.
@@ -64,13 +72,30 @@ impl Opener {
             (Bind::Inherited(fd), None) => socket::inherited_listener(fd).and_then(|listener| self.share(&listener)),
             (Bind::Addr(addr), None) => {
                 let is_alone = present.iter().all(|other| other.addr.port() != addr.port());
-                socket::listen(addr, self.shards, is_alone)
+                self.listen(addr, is_alone)
             }
         };
         let opened = opened.and_then(|sockets| Ok((socket::local_addr(&sockets[0])?, sockets)));
         let (addr, sockets) = opened.map_err(|error| Refused::field("bind", explain(bind, &error)))?;
         self.next += 1;
         Ok(ListenerSet { id: self.next, bind, addr, sockets, is_inherited })
+    }
+
+    /// From now on an address that is in use refuses the change at once.
+    pub(super) fn on_started(&mut self) {
+        self.patience = Duration::ZERO;
+    }
+
+    fn listen(&self, addr: SocketAddr, is_alone: bool) -> io::Result<Vec<OwnedFd>> {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            match socket::listen(addr, self.shards, is_alone) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     /// All shards accept from the same socket.

@@ -25,13 +25,21 @@ type Reply<T> = async_channel::Sender<Result<T, Refused>>;
 /// What the control thread is asked to do.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Apply { transaction: Transaction, reply: Reply<Applied> },
-    Replace { config: Config, options: Options, reply: Reply<Applied> },
-    Undo { revision: Option<u64>, options: Options, reply: Reply<Applied> },
+    Change { wanted: Wanted, options: Options, reply: Reply<Applied> },
     History { reply: Reply<Vec<Arc<Record>>> },
     Status { reply: Reply<Status> },
     Stop { drain: Drain },
     ShardEnded { failure: Option<String> },
+}
+
+/// What changes are asked for. Which ones these are is found out when they are applied.
+#[derive(Debug)]
+pub(crate) enum Wanted {
+    Changes(Vec<Change>),
+    /// Those that lead to the frontends of this configuration.
+    Config(Config),
+    /// Those that take this revision back, or the last one.
+    Undo(Option<u64>),
 }
 
 /// Where a balancer goes on from: what a store kept.

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::change::{Refused, Transaction};
+use super::Wanted;
+use super::change::{Options, Refused};
 use super::controller::Controller;
 
 /// A server that is to be tried.
@@ -15,10 +16,14 @@ pub(super) struct Target {
     pub(super) timeout: Duration,
 }
 
-/// Connects to every server that `transaction` adds or re-addresses, a few at a time; refuses with the first that fails.
-pub(super) async fn probe(controller: &Rc<RefCell<Controller>>, transaction: &Transaction) -> Result<(), Refused> {
+/// Connects to every server that is to be added or re-addressed, a few at a time; refuses with the first that fails.
+pub(super) async fn probe(
+    controller: &Rc<RefCell<Controller>>,
+    wanted: &Wanted,
+    options: Options,
+) -> Result<(), Refused> {
     const AT_ONCE: usize = 32;
-    let targets = controller.borrow().probe_targets(transaction)?;
+    let targets = controller.borrow().probe_targets(wanted, options)?;
     let mut targets = targets.into_iter();
     loop {
         let batch: Vec<_> =

@@ -180,12 +180,12 @@ async fn serve(
                 }
             }
             Command::Stop { drain } => stop(&controller, drain),
-            Command::Apply { transaction, reply } if transaction.options.probe => {
+            Command::Change { wanted, options, reply } if options.probe => {
                 // Takes as long as the servers take: in a task of its own, so that others are not held up.
                 let controller = Rc::clone(&controller);
                 let probing = async move {
-                    let probed = probe::probe(&controller, &transaction).await;
-                    let applied = probed.and_then(|()| controller.borrow_mut().apply(&transaction));
+                    let probed = probe::probe(&controller, &wanted, options).await;
+                    let applied = probed.and_then(|()| controller.borrow_mut().apply(&wanted, options));
                     let _ = reply.try_send(applied);
                 };
                 glommio::spawn_local(probing).detach();

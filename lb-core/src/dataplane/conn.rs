@@ -224,6 +224,11 @@ impl Conn {
         self.relay.from(Side::Server).discard(&mut give_back);
     }
 
+    /// True once it is over and only the kernel has to let go.
+    pub(crate) fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing { .. } | Phase::Finished)
+    }
+
     /// What is to be sent to a peer, in order.
     pub(crate) fn pieces_for(&mut self, sink: Side) -> impl Iterator<Item = Piece> {
         self.relay.to(sink).pieces()

@@ -17,7 +17,7 @@ use super::relay::Side;
 use super::slots::Slots;
 use super::timers::{Time, Timers};
 use crate::sys::published;
-use crate::sys::ring::{Completion, Ring};
+use crate::sys::ring::{Completion, Ring, SendMode};
 use crate::table::counters::FrontendCounters;
 use crate::table::{Endpoint, Frontend, Shared, Stop, Table};
 
@@ -215,7 +215,7 @@ impl Shard {
             Action::StopConnecting => self.ring.cancel(Operation::Connect(key).encode(), Operation::Nothing.encode()),
             Action::Receive(side) => self.receive(side, key),
             Action::StopReceiving(side) => self.stop_receiving(side, key),
-            Action::Send(side) => self.send(side, key),
+            Action::Send(side) => self.send(side, key, SendMode::AtOnce),
             Action::CloseWrite(side) => self.close_write(side, key),
             Action::CancelAll => self.cancel_all(key),
             Action::Finish(ending) => self.finish(key, ending, turn),

@@ -20,8 +20,10 @@ use super::socket::Doorbell;
 const SUBMISSIONS: u32 = 512;
 /// Completions of one turn: every connection of a busy shard may have some. More fall to the kernel's slow list.
 const COMPLETIONS: u32 = 8192;
-/// Microseconds for which a send that does not complete at once, because the peer reads slowly, can hold up other news.
-const SENDS_WAIT_MICROS: u32 = 50;
+/// Under load a turn waits for some more news than one, so that fewer turns do the same work, but no longer than this.
+const BATCH_WAIT_MICROS: u32 = 50;
+/// Most news that a turn waits for beyond the first.
+const BATCH_MAX: usize = 8;
 /// Most pieces that one send gathers.
 pub(crate) const PIECES_MAX: usize = 16;
 
@@ -61,13 +63,24 @@ pub(crate) enum Multishot {
     No,
 }
 
+/// What a send does when the socket takes no bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SendMode {
+    /// Fails with EAGAIN, so that it completes while it is submitted.
+    AtOnce,
+    /// Waits until it takes some.
+    Wait,
+}
+
 pub(crate) struct Ring {
     // Dropped before `buffers`: closing the ring ends every operation that may write to them.
     ring: IoUring,
     buffers: Buffers,
     staging: Staging,
-    /// Sends that were queued since the last enter.
-    sends: usize,
+    /// Queued since the last enter, and sure to complete in the next one.
+    instant: usize,
+    /// Completions of the last turn that were not of that kind.
+    news: usize,
     /// Completions that had to be taken out early, because the kernel took no submission before.
     early: Vec<Completion>,
     /// Where the kernel puts what it reads from the doorbell; boxed, so that it stays where it is.
@@ -92,7 +105,7 @@ impl Ring {
             vectors: Vec::with_capacity(capacity),
             messages: Vec::with_capacity(capacity),
         };
-        Ok(Self { ring, buffers, staging, sends: 0, early: Vec::new(), doorbell_count: Box::new(0) })
+        Ok(Self { ring, buffers, staging, instant: 0, news: 0, early: Vec::new(), doorbell_count: Box::new(0) })
     }
 
     /// Accepts on a listening socket: one connection, or all until cancelled.
@@ -136,8 +149,15 @@ impl Ring {
         self.buffers.give_back(&self.ring.submitter(), buffer);
     }
 
-    /// Sends pieces in order; the completion says how many bytes went out, which may be fewer.
-    pub(crate) fn send(&mut self, socket: &OwnedFd, pieces: impl Iterator<Item = Piece>, user_data: u64) {
+    /// Sends pieces in order; the completion says how many bytes went out, which may be fewer. With [`SendMode::AtOnce`]
+    /// it fails with EAGAIN if the socket takes none now.
+    pub(crate) fn send(
+        &mut self,
+        socket: &OwnedFd,
+        pieces: impl Iterator<Item = Piece>,
+        mode: SendMode,
+        user_data: u64,
+    ) {
         self.reserve();
         let mut vector = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; PIECES_MAX];
         let mut count = 0;
@@ -149,14 +169,18 @@ impl Ring {
             count += 1;
         }
         let fd = Fd(socket.as_raw_fd());
+        let flags = match mode {
+            SendMode::AtOnce => libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT,
+            SendMode::Wait => libc::MSG_NOSIGNAL,
+        };
         let entry = if count == 1 {
             let start = vector[0].iov_base.cast_const().cast();
-            opcode::Send::new(fd, start, vector[0].iov_len as u32).flags(libc::MSG_NOSIGNAL).build()
+            opcode::Send::new(fd, start, vector[0].iov_len as u32).flags(flags).build()
         } else {
-            opcode::SendMsg::new(fd, self.staging.message(vector, count)).flags(libc::MSG_NOSIGNAL as u32).build()
+            opcode::SendMsg::new(fd, self.staging.message(vector, count)).flags(flags as u32).build()
         };
         self.push(entry.user_data(user_data));
-        self.sends += 1;
+        self.instant += usize::from(mode == SendMode::AtOnce);
     }
 
     /// Cancels every operation on a socket. Each of them still completes, with ECANCELED or its result.
@@ -185,21 +209,21 @@ impl Ring {
 
     /// Submits what was queued and waits for news, at most for `timeout`; `None` waits without end.
     ///
-    /// A send completes at once as a rule, and that is no news worth returning for: it would cost a second enter per
-    /// message. So the wait is for one completion more than there are sends, where the kernel can bound that wait by
-    /// itself ([`SENDS_WAIT_MICROS`], kernel 6.12); after that time any completion will do.
+    /// That a send has completed is no news worth returning for: it would cost a second enter per message. As sends
+    /// complete while they are submitted, the wait is for one completion more than there are sends. When the last turn
+    /// had many news, this one waits for half as many, up to [`BATCH_WAIT_MICROS`] (kernel 6.12).
     pub(crate) fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let timespec = timeout.map(Timespec::from);
         let mut args = SubmitArgs::new();
         if let Some(timespec) = &timespec {
             args = args.timespec(timespec);
         }
-        let mut wanted = 1;
-        if self.sends > 0 && self.ring.params().is_feature_min_timeout() {
-            wanted += self.sends;
-            args = args.min_wait_usec(SENDS_WAIT_MICROS);
+        let mut wanted = self.instant + 1;
+        let batch = (self.news / 2).min(BATCH_MAX);
+        if batch > 1 && self.ring.params().is_feature_min_timeout() {
+            wanted += batch - 1;
+            args = args.min_wait_usec(BATCH_WAIT_MICROS);
         }
-        self.sends = 0;
         let entered = self.ring.submitter().submit_with_args(wanted, &args);
         self.after_submit();
         match entered {
@@ -216,6 +240,7 @@ impl Ring {
     pub(crate) fn reap(&mut self, into: &mut Vec<Completion>) {
         into.append(&mut self.early);
         into.extend(completions(&mut self.ring));
+        self.news = into.len().saturating_sub(std::mem::take(&mut self.instant));
     }
 
     /// Completions that fell to the kernel's slow list so far.
@@ -240,10 +265,11 @@ impl Ring {
     /// Makes sure that one more entry and what it points at find a place.
     fn reserve(&mut self) {
         while self.ring.submission().is_full() {
-            // Fails only for reasons that pass: memory, or completions that have to be reaped first.
-            if self.ring.submit().is_err() {
-                self.early.extend(completions(&mut self.ring));
-            }
+            // Fails only for reasons that pass: memory, or completions that have to be reaped first. Either way these are
+            // reaped now: the next enter waits for what completes in it.
+            let _ = self.ring.submit();
+            self.early.extend(completions(&mut self.ring));
+            self.instant = 0;
             self.after_submit();
         }
     }

@@ -3,7 +3,7 @@
 use super::{ReceiveEnd, Side};
 use crate::dataplane::key::{Key, Operation};
 use crate::dataplane::shard::{Shard, Turn};
-use crate::sys::ring::{Completion, Piece};
+use crate::sys::ring::{Completion, Piece, SendMode};
 
 impl Shard {
     /// Arms a receive. Without a buffer to receive into, the connection waits for one.
@@ -67,7 +67,7 @@ impl Shard {
     }
 
     /// Sends what waits for a peer.
-    pub(in crate::dataplane) fn send(&mut self, side: Side, key: Key) {
+    pub(in crate::dataplane) fn send(&mut self, side: Side, key: Key, mode: SendMode) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(socket) = (match side {
             Side::Client => Some(&session.client),
@@ -75,7 +75,7 @@ impl Shard {
         }) else {
             return;
         };
-        self.ring.send(socket, session.conn.pieces_for(side), Operation::Send(side, key).encode());
+        self.ring.send(socket, session.conn.pieces_for(side), mode, Operation::Send(side, key).encode());
     }
 
     /// A send has ended.
@@ -83,6 +83,10 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(key) else {
             return self.on_stale();
         };
+        if completion.result == -libc::EAGAIN && !session.conn.is_closing() {
+            // The peer reads slowly. To the connection nothing has happened: its send is still in the kernel.
+            return self.send(side, key, SendMode::Wait);
+        }
         session.since = self.now;
         let sent = completion.result.max(0) as u64;
         session.conn.on_sent(side, sent as usize, |piece| self.ring.give_back(piece.buffer));
