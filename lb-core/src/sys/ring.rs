@@ -20,10 +20,13 @@ use super::socket::Doorbell;
 const SUBMISSIONS: u32 = 512;
 /// Completions of one turn: every connection of a busy shard may have some. More fall to the kernel's slow list.
 const COMPLETIONS: u32 = 8192;
-/// Under load a turn waits for some more news than one, so that fewer turns do the same work, but no longer than this.
-const BATCH_WAIT_MICROS: u32 = 50;
+/// Under load a turn waits for more news than one, but no longer than this. Fewer turns do the same work, and peers are
+/// woken less often too, which costs more than a turn does.
+const BATCH_WAIT_MICROS: u32 = 30;
 /// Most news that a turn waits for beyond the first.
-const BATCH_MAX: usize = 8;
+const BATCH_MAX: usize = 32;
+/// News of one turn from which on a shard counts as loaded: a lone conversation is never held up.
+const BATCH_FROM: usize = 2;
 /// Most pieces that one send gathers.
 pub(crate) const PIECES_MAX: usize = 16;
 
@@ -210,8 +213,8 @@ impl Ring {
     /// Submits what was queued and waits for news, at most for `timeout`; `None` waits without end.
     ///
     /// That a send has completed is no news worth returning for: it would cost a second enter per message. As sends
-    /// complete while they are submitted, the wait is for one completion more than there are sends. When the last turn
-    /// had many news, this one waits for half as many, up to [`BATCH_WAIT_MICROS`] (kernel 6.12).
+    /// complete while they are submitted, the wait is for one completion more than there are sends. Under load it is for
+    /// one more than the last turn had, up to [`BATCH_WAIT_MICROS`] (kernel 6.12).
     pub(crate) fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let timespec = timeout.map(Timespec::from);
         let mut args = SubmitArgs::new();
@@ -219,9 +222,8 @@ impl Ring {
             args = args.timespec(timespec);
         }
         let mut wanted = self.instant + 1;
-        let batch = (self.news / 2).min(BATCH_MAX);
-        if batch > 1 && self.ring.params().is_feature_min_timeout() {
-            wanted += batch - 1;
+        if self.news >= BATCH_FROM && self.ring.params().is_feature_min_timeout() {
+            wanted += self.news.min(BATCH_MAX);
             args = args.min_wait_usec(BATCH_WAIT_MICROS);
         }
         let entered = self.ring.submitter().submit_with_args(wanted, &args);
