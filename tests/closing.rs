@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tests::client::{End, connect, is_reset, read_until_closed};
+use tests::client::{End, connect, is_reset, read_until_closed, try_connect};
 use tests::fault::{has, is_root, skipped};
 use tests::net::{BlackHole, FullBacklog};
 use tests::{Backend, Config, Frontend, Lb, Listener, Pair, Peer, client, refusing_addr, stream, wait};
@@ -161,7 +161,8 @@ fn client_is_reset_and_counted_when_every_server_is_silent() {
     let lb = Watched::start(frontend.server("a", one.addr()).server("b", two.addr()));
     let begun = Instant::now();
     unserved_client_is_reset_within(&lb, Duration::from_secs(10));
-    assert!(begun.elapsed() >= Duration::from_millis(400), "two servers had 200 ms each, not {:?}", begun.elapsed());
+    // The clock that timers run by has whole milliseconds.
+    assert!(begun.elapsed() >= Duration::from_millis(398), "two servers had 200 ms each, not {:?}", begun.elapsed());
     assert_eq!(lb.lb.unserved("web"), 1);
     lb.left_nothing_behind();
 }
@@ -197,7 +198,7 @@ fn an_idle_connection_is_closed_after_the_idle_timeout() {
     let Pair { mut client, mut server } = Pair::new(&lb.lb, &listener);
     let (at_client, _) = read_until_closed(&mut client);
     let (at_server, _) = read_until_closed(&mut server);
-    assert!(begun.elapsed() >= Duration::from_millis(300), "closed after {:?} already", begun.elapsed());
+    assert!(begun.elapsed() >= Duration::from_millis(298), "closed after {:?} already", begun.elapsed());
     assert_eq!((at_client.len(), at_server.len()), (0, 0));
     drop((client, server));
     lb.left_nothing_behind();
@@ -269,8 +270,11 @@ impl Watched {
 
 fn unserved_client_is_reset_within(lb: &Watched, time: Duration) {
     let begun = Instant::now();
-    let (bytes, end) = read_until_closed(&mut connect(lb.addr()));
-    assert_eq!((bytes.len(), end), (0, End::Reset));
+    match try_connect(lb.addr()) {
+        Ok(mut stream) => assert_eq!(read_until_closed(&mut stream), (vec![], End::Reset)),
+        // The reset was faster than the return from connecting.
+        Err(error) => assert!(is_reset(&error), "{error}"),
+    }
     assert!(begun.elapsed() < time, "the reset took {:?}", begun.elapsed());
 }
 

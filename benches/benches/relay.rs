@@ -17,7 +17,7 @@ use lb_core::config::{Bind, Config, Frontend, Server};
 /// One iteration of a stream.
 const PIECE: u64 = 64 << 10;
 /// How long one measurement may take at most.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 fn relay(criterion: &mut Criterion) {
     let mut bench = Bench::start().expect("the balancer starts");
@@ -88,6 +88,9 @@ impl Bench {
         }
         load.stop(&mut self.net)?;
         self.net.run_until(load, deadline, |net, _| net.open() == 0)?;
+        if self.net.open() > 0 {
+            return Err(format!("{} connections do not end", self.net.open()).into());
+        }
         load.check()?;
         Ok(taken)
     }

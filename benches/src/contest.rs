@@ -45,7 +45,8 @@ pub fn run(net: &mut Net, kind: Kind, peers: &[Peer], rounds: usize, length: Len
             let index = (round + turn) % peers.len();
             let peer = &peers[index];
             let sample = measure(net, kind, peer.port, Some(peer.pid()), length);
-            samples[index] = Some(sample.map_err(|error| format!("{} under {}: {error}", peer.name, kind.name))?);
+            let failed = |error| format!("{} under {}: {error}\nit wrote: {}", peer.name, kind.name, peer.said());
+            samples[index] = Some(sample.map_err(failed)?);
         }
         outcome.rounds.push(samples.into_iter().flatten().collect());
     }

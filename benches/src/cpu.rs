@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::Result;
 
@@ -26,12 +27,10 @@ pub fn used_by(pid: u32) -> Result<Duration> {
     Ok(Duration::from_nanos(nanoseconds))
 }
 
-/// The CPU time of this thread.
-///
-/// # Errors
-/// `/proc` is not there.
-pub fn used_by_this_thread() -> Result<Duration> {
-    Ok(Duration::from_nanos(on_cpu(Path::new("/proc/thread-self"))?))
+/// The CPU time of this thread, up to this moment.
+pub fn used_by_this_thread() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
 /// The memory of a process that is in RAM, in bytes: `VmRSS` of `/proc/PID/status`. The kernel's own memory for it

@@ -90,6 +90,6 @@ struct Reading {
 impl Reading {
     fn take(load: &dyn Load, pid: Option<u32>) -> Result<Self> {
         let cpu = pid.map(cpu::used_by).transpose()?.unwrap_or_default();
-        Ok(Self { at: Instant::now(), units: load.units(), cpu, load_cpu: cpu::used_by_this_thread()? })
+        Ok(Self { at: Instant::now(), units: load.units(), cpu, load_cpu: cpu::used_by_this_thread() })
     }
 }

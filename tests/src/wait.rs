@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-/// After this long something hangs. Never part of a promise.
-pub const HANG: Duration = Duration::from_secs(30);
+/// After this long something hangs. Never part of a promise, but below 30 s, when the balancer looks at every connection
+/// and would set going again what it forgot.
+pub const HANG: Duration = Duration::from_secs(20);
 
 /// Returns when `condition` holds.
 ///

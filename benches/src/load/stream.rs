@@ -98,8 +98,12 @@ impl Load for Stream {
         Ok(())
     }
 
-    fn on_ready(&mut self, net: &mut Net, id: Id, _: EventFlags) -> Result<()> {
+    fn on_ready(&mut self, net: &mut Net, id: Id, events: EventFlags) -> Result<()> {
         match net.conn(id).map(|conn| conn.end) {
+            // Accepted after the stop.
+            Some(End::Server) if self.stopping && events.is_empty() && self.source() == End::Server => {
+                net.finish_sending(id)
+            }
             Some(end) if end == self.source() => self.on_source(net, id),
             Some(_) => self.on_sink(net, id),
             None => Ok(()),

@@ -48,6 +48,11 @@ impl Peer {
     pub fn pid(&self) -> u32 {
         self.process.child.id()
     }
+
+    /// What it has written since its start, for when it fails.
+    pub fn said(&self) -> String {
+        fs::read_to_string(&self.process.log).unwrap_or_default()
+    }
 }
 
 /// The names of all rivals, in the order of the report.

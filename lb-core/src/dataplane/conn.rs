@@ -224,6 +224,11 @@ impl Conn {
         self.relay.from(Side::Server).discard(&mut give_back);
     }
 
+    /// Whether there is something to do as soon as the send to this peer has sent everything.
+    pub(crate) fn is_waiting_for_send(&mut self, sink: Side) -> bool {
+        self.phase != Phase::Relaying || self.relay.to(sink).is_waiting_for_send()
+    }
+
     /// True once it is over and only the kernel has to let go.
     pub(crate) fn is_closing(&self) -> bool {
         matches!(self.phase, Phase::Closing { .. } | Phase::Finished)

@@ -13,7 +13,7 @@ use super::accept::Listener;
 use super::close;
 use super::conn::{Action, Conn, Ending, Patience};
 use super::key::{Key, Operation};
-use super::relay::Side;
+use super::relay::{SentAtOnce, Side};
 use super::slots::Slots;
 use super::timers::{Time, Timers};
 use crate::sys::published;
@@ -52,6 +52,8 @@ pub(super) struct Session {
     /// What the timer was set for.
     patience: Patience,
     pub(super) is_kept_alive: bool,
+    /// Whether a send to this side was submitted of which only a failure is completed.
+    pub(super) is_sent_at_once: [bool; 2],
     /// Buffer groups of the receives that are armed, which their user data carries.
     pub(super) groups: [u16; 2],
 }
@@ -71,6 +73,8 @@ pub(crate) struct Shard {
     pub(super) timers: Timers,
     pub(super) now: Time,
     pub(super) random: fastrand::Rng,
+    /// Sends that are done as soon as they are submitted.
+    pub(super) sent_at_once: Vec<SentAtOnce>,
     /// Accepted beyond a limit, in order; served when there is room.
     pub(super) parked: VecDeque<(Key, OwnedFd)>,
     /// Connections that wait for a descriptor.
@@ -98,6 +102,7 @@ impl Shard {
             timers: Timers::new(),
             now: 0,
             random: fastrand::Rng::new(),
+            sent_at_once: Vec::new(),
             parked: VecDeque::new(),
             waiting: Vec::new(),
             starved: Vec::new(),
@@ -121,12 +126,18 @@ impl Shard {
         // The first turn does not wait: the table is there already.
         let mut timeout = Some(Duration::ZERO);
         while !self.is_done() {
-            self.ring.enter(timeout)?;
+            // That a send has completed is no news, or each message would cost a second enter: sends are done once they
+            // are submitted. Only when one of them has to be followed up is there no waiting for anything else.
+            match self.is_waiting_for_sends() {
+                true => self.ring.submit()?,
+                false => self.ring.enter(timeout)?,
+            }
             self.now = self.started.elapsed().as_millis() as Time;
             let guard = published::pin();
             let turn = Turn { shared, table: shared.publication.load(&guard) };
             self.follow(&turn);
             self.ring.reap(&mut completions);
+            self.settle_sends(&completions, &turn);
             for completion in completions.drain(..) {
                 self.on_completion(completion, &turn);
             }
@@ -301,6 +312,7 @@ impl Session {
             since: now,
             patience: Patience::Connect,
             is_kept_alive: false,
+            is_sent_at_once: [false; 2],
             groups: [0; 2],
         }
     }

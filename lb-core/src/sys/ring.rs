@@ -66,10 +66,11 @@ pub(crate) enum Multishot {
     No,
 }
 
-/// What a send does when the socket takes no bytes.
+/// What a send does when the socket does not take all bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SendMode {
-    /// Fails with EAGAIN, so that it completes while it is submitted.
+    /// Sends what it takes, or fails with EAGAIN: either way it is done once it was submitted. That it has sent everything
+    /// is not completed: see [`Ring::is_settled`].
     AtOnce,
     /// Waits until it takes some.
     Wait,
@@ -80,9 +81,7 @@ pub(crate) struct Ring {
     ring: IoUring,
     buffers: Buffers,
     staging: Staging,
-    /// Queued since the last enter, and sure to complete in the next one.
-    instant: usize,
-    /// Completions of the last turn that were not of that kind.
+    /// Completions of the last turn.
     news: usize,
     /// Completions that had to be taken out early, because the kernel took no submission before.
     early: Vec<Completion>,
@@ -108,7 +107,7 @@ impl Ring {
             vectors: Vec::with_capacity(capacity),
             messages: Vec::with_capacity(capacity),
         };
-        Ok(Self { ring, buffers, staging, instant: 0, news: 0, early: Vec::new(), doorbell_count: Box::new(0) })
+        Ok(Self { ring, buffers, staging, news: 0, early: Vec::new(), doorbell_count: Box::new(0) })
     }
 
     /// Accepts on a listening socket: one connection, or all until cancelled.
@@ -152,15 +151,15 @@ impl Ring {
         self.buffers.give_back(&self.ring.submitter(), buffer);
     }
 
-    /// Sends pieces in order; the completion says how many bytes went out, which may be fewer. With [`SendMode::AtOnce`]
-    /// it fails with EAGAIN if the socket takes none now.
+    /// Sends pieces in order, and returns how many bytes that are. A completion says how many went out; with
+    /// [`SendMode::AtOnce`] there is one only if not all did.
     pub(crate) fn send(
         &mut self,
         socket: &OwnedFd,
         pieces: impl Iterator<Item = Piece>,
         mode: SendMode,
         user_data: u64,
-    ) {
+    ) -> usize {
         self.reserve();
         let mut vector = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; PIECES_MAX];
         let mut count = 0;
@@ -172,18 +171,20 @@ impl Ring {
             count += 1;
         }
         let fd = Fd(socket.as_raw_fd());
-        let flags = match mode {
-            SendMode::AtOnce => libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT,
-            SendMode::Wait => libc::MSG_NOSIGNAL,
+        // WAITALL makes a send of some of the bytes count as failed, so that it is completed in spite of SKIP_SUCCESS.
+        let (flags, completes) = match mode {
+            SendMode::AtOnce => (libc::MSG_DONTWAIT | libc::MSG_WAITALL, squeue::Flags::SKIP_SUCCESS),
+            SendMode::Wait => (0, squeue::Flags::empty()),
         };
+        let flags = flags | libc::MSG_NOSIGNAL;
         let entry = if count == 1 {
             let start = vector[0].iov_base.cast_const().cast();
             opcode::Send::new(fd, start, vector[0].iov_len as u32).flags(flags).build()
         } else {
             opcode::SendMsg::new(fd, self.staging.message(vector, count)).flags(flags as u32).build()
         };
-        self.push(entry.user_data(user_data));
-        self.instant += usize::from(mode == SendMode::AtOnce);
+        self.push(entry.flags(completes).user_data(user_data));
+        vector[..count].iter().map(|piece| piece.iov_len).sum()
     }
 
     /// Cancels every operation on a socket. Each of them still completes, with ECANCELED or its result.
@@ -210,39 +211,43 @@ impl Ring {
         self.push(read.build().user_data(user_data));
     }
 
-    /// Submits what was queued and waits for news, at most for `timeout`; `None` waits without end.
-    ///
-    /// That a send has completed is no news worth returning for: it would cost a second enter per message. As sends
-    /// complete while they are submitted, the wait is for one completion more than there are sends. Under load it is for
-    /// one more than the last turn had, up to [`BATCH_WAIT_MICROS`] (kernel 6.12).
+    /// Submits what was queued, without waiting.
+    pub(crate) fn submit(&mut self) -> io::Result<()> {
+        let entered = self.ring.submit();
+        self.after_submit();
+        accept_passing(entered)
+    }
+
+    /// Submits what was queued and waits for a completion, at most for `timeout`; `None` waits without end. Under load the
+    /// wait is for one more than the last turn had, up to [`BATCH_WAIT_MICROS`] (kernel 6.12).
     pub(crate) fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let timespec = timeout.map(Timespec::from);
         let mut args = SubmitArgs::new();
         if let Some(timespec) = &timespec {
             args = args.timespec(timespec);
         }
-        let mut wanted = self.instant + 1;
+        let mut wanted = 1;
         if self.news >= BATCH_FROM && self.ring.params().is_feature_min_timeout() {
             wanted += self.news.min(BATCH_MAX);
             args = args.min_wait_usec(BATCH_WAIT_MICROS);
         }
         let entered = self.ring.submitter().submit_with_args(wanted, &args);
         self.after_submit();
-        match entered {
-            Ok(_) => Ok(()),
-            Err(error) => match error.raw_os_error() {
-                // A timeout, a signal, or completions that must be reaped before the kernel takes more.
-                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
-                _ => Err(error),
-            },
-        }
+        accept_passing(entered)
     }
 
     /// Moves all completions to the end of `into`.
     pub(crate) fn reap(&mut self, into: &mut Vec<Completion>) {
         into.append(&mut self.early);
         into.extend(completions(&mut self.ring));
-        self.news = into.len().saturating_sub(std::mem::take(&mut self.instant));
+        self.news = into.len();
+    }
+
+    /// True if the kernel has taken every submission, and every completion that it had for them has been reaped. Then the
+    /// sends at once that were not completed have sent everything.
+    pub(crate) fn is_settled(&mut self) -> bool {
+        let submission = self.ring.submission();
+        submission.is_empty() && !submission.cq_overflow()
     }
 
     /// Completions that fell to the kernel's slow list so far.
@@ -267,11 +272,10 @@ impl Ring {
     /// Makes sure that one more entry and what it points at find a place.
     fn reserve(&mut self) {
         while self.ring.submission().is_full() {
-            // Fails only for reasons that pass: memory, or completions that have to be reaped first. Either way these are
-            // reaped now: the next enter waits for what completes in it.
-            let _ = self.ring.submit();
-            self.early.extend(completions(&mut self.ring));
-            self.instant = 0;
+            // Fails only for reasons that pass: memory, or completions that have to be reaped first.
+            if self.ring.submit().is_err() {
+                self.early.extend(completions(&mut self.ring));
+            }
             self.after_submit();
         }
     }
@@ -283,6 +287,17 @@ impl Ring {
             self.staging.vectors.clear();
             self.staging.messages.clear();
         }
+    }
+}
+
+/// Not errors: a timeout, a signal, or completions that must be reaped before the kernel takes more.
+fn accept_passing(entered: io::Result<usize>) -> io::Result<()> {
+    match entered {
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+            _ => Err(error),
+        },
+        Ok(_) => Ok(()),
     }
 }
 

@@ -5,6 +5,13 @@ use crate::dataplane::key::{Key, Operation};
 use crate::dataplane::shard::{Shard, Turn};
 use crate::sys::ring::{Completion, Piece, SendMode};
 
+/// A send whose success no completion tells.
+pub(in crate::dataplane) struct SentAtOnce {
+    side: Side,
+    key: Key,
+    bytes: usize,
+}
+
 impl Shard {
     /// Arms a receive. Without a buffer to receive into, the connection waits for one.
     pub(in crate::dataplane) fn receive(&mut self, side: Side, key: Key) {
@@ -75,10 +82,47 @@ impl Shard {
         }) else {
             return;
         };
-        self.ring.send(socket, session.conn.pieces_for(side), mode, Operation::Send(side, key).encode());
+        let bytes = self.ring.send(socket, session.conn.pieces_for(side), mode, Operation::Send(side, key).encode());
+        if mode == SendMode::AtOnce {
+            session.is_sent_at_once[side as usize] = true;
+            self.sent_at_once.push(SentAtOnce { side, key, bytes });
+        }
     }
 
-    /// A send has ended.
+    /// True if some send has nothing left to wait for but its own success, which no completion tells.
+    pub(in crate::dataplane) fn is_waiting_for_sends(&mut self) -> bool {
+        let mut sends = self.sent_at_once.iter();
+        sends.any(|sent| {
+            let session = self.sessions.get_mut(sent.key);
+            session.is_some_and(|session| session.conn.is_waiting_for_send(sent.side))
+        })
+    }
+
+    /// Finds out which sends at once have sent everything: those without a completion.
+    pub(in crate::dataplane) fn settle_sends(&mut self, completions: &[Completion], turn: &Turn<'_>) {
+        for completion in completions {
+            if let Operation::Send(side, key) = Operation::decode(completion.user_data)
+                && let Some(session) = self.sessions.get_mut(key)
+            {
+                session.is_sent_at_once[side as usize] = false;
+            }
+        }
+        if !self.ring.is_settled() {
+            return;
+        }
+        let mut settled = std::mem::take(&mut self.sent_at_once);
+        for SentAtOnce { side, key, bytes } in settled.drain(..) {
+            if self.sessions.get_mut(key).is_some_and(|session| session.is_sent_at_once[side as usize]) {
+                self.on_bytes_sent(side, key, bytes);
+                self.drive(key, turn);
+            }
+        }
+        // The list's memory is used again; what was sent meanwhile stays.
+        settled.append(&mut self.sent_at_once);
+        self.sent_at_once = settled;
+    }
+
+    /// A send has ended, and if it was one at once, it did not send everything.
     pub(in crate::dataplane) fn on_sent(&mut self, side: Side, key: Key, completion: &Completion, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else {
             return self.on_stale();
@@ -87,25 +131,32 @@ impl Shard {
             // The peer reads slowly. To the connection nothing has happened: its send is still in the kernel.
             return self.send(side, key, SendMode::Wait);
         }
-        session.since = self.now;
-        let sent = completion.result.max(0) as u64;
-        session.conn.on_sent(side, sent as usize, |piece| self.ring.give_back(piece.buffer));
-        if is_broken(completion.result) {
+        self.on_bytes_sent(side, key, completion.result.max(0) as usize);
+        if is_broken(completion.result)
+            && let Some(session) = self.sessions.get_mut(key)
+        {
             session.conn.on_broken(side, |piece| self.ring.give_back(piece.buffer));
         }
+        self.drive(key, turn);
+    }
+
+    fn on_bytes_sent(&mut self, side: Side, key: Key, sent: usize) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.is_sent_at_once[side as usize] = false;
+        session.since = self.now;
+        session.conn.on_sent(side, sent, |piece| self.ring.give_back(piece.buffer));
         let frontend = &session.counters.shards[self.number];
         let server = session.endpoint.as_ref().map(|endpoint| &endpoint.load.shards[self.number]);
         match side {
             Side::Server => {
-                frontend.bytes_to_server.add(sent);
-                server.into_iter().for_each(|server| server.bytes_to_server.add(sent));
+                frontend.bytes_to_server.add(sent as u64);
+                server.into_iter().for_each(|server| server.bytes_to_server.add(sent as u64));
             }
             Side::Client => {
-                frontend.bytes_to_client.add(sent);
-                server.into_iter().for_each(|server| server.bytes_to_client.add(sent));
+                frontend.bytes_to_client.add(sent as u64);
+                server.into_iter().for_each(|server| server.bytes_to_client.add(sent as u64));
             }
         }
-        self.drive(key, turn);
     }
 }
 

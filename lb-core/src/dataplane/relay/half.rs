@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::sys::ring::Piece;
+use crate::sys::ring::{PIECES_MAX, Piece};
 
 /// Receiving pauses when this many buffers wait to be sent. The kernel may deliver 33 more before it stops, together 49
 /// buffers or 196 KiB, below the 256 KiB that a slow reader may hold.
@@ -171,6 +171,13 @@ impl Half {
         if !self.is_sending {
             self.queue.drain(..).for_each(&mut give_back);
         }
+    }
+
+    /// Whether there is something to do as soon as the send that is in the kernel has sent everything: then the shard must not
+    /// wait for other news first. Otherwise the next news is the source's.
+    pub(crate) fn is_waiting_for_send(&self) -> bool {
+        let is_at_rest = self.source == End::Open && self.sink == End::Open && self.receive == Receive::Armed;
+        self.is_sending && !(is_at_rest && self.queue.len() <= PIECES_MAX)
     }
 
     /// What is to be sent, in order.

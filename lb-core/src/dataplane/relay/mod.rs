@@ -3,6 +3,7 @@
 mod copy;
 mod half;
 
+pub(super) use copy::SentAtOnce;
 pub(crate) use half::{Half, ReceiveEnd, Step};
 
 /// Whom a socket connects us with.
