@@ -60,6 +60,9 @@ mod balancer;
 pub mod config;
 mod control;
 mod dataplane;
+#[cfg(feature = "internal")]
+#[doc(hidden)]
+pub mod internal;
 mod sys;
 mod table;
 
@@ -69,10 +72,3 @@ pub use control::{
     ServerStatus, ServerUpdate, ShardStatus, Snapshot, StartError, Status, Store, Traffic, Transaction,
 };
 pub use sys::socket::inherited_listener;
-
-/// Runs one simulated connection whose course `decisions` decide, and panics if a promise is broken. For the fuzzer.
-#[cfg(feature = "simulation")]
-#[doc(hidden)]
-pub fn simulate_connection(decisions: &[u8]) {
-    dataplane::simulation::simulate(decisions);
-}

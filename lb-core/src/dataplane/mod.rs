@@ -20,5 +20,5 @@ mod key;
 mod slots;
 mod timers;
 
-#[cfg(any(test, feature = "simulation"))]
+#[cfg(any(test, feature = "internal"))]
 pub(crate) mod simulation;

@@ -31,7 +31,7 @@ impl BufferId {
     }
 
     /// Group and index in one number.
-    #[cfg(any(test, feature = "simulation"))]
+    #[cfg(any(test, feature = "internal"))]
     pub(crate) fn number(self) -> u32 {
         self.0
     }

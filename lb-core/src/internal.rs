@@ -1,0 +1,58 @@
+//! Doors for this project's own fuzz targets and benches. Not part of the library's interface.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::balance::{Candidate, Choice, Policies};
+use crate::config::{Bind, Frontend, Name, PolicyKind};
+use crate::sys::published;
+use crate::table::counters::FrontendCounters;
+use crate::table::publish::Publication;
+use crate::table::{self, Table};
+
+/// Runs one simulated connection whose course `decisions` decide, and panics if a promise is broken.
+pub fn simulate_connection(decisions: &[u8]) {
+    crate::dataplane::simulation::simulate(decisions);
+}
+
+/// A published table, read as a shard does in every turn.
+pub struct TableReads(Publication<Table>);
+
+impl std::fmt::Debug for TableReads {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("TableReads")
+    }
+}
+
+impl TableReads {
+    /// A table with one frontend of this many servers, balanced by `policy`.
+    ///
+    /// # Panics
+    /// A custom policy, which is not registered here.
+    pub fn new(servers: usize, policy: &PolicyKind) -> Self {
+        let addr = SocketAddr::from(([127, 0, 0, 1], 1));
+        let name = |number| Name::new(&format!("s{number}")).expect("a valid name");
+        let candidates: Arc<[_]> = (0..servers).map(|number| Candidate::detached(name(number), addr, 1)).collect();
+        let config = Frontend::new("bench", Bind::Addr(addr)).expect("a valid name");
+        let policy = Policies::default().build(policy, Arc::clone(&candidates)).expect("a policy of our own");
+        let frontend = table::Frontend {
+            id: 1,
+            name: config.name().to_string(),
+            listener: 1,
+            sockets: Arc::new([]),
+            policy,
+            candidates,
+            max_connections: u32::MAX,
+            connect_timeout: config.connect_timeout(),
+            idle_timeout: config.idle_timeout(),
+            counters: Arc::new(FrontendCounters::new(1)),
+        };
+        Self(Publication::new(Table { revision: 1, frontends: vec![Arc::new(frontend)] }, 1))
+    }
+
+    /// One turn: pins, loads the table, finds the frontend, and chooses a server.
+    pub fn read_and_choose(&self, choice: &Choice) -> Option<usize> {
+        let guard = published::pin();
+        self.0.load(&guard).frontend(1)?.policy.choose(choice)
+    }
+}
