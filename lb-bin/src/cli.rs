@@ -232,7 +232,8 @@ pub enum FrontendCommand {
 pub struct AddFrontend {
     /// The new frontend's name
     pub name: String,
-    /// Where it accepts: 127.0.0.1:80, [::]:80 (port 0: the kernel chooses) or fd:3
+    /// Where it accepts.
+    #[arg(help = "Where it accepts: 127.0.0.1:80, [::]:80 (port 0: the kernel chooses) or fd:3")]
     pub bind: String,
     /// round_robin, least_connections, random_two or source_hash [default: round_robin]
     #[arg(long)]

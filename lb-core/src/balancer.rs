@@ -11,8 +11,8 @@ use std::time::Duration;
 use crate::balance::{Policies, PolicyBuilder};
 use crate::config::{Config, Frontend, Invalid, Name, Server};
 use crate::control::{
-    Applied, Change, Command, ControlThread, Died, FrontendUpdate, NoStore, Options, Record, Refused, Resume,
-    ServerUpdate, StartError, Status, Store, Transaction, Wanted,
+    Applied, Change, Command, CommandSender, Commands, ControlThread, Died, FrontendUpdate, NoStore, Options, Record,
+    Refused, Resume, ServerUpdate, StartError, Status, Store, Transaction, Wanted,
 };
 
 /// A running load balancer: its shards, and the control thread that changes them.
@@ -83,7 +83,7 @@ impl Builder {
     /// See [`StartError`]: what the kernel lacks or forbids, an address that can't be bound, a snapshot that can't be
     /// stored. Each says what to change.
     pub fn start(self) -> Result<Balancer, StartError> {
-        let (sender, commands) = async_channel::unbounded();
+        let (sender, commands) = Commands::channel()?;
         let thread = ControlThread::start(self, sender.clone(), commands)?;
         Ok(Balancer { control: Control { sender }, thread })
     }
@@ -154,7 +154,7 @@ impl Drop for Balancer {
 /// Each call gives a [`Pending`]: `.wait()` it in plain code, `.await` it in any runtime.
 #[derive(Debug, Clone)]
 pub struct Control {
-    sender: async_channel::Sender<Command>,
+    sender: CommandSender,
 }
 
 impl Control {
@@ -227,8 +227,7 @@ impl Control {
 
     /// Stops the balancer as `drain` says, without waiting. Called again, the shorter time holds.
     pub fn stop(&self, drain: Drain) {
-        // Refused only when it has stopped already.
-        let _ = self.sender.try_send(Command::Stop { drain });
+        self.sender.send(Command::Stop { drain });
     }
 
     fn change(&self, change: Result<Change, Invalid>) -> Pending<Applied> {
@@ -244,7 +243,7 @@ impl Control {
     {
         let (reply, answer) = async_channel::bounded(1);
         // A stopped balancer drops the command and with it the reply's sender, which `Pending` reports.
-        let _ = self.sender.try_send(command(reply));
+        self.sender.send(command(reply));
         Pending::new(answer)
     }
 }

@@ -18,8 +18,8 @@ use super::store::{Saved, Snapshot, Store};
 use super::{Command, StartError, Wanted};
 use crate::balancer::Builder;
 use crate::config::Config;
+use crate::sys::doorbell::Doorbell;
 use crate::sys::limits;
-use crate::sys::socket::Doorbell;
 use crate::table::{self, Endpoint, Shared, Stop};
 
 /// The desired state and all that it takes to put it into effect.
@@ -67,7 +67,7 @@ impl Controller {
         let revision = builder.resume.revision.max(1);
         let doorbells = (0..shards).map(|_| Doorbell::new()).collect::<Result<_, _>>();
         let doorbells = doorbells.map_err(|error| StartError::Kernel(format!("can't make an eventfd: {error}")))?;
-        let connections_max = connections_max(&builder.config)?;
+        let connections_max = connections_max(&builder.config, shards)?;
         let shared = Shared::new(running.table(revision), doorbells, connections_max, thread::current());
         let mut controller = Self {
             state,
@@ -270,18 +270,20 @@ impl Controller {
 
 /// What the configuration says, or what the descriptor limit allows: two for each connection, and some for listeners,
 /// files and the admin socket.
-fn connections_max(config: &Config) -> Result<u32, StartError> {
+fn connections_max(config: &Config, shards: usize) -> Result<u32, StartError> {
     const KEPT_FREE: u64 = 1_200;
     let descriptors = limits::raise_descriptors();
     let descriptors = descriptors.map_err(|error| StartError::Kernel(format!("descriptor limit: {error}")))?;
-    let possible = (descriptors - KEPT_FREE.min(descriptors / 4)) / 2;
-    let possible = u32::try_from(possible).unwrap_or(u32::MAX);
+    let listeners = (config.frontends.len() * shards) as u64;
+    let possible = descriptors.saturating_sub(KEPT_FREE.min(descriptors / 4) + listeners) / 2;
+    let possible = u32::try_from(possible).unwrap_or(u32::MAX).max(1);
     match config.max_connections {
         Some(wanted) if wanted > possible => {
             tracing::warn!(
-                "max_connections is {wanted}, but {descriptors} descriptors are enough for {possible} only: raise `ulimit -n`"
+                "max_connections is {wanted}, but {descriptors} descriptors are enough for {possible} only, \
+                 which is the limit now: raise `ulimit -n`"
             );
-            Ok(wanted)
+            Ok(possible)
         }
         Some(wanted) => Ok(wanted),
         None => Ok(possible),

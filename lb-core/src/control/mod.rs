@@ -18,6 +18,7 @@ pub(crate) use thread::ControlThread;
 
 use crate::balancer::Drain;
 use crate::config::Config;
+use crate::sys::doorbell::Doorbell;
 use std::sync::Arc;
 
 type Reply<T> = async_channel::Sender<Result<T, Refused>>;
@@ -30,6 +31,40 @@ pub(crate) enum Command {
     Status { reply: Reply<Status> },
     Stop { drain: Drain },
     ShardEnded { failure: Option<String> },
+}
+
+/// The way to the control thread.
+#[derive(Debug, Clone)]
+pub(crate) struct CommandSender {
+    channel: async_channel::Sender<Command>,
+    doorbell: Arc<Doorbell>,
+}
+
+impl CommandSender {
+    /// Sends a command. If the control thread has ended the command is dropped, and its reply with it.
+    pub(crate) fn send(&self, command: Command) {
+        let _ = self.channel.try_send(command);
+        self.doorbell.ring();
+    }
+}
+
+/// The control thread's end of it.
+#[derive(Debug)]
+pub(crate) struct Commands {
+    channel: async_channel::Receiver<Command>,
+    doorbell: Arc<Doorbell>,
+}
+
+impl Commands {
+    /// Both ends.
+    pub(crate) fn channel() -> Result<(CommandSender, Self), StartError> {
+        let doorbell = Doorbell::new();
+        let doorbell = doorbell.map_err(|error| StartError::Kernel(format!("can't make an eventfd: {error}")))?;
+        let doorbell = Arc::new(doorbell);
+        let (sender, receiver) = async_channel::unbounded();
+        let sender = CommandSender { channel: sender, doorbell: Arc::clone(&doorbell) };
+        Ok((sender, Self { channel: receiver, doorbell }))
+    }
 }
 
 /// What changes are asked for. Which ones these are is found out when they are applied.

@@ -7,13 +7,13 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use async_channel::{Receiver, Sender};
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
 use super::controller::Controller;
-use super::{Command, Died, StartError, probe};
+use super::{Command, CommandSender, Commands, Died, StartError, probe};
 use crate::balancer::{Builder, Drain};
 use crate::dataplane::shard::Shard;
+use crate::sys::doorbell::Listening;
 use crate::sys::{affinity, limits, ring};
 use crate::table::{Shared, Stop};
 
@@ -30,11 +30,7 @@ pub(crate) struct ControlThread(Option<thread::JoinHandle<Result<(), Died>>>);
 
 impl ControlThread {
     /// Starts it, and with it the shards; returns when every frontend accepts.
-    pub(crate) fn start(
-        builder: Builder,
-        sender: Sender<Command>,
-        commands: Receiver<Command>,
-    ) -> Result<Self, StartError> {
+    pub(crate) fn start(builder: Builder, sender: CommandSender, commands: Commands) -> Result<Self, StartError> {
         check_kernel()?;
         let (started, outcome) = mpsc::channel();
         let run = move || {
@@ -45,8 +41,6 @@ impl ControlThread {
                     return Ok(());
                 }
             };
-            // The shards hold what they need of it: without this one the channel ends with the last handle.
-            drop(sender);
             let _ = started.send(Ok(()));
             plane.run(commands)
         };
@@ -89,7 +83,7 @@ struct ControlPlane {
 }
 
 impl ControlPlane {
-    fn start(builder: Builder, sender: &Sender<Command>) -> Result<Self, StartError> {
+    fn start(builder: Builder, sender: &CommandSender) -> Result<Self, StartError> {
         let executor = LocalExecutorBuilder::new(Placement::Unbound)
             .name("lb-control")
             .io_memory(CONTROL_IO_MEMORY)
@@ -107,7 +101,7 @@ impl ControlPlane {
         Ok(Self { executor, controller, shards })
     }
 
-    fn run(self, commands: Receiver<Command>) -> Result<(), Died> {
+    fn run(self, commands: Commands) -> Result<(), Died> {
         let Self { executor, controller, shards } = self;
         let shared = controller.shared();
         let outcome = executor.run(serve(Rc::new(RefCell::new(controller)), commands, shards));
@@ -118,7 +112,7 @@ impl ControlPlane {
 }
 
 /// A thread per shard, each with its ring set up when this returns.
-fn start_shards(cores: &[usize], shared: &Arc<Shared>, sender: &Sender<Command>) -> Result<(), StartError> {
+fn start_shards(cores: &[usize], shared: &Arc<Shared>, sender: &CommandSender) -> Result<(), StartError> {
     // A connection's buffers are bounded by the relay; this only keeps a flood of slow readers from taking all memory.
     const BUFFER_BYTES_MAX: usize = 4 << 30;
     let (started, outcomes) = mpsc::channel();
@@ -144,8 +138,7 @@ fn start_shards(cores: &[usize], shared: &Arc<Shared>, sender: &Sender<Command>)
                 Ok(Err(error)) => Some(format!("shard {number} died: its ring failed: {error}")),
                 Err(_) => Some(format!("shard {number} died: it panicked")),
             };
-            // Refused only if the control thread has ended, and then nobody asks.
-            let _ = sender.try_send(Command::ShardEnded { failure });
+            sender.send(Command::ShardEnded { failure });
             shared.control.unpark();
         };
         let spawned = thread::Builder::new().name(format!("lb-shard-{number}")).spawn(run);
@@ -160,16 +153,16 @@ fn start_shards(cores: &[usize], shared: &Arc<Shared>, sender: &Sender<Command>)
 }
 
 /// Carries out commands until every shard has ended.
-async fn serve(
-    controller: Rc<RefCell<Controller>>,
-    commands: Receiver<Command>,
-    mut shards: usize,
-) -> Result<(), Died> {
+async fn serve(controller: Rc<RefCell<Controller>>, commands: Commands, mut shards: usize) -> Result<(), Died> {
+    let died = |error: std::io::Error| Died(format!("the control thread died: its doorbell failed: {error}"));
+    let doorbell = Listening::to(&commands.doorbell).map_err(died)?;
     let sampler = glommio::spawn_local(sample(Rc::clone(&controller))).detach();
     let mut outcome = Ok(());
     while shards > 0 {
-        // Never closed: each shard holds a sender until it has said that it ended.
-        let Ok(command) = commands.recv().await else { break };
+        let Ok(command) = commands.channel.try_recv() else {
+            doorbell.rung().await.map_err(died)?;
+            continue;
+        };
         match command {
             Command::ShardEnded { failure } => {
                 shards -= 1;
@@ -192,6 +185,8 @@ async fn serve(
             }
             command => controller.borrow_mut().answer(command),
         }
+        // The tasks beside this one take their turns, however many commands wait.
+        glommio::yield_if_needed().await;
     }
     sampler.cancel();
     outcome

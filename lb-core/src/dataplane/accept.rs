@@ -184,7 +184,8 @@ impl Shard {
     fn rearm(&mut self, key: Key, turn: &Turn<'_>) {
         let Some(listener) = self.listeners.get_mut(key).filter(|listener| !listener.is_leaving) else { return };
         let Some(frontend) = turn.table.frontend(listener.frontend) else { return };
-        let is_short = self.now < self.short_until;
+        // Who was accepted and waits for a descriptor comes before who would take another one.
+        let is_short = self.now < self.short_until || !self.waiting.is_empty();
         let wanted = match room(frontend, &turn.shared.process) {
             _ if is_short => Accept::Idle,
             0 => Accept::Idle,
@@ -212,7 +213,7 @@ impl Shard {
     /// Says once that descriptors suffice again: when they have for a second.
     fn say_plenty(&self, turn: &Turn<'_>) {
         let logged = &turn.shared.process.shortage_logged;
-        let is_over = self.now > self.short_until + 1_000 && self.waiting.is_empty();
+        let is_over = self.now > self.short_until + 1_000;
         if logged.load(Ordering::Relaxed) && is_over && logged.swap(false, Ordering::Relaxed) {
             tracing::info!("descriptors suffice again");
         }

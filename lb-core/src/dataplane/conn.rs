@@ -242,8 +242,9 @@ impl Conn {
     /// Which patience the connection is on.
     pub(crate) fn patience(&self) -> Patience {
         match self.phase {
-            Phase::Choosing | Phase::Waiting | Phase::Connecting => Patience::Connect,
-            Phase::Relaying => Patience::Idle,
+            Phase::Choosing | Phase::Connecting => Patience::Connect,
+            // As long as nobody lets go of a descriptor: the client would wait no shorter in the kernel's queue.
+            Phase::Waiting | Phase::Relaying => Patience::Idle,
             Phase::ConnectStopping | Phase::Closing { .. } | Phase::Finished => Patience::Cancel,
         }
     }

@@ -143,6 +143,7 @@ impl Shard {
             }
             self.expire(&mut due, &turn);
             self.look_again(&turn);
+            self.acknowledge(&turn);
             self.count(&turn);
             timeout = self.timeout();
         }
@@ -171,8 +172,12 @@ impl Shard {
         if self.stopping == Stop::No {
             self.follow_listeners(turn);
         }
-        // A frontend's removal is acknowledged only when the kernel does not accept for it any more.
-        if !self.is_leaving_listeners() {
+        self.acknowledge(turn);
+    }
+
+    /// Acknowledges the table, as soon as the kernel does not accept for frontends any more that are not in it.
+    fn acknowledge(&mut self, turn: &Turn<'_>) {
+        if turn.table.revision != self.revision && !self.is_leaving_listeners() {
             self.revision = turn.table.revision;
             turn.shared.publication.acknowledge(self.number, self.revision);
             turn.shared.control.unpark();

@@ -13,7 +13,7 @@ use std::collections::{HashMap, VecDeque};
 use super::conn::{Action, Conn, Ending};
 use super::relay::{ReceiveEnd, Side};
 use crate::sys::buffers::{BUFFER_SIZE, BufferId};
-use crate::sys::ring::{PIECES_MAX, Piece};
+use crate::sys::ring::Piece;
 
 /// Buffers that one direction may hold: 256 KiB.
 const HELD_MAX: usize = 256 * 1024 / BUFFER_SIZE;
@@ -422,7 +422,7 @@ impl<C: Chance> World<C> {
     fn begin_send(&mut self, sink: Side) {
         let asked = &mut self.asked[sink as usize];
         assert!(asked.send.replace(false).is_none(), "two sends at once");
-        asked.sending = self.conn.pieces_for(sink).take(PIECES_MAX).collect();
+        asked.sending = self.conn.pieces_for(sink).collect();
         assert!(!asked.sending.is_empty(), "nothing to send");
     }
 

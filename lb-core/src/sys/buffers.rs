@@ -95,12 +95,26 @@ impl Buffers {
         let Some(group) = self.group_of(buffer) else { return };
         group.provide(buffer.index());
         group.publish();
-        let is_spare = buffer.group() != 0 && group.free == GROUP_SIZE;
-        if is_spare && self.free_elsewhere(buffer.group()) >= usize::from(GROUP_SIZE) / 2 {
+        if group.free == GROUP_SIZE && self.groups.len() > 1 {
+            self.shrink(submitter);
+        }
+    }
+
+    /// Unmaps the groups of which no buffer is in use, if the first one has plenty.
+    fn shrink(&mut self, submitter: &Submitter<'_>) {
+        let Some((Some(first), others)) = self.groups.split_first_mut() else { return };
+        if first.free < GROUP_SIZE / 4 * 3 {
+            return;
+        }
+        for (slot, number) in others.iter_mut().zip(1u16..) {
+            let is_unused = slot.as_ref().is_some_and(|group| group.free == GROUP_SIZE);
             // A receive that is still armed on the group ends with ENOBUFS and is armed again on another one.
-            if submitter.unregister_buf_ring(buffer.group() as u16).is_ok() {
-                self.groups[buffer.group()] = None;
+            if is_unused && submitter.unregister_buf_ring(number).is_ok() {
+                *slot = None;
             }
+        }
+        while let Some(None) = self.groups.last() {
+            self.groups.pop();
         }
     }
 
@@ -117,11 +131,6 @@ impl Buffers {
 
     fn group_of(&mut self, buffer: BufferId) -> Option<&mut Group> {
         self.groups.get_mut(buffer.group())?.as_mut()
-    }
-
-    fn free_elsewhere(&self, except: usize) -> usize {
-        let others = self.groups.iter().enumerate().filter(|(number, _)| *number != except);
-        others.filter_map(|(_, group)| group.as_ref()).map(|group| usize::from(group.free)).sum()
     }
 }
 

@@ -5,12 +5,14 @@
 //! | `ring` | submission of operations that point into memory | what an operation points at outlives it, or is copied at submission |
 //! | `buffers` | the kernel's provided-buffer rings | memory of a group is mapped as long as the ring may write to it |
 //! | `published` | one pointer shared by all threads | read under an epoch guard, retired only after it was replaced |
+//! | `doorbell` | eventfd(2) | its counter is read and written eight bytes at a time |
 //! | `socket` | descriptors given as numbers | an `OwnedFd` is made exactly once of each number that the kernel gave us |
 //! | `affinity` | `sched_*affinity` | plain structs that the kernel fills |
 #![allow(unsafe_code, reason = "the only folder that may; each block says why it is sound")]
 
 pub(crate) mod affinity;
 pub(crate) mod buffers;
+pub(crate) mod doorbell;
 pub(crate) mod limits;
 pub(crate) mod published;
 pub(crate) mod ring;

@@ -14,7 +14,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue};
 use socket2::SockAddr;
 
 use super::buffers::{BufferId, Buffers};
-use super::socket::Doorbell;
+use super::doorbell::Doorbell;
 
 /// Submissions that fit between two enters; a full queue is submitted early.
 const SUBMISSIONS: u32 = 512;
@@ -163,6 +163,7 @@ impl Ring {
         self.reserve();
         let mut vector = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; PIECES_MAX];
         let mut count = 0;
+        // No more than fit into the vector.
         for piece in pieces.take(PIECES_MAX) {
             let Some(address) = self.buffers.address(piece.buffer) else { continue };
             let start = address.wrapping_add(piece.start.into());

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -126,34 +126,4 @@ pub(crate) fn local_addr(socket: &impl std::os::fd::AsFd) -> io::Result<SocketAd
 pub(crate) fn peer_addr(socket: &OwnedFd) -> io::Result<SocketAddr> {
     let addr = SockRef::from(socket).peer_addr()?;
     addr.as_socket().ok_or_else(|| io::Error::other("not an IP socket"))
-}
-
-/// A counter by which another thread wakes a shard (eventfd(2)).
-#[derive(Debug)]
-pub(crate) struct Doorbell(OwnedFd);
-
-impl Doorbell {
-    pub(crate) fn new() -> io::Result<Self> {
-        // SAFETY: no memory is involved; the result is checked.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: eventfd(2) has just opened it for us.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
-    }
-
-    /// Wakes the shard, now or as soon as it looks.
-    pub(crate) fn ring(&self) {
-        let one = 1u64.to_ne_bytes();
-        // SAFETY: the kernel reads eight bytes of `one` during the call. It fails only if the counter would overflow,
-        // and then the shard has been woken already.
-        let _ = unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
-    }
-}
-
-impl AsRawFd for Doorbell {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
 }

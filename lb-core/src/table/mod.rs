@@ -13,7 +13,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::balance::Policy;
 use crate::config::Millis;
-use crate::sys::socket::Doorbell;
+use crate::sys::doorbell::Doorbell;
 use counters::{FrontendCounters, ProcessLimit, ShardCounters};
 use publish::Publication;
 

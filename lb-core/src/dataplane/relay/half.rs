@@ -63,8 +63,8 @@ pub(crate) struct Half {
     receive: Receive,
     /// True until buffers come back after there was none.
     is_starved: bool,
-    /// Exactly while the kernel has a send.
-    is_sending: bool,
+    /// Pieces at the front of the queue that the kernel is sending; 0 exactly while it has no send.
+    sending: usize,
     source: End,
     sink: End,
 }
@@ -75,7 +75,7 @@ impl Half {
             queue: VecDeque::new(),
             receive: Receive::Idle,
             is_starved: false,
-            is_sending: false,
+            sending: 0,
             source: End::Open,
             sink: End::Open,
         }
@@ -84,8 +84,8 @@ impl Half {
     /// What to do next. Each step is given once; that it was done is assumed until a completion says otherwise.
     pub(crate) fn next_step(&mut self) -> Option<Step> {
         if self.sink == End::Open {
-            if !self.is_sending && !self.queue.is_empty() {
-                self.is_sending = true;
+            if self.sending == 0 && !self.queue.is_empty() {
+                self.sending = self.queue.len().min(PIECES_MAX);
                 return Some(Step::Send);
             }
             if self.source == End::Ended && self.queue.is_empty() {
@@ -137,7 +137,7 @@ impl Half {
 
     /// The first `sent` bytes have gone out; what is sent whole is given to `give_back`.
     pub(crate) fn on_sent(&mut self, mut sent: usize, mut give_back: impl FnMut(Piece)) {
-        self.is_sending = false;
+        self.sending = 0;
         while let Some(piece) = self.queue.front_mut() {
             let length = usize::from(piece.end - piece.start);
             if sent < length {
@@ -168,7 +168,7 @@ impl Half {
 
     /// Empties the queue unless the kernel still reads from it.
     pub(crate) fn discard(&mut self, mut give_back: impl FnMut(Piece)) {
-        if !self.is_sending {
+        if self.sending == 0 {
             self.queue.drain(..).for_each(&mut give_back);
         }
     }
@@ -177,12 +177,12 @@ impl Half {
     /// wait for other news first. Otherwise the next news is the source's.
     pub(crate) fn is_waiting_for_send(&self) -> bool {
         let is_at_rest = self.source == End::Open && self.sink == End::Open && self.receive == Receive::Armed;
-        self.is_sending && !(is_at_rest && self.queue.len() <= PIECES_MAX)
+        self.sending > 0 && !(is_at_rest && self.queue.len() == self.sending)
     }
 
     /// What is to be sent, in order.
     pub(crate) fn pieces(&self) -> impl Iterator<Item = Piece> {
-        self.queue.iter().copied()
+        self.queue.iter().copied().take(self.sending)
     }
 
     /// True if the source ended in order, everything was delivered and the end was passed on.
@@ -202,6 +202,6 @@ impl Half {
 
     /// Operations of this direction that the kernel has.
     pub(crate) fn in_kernel(&self) -> usize {
-        usize::from(self.receive != Receive::Idle) + usize::from(self.is_sending)
+        usize::from(self.receive != Receive::Idle) + usize::from(self.sending > 0)
     }
 }
