@@ -52,6 +52,8 @@ enum Manner {
     EndsFirst,
     /// Ends when it has sent everything and has seen the other's end.
     EndsLast,
+    /// Sends only when it has read everything that the other wants to send, then ends.
+    Answers,
     /// Resets after this many bytes.
     Resets(usize),
     /// Stops reading and writing after this many bytes, for ever.
@@ -65,6 +67,8 @@ struct Peer {
     /// Bytes it wants to send, and has sent.
     wants: usize,
     sent: usize,
+    /// Bytes that it reads before it sends the first.
+    awaits: usize,
     has_ended: bool,
     has_reset: bool,
     /// Bytes it sent that the kernel still has for us.
@@ -84,7 +88,8 @@ impl Peer {
         let manner = match chance.below(8) {
             0 => Manner::Resets(chance.below(wants + 1)),
             1 => Manner::Stalls(chance.below(wants + 1)),
-            2..=4 => Manner::EndsLast,
+            2 | 3 => Manner::EndsLast,
+            4 => Manner::Answers,
             _ => Manner::EndsFirst,
         };
         let windows = [1, 1_000, 16_384, 300_000];
@@ -92,6 +97,7 @@ impl Peer {
             manner,
             wants,
             sent: 0,
+            awaits: 0,
             has_ended: false,
             has_reset: false,
             arrived: 0,
@@ -112,8 +118,9 @@ impl Peer {
     }
 
     fn may_act(&self) -> bool {
-        let wants_to_send = self.sent < self.wants && self.arrived < 1_000_000;
-        let wants_to_end = !self.has_ended && self.sent == self.wants && self.is_ready_to_end();
+        let has_heard = self.read >= self.awaits;
+        let wants_to_send = self.sent < self.wants && self.arrived < 1_000_000 && has_heard;
+        let wants_to_end = !self.has_ended && self.sent == self.wants && self.is_ready_to_end() && has_heard;
         !self.is_gone()
             && !self.is_stalled()
             && (wants_to_send || wants_to_end || self.unread > 0 || self.is_about_to_reset())
@@ -121,10 +128,14 @@ impl Peer {
 
     fn is_ready_to_end(&self) -> bool {
         match self.manner {
-            Manner::EndsFirst => true,
+            Manner::EndsFirst | Manner::Answers => true,
             Manner::EndsLast => self.sees_end && self.unread == 0,
             Manner::Resets(_) | Manner::Stalls(_) => false,
         }
+    }
+
+    fn is_orderly(&self) -> bool {
+        !matches!(self.manner, Manner::Resets(_) | Manner::Stalls(_))
     }
 
     fn is_about_to_reset(&self) -> bool {
@@ -134,7 +145,7 @@ impl Peer {
     fn act(&mut self, chance: &mut impl Chance) {
         if self.is_about_to_reset() {
             self.has_reset = true;
-        } else if self.unread > 0 && (chance.one_in(2) || self.sent == self.wants) {
+        } else if self.unread > 0 && (chance.one_in(2) || self.sent == self.wants || self.read < self.awaits) {
             let read = 1 + chance.below(self.unread);
             self.unread -= read;
             self.read += read;
@@ -156,6 +167,8 @@ struct Asked {
     send: Option<IsCancelled>,
     /// What the send's pieces are.
     sending: Vec<Piece>,
+    /// Bytes of a send that has sent everything, which no completion tells: the shard finds out when it takes a turn.
+    sent_at_once: Option<usize>,
 }
 
 type IsCancelled = bool;
@@ -190,7 +203,10 @@ enum Event {
 
 /// Runs one connection from its acceptance to its end. Panics if a promise is broken.
 pub(crate) fn simulate(mut chance: impl Chance) {
-    let peers = [Peer::new(&mut chance), Peer::new(&mut chance)];
+    let mut peers = [Peer::new(&mut chance), Peer::new(&mut chance)];
+    if peers[1].manner == Manner::Answers {
+        peers[1].awaits = peers[0].wants;
+    }
     let servers_left = 1 + chance.below(3);
     let mut world = World {
         chance,
@@ -219,12 +235,17 @@ impl<C: Chance> World<C> {
     fn step(&mut self) {
         self.steps += 1;
         assert!(self.steps < 5_000_000, "the connection never ends");
+        self.follow_up();
+        if self.finished.is_some() {
+            return;
+        }
         let events = self.possible();
         // Shutting down may begin at any time.
         if self.steps.is_multiple_of(64) && self.chance.one_in(200) {
             self.timed_out = true;
             self.conn.begin_close(Ending::Close);
         } else if events.is_empty() {
+            assert!(!self.must_come_to_an_end(), "the shard waits for news that can't come");
             self.timed_out = true;
             if let Some(action) = self.conn.on_timeout() {
                 self.perform(action);
@@ -234,6 +255,34 @@ impl<C: Chance> World<C> {
             self.happen(event);
         }
         self.drive();
+    }
+
+    /// The shard does not wait while a send that is done has something to be followed up.
+    fn follow_up(&mut self) {
+        for sink in SIDES {
+            if self.asked[sink as usize].sent_at_once.is_some() && self.conn.is_waiting_for_send(sink) {
+                self.settle(sink);
+            }
+        }
+    }
+
+    /// The shard takes a turn and finds that a send has sent everything.
+    fn settle(&mut self, sink: Side) {
+        let asked = &mut self.asked[sink as usize];
+        let Some(sent) = asked.sent_at_once.take() else { return };
+        asked.send = None;
+        asked.sending.clear();
+        let mut given_back = VecDeque::new();
+        self.conn.on_sent(sink, sent, |piece| given_back.push_back(piece));
+        given_back.into_iter().for_each(|piece| self.take_back(piece));
+        self.drive();
+    }
+
+    /// True if both peers send, read and end in order, and neither waits for the other to end first.
+    fn must_come_to_an_end(&self) -> bool {
+        let [client, server] = &self.peers;
+        let begins = [client, server].iter().any(|peer| peer.manner != Manner::EndsLast);
+        self.is_connected && client.is_orderly() && server.is_orderly() && begins && !self.timed_out
     }
 
     fn possible(&self) -> Vec<Event> {
@@ -247,8 +296,8 @@ impl<C: Chance> World<C> {
             if asked.receive.is_some_and(|is_cancelled| is_cancelled || has_news) {
                 events.push(Event::Receives(side));
             }
-            let has_room = peer.unread < peer.window || peer.is_gone();
-            if asked.send.is_some_and(|is_cancelled| is_cancelled || has_room) {
+            let has_room = asked.sent_at_once.is_none() && (peer.unread < peer.window || peer.is_gone());
+            if asked.sent_at_once.is_none() && asked.send.is_some_and(|is_cancelled| is_cancelled || has_room) {
                 events.push(Event::Sends(side));
             }
             if peer.may_act() && (side == Side::Client || self.is_connected) {
@@ -259,6 +308,9 @@ impl<C: Chance> World<C> {
     }
 
     fn happen(&mut self, event: Event) {
+        if !matches!(event, Event::PeerActs(_)) {
+            SIDES.into_iter().for_each(|sink| self.settle(sink));
+        }
         match event {
             Event::Connects => self.connect_ends(),
             Event::Receives(side) => self.receive_gives(side),
@@ -292,6 +344,8 @@ impl<C: Chance> World<C> {
                 self.take_back(unwanted);
             }
             self.check_held();
+            // As the shard does after each completion, while more of the same turn wait.
+            self.drive();
         }
         self.receive_may_end(side);
     }
@@ -424,6 +478,13 @@ impl<C: Chance> World<C> {
         assert!(asked.send.replace(false).is_none(), "two sends at once");
         asked.sending = self.conn.pieces_for(sink).collect();
         assert!(!asked.sending.is_empty(), "nothing to send");
+        let pieces = asked.sending.clone();
+        let total = pieces.iter().map(|piece| usize::from(piece.end - piece.start)).sum();
+        let peer = &self.peers[sink as usize];
+        if !peer.is_gone() && peer.window.saturating_sub(peer.unread) >= total {
+            self.deliver(sink, &pieces, total);
+            self.asked[sink as usize].sent_at_once = Some(total);
+        }
     }
 
     fn pass_end(&mut self, sink: Side) {
@@ -468,13 +529,12 @@ impl<C: Chance> World<C> {
     fn check_end(&self) {
         assert!(self.buffers.is_empty(), "{} buffers are lost", self.buffers.len());
         let [client, server] = &self.peers;
-        let is_orderly = |peer: &Peer| matches!(peer.manner, Manner::EndsFirst | Manner::EndsLast);
         if !self.is_connected {
             assert!(self.finished == Some(Ending::Reset) || self.timed_out, "without a server the client is reset");
         } else if (client.has_reset || server.has_reset) && !self.timed_out {
             let was_complete = client.has_ended && server.has_ended;
             assert!(self.finished == Some(Ending::Reset) || was_complete, "a reset is not passed on");
-        } else if is_orderly(client) && is_orderly(server) && !self.timed_out {
+        } else if client.is_orderly() && server.is_orderly() && !self.timed_out {
             assert_eq!(self.finished, Some(Ending::Close), "an orderly connection is reset");
             assert_eq!(self.delivered, [client.wants, server.wants], "bytes are missing");
         }
