@@ -1,12 +1,7 @@
 //! Does what a request asks for, and says what came of it.
 
-use std::future::Future;
 use std::path::PathBuf;
-use std::pin::pin;
-use std::time::Duration;
 
-use futures_lite::FutureExt;
-use glommio::timer::Timer;
 use lb_core::config::Config;
 use lb_core::{Control, Options, Refused};
 
@@ -34,24 +29,7 @@ pub(crate) struct OwnConfig {
 
 impl Answer for Handler {
     async fn answer(&self, request: Request) -> Reply {
-        nudged(self.fulfil(request)).await.unwrap_or_else(Reply::from)
-    }
-}
-
-/// Polls a future at least every few milliseconds. The control thread's answer wakes this executor from another thread, and
-/// glommio 0.9 loses such a wake now and then: about one of 12 000 under load, and the client would wait for ever.
-async fn nudged<T>(future: impl Future<Output = T>) -> T {
-    const NUDGE: Duration = Duration::from_millis(5);
-    let mut future = pin!(future);
-    loop {
-        let answer = async { Some(future.as_mut().await) };
-        let nudge = async {
-            Timer::new(NUDGE).await;
-            None
-        };
-        if let Some(answer) = answer.or(nudge).await {
-            return answer;
-        }
+        self.fulfil(request).await.unwrap_or_else(Reply::from)
     }
 }
 

@@ -6,7 +6,7 @@
 use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixStream as BlockingStream;
+use std::os::unix::net::{UnixListener as BlockingListener, UnixStream as BlockingStream};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::rc::Rc;
@@ -15,10 +15,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use async_channel::{Receiver, Sender};
+use async_executor::LocalExecutor;
+use async_io::{Async, Timer};
 use futures_lite::{AsyncReadExt, AsyncWriteExt, FutureExt};
-use glommio::net::{UnixListener, UnixStream};
-use glommio::timer::Timer;
-use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
 use super::reply::{Refusal, Reply};
 use super::request::Request;
@@ -33,14 +32,15 @@ const LINE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long accepting pauses after it failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long clients that are always ready may keep the executor from looking for others.
-const PREEMPT: Duration = Duration::from_millis(5);
 /// How long clients may take to receive their last replies when the server stops.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a killed process's listener may answer.
 const TEARDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest path that fits into a Unix socket's address.
 const PATH_MAX: usize = 107;
+
+type UnixListener = Async<BlockingListener>;
+type UnixStream = Async<BlockingStream>;
 
 /// What answers requests.
 pub(crate) trait Answer: Send + 'static {
@@ -94,7 +94,7 @@ impl Claim {
     /// Opens the socket and answers with `handler`, on a thread of its own. When it returns, clients can connect.
     ///
     /// # Errors
-    /// The socket can't be made, or the kernel refuses the thread's ring; names the path.
+    /// The socket can't be made; names the path.
     pub(crate) fn serve(self, handler: impl Answer) -> Result<AdminSocket, String> {
         let (stop, stopped) = async_channel::bounded(1);
         let (report, opened) = mpsc::sync_channel(1);
@@ -173,21 +173,16 @@ struct Server<A> {
 
 /// The admin thread: an executor with a listener, until it is told to stop.
 fn serve(path: &Path, server: Server<impl Answer>, report: &mpsc::SyncSender<Result<(), String>>) {
-    let executor = match executor() {
-        Ok(executor) => executor,
-        Err(error) => return drop(report.send(Err(error))),
+    let listener = match listen(path) {
+        Ok(listener) => listener,
+        Err(error) => return drop(report.send(Err(error.to_string()))),
     };
-    executor.run(async {
-        match listen(path) {
-            Ok(listener) => {
-                let _ = report.send(Ok(()));
-                let server = Rc::new(server);
-                accept(&listener, &server).or(server.stop()).await;
-                finish(&server).await;
-            }
-            Err(error) => drop(report.send(Err(error.to_string()))),
-        }
-    });
+    let _ = report.send(Ok(()));
+    let (executor, server) = (LocalExecutor::new(), Rc::new(server));
+    async_io::block_on(executor.run(async {
+        accept(&listener, &executor, &server).or(server.stop()).await;
+        finish(&server).await;
+    }));
 }
 
 impl<A> Server<A> {
@@ -201,18 +196,8 @@ impl<A> Server<A> {
 async fn finish<A>(server: &Rc<Server<A>>) {
     let deadline = Instant::now() + FINISH_TIMEOUT;
     while Rc::strong_count(server) > 1 && Instant::now() < deadline {
-        Timer::new(Duration::from_millis(1)).await;
+        Timer::after(Duration::from_millis(1)).await;
     }
-}
-
-fn executor() -> Result<LocalExecutor, String> {
-    LocalExecutorBuilder::new(Placement::Unbound)
-        // The smallest that is possible: nothing here uses registered buffers, which count as locked memory.
-        .io_memory(64 << 10)
-        .ring_depth(128)
-        .preempt_timer(PREEMPT)
-        .make()
-        .map_err(|error| format!("io_uring: {error}: allow more locked memory (ulimit -l, LimitMEMLOCK)"))
 }
 
 /// Opens the socket so that nobody else can connect at any moment: in a folder that only this user may enter. From
@@ -222,7 +207,7 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     let private = folder(path).join(format!(".{}", process::id()));
     DirBuilder::new().mode(0o700).create(&private)?;
     let inside = private.join("s");
-    let listener = UnixListener::bind(&inside).map_err(io::Error::from).and_then(|listener| {
+    let listener = BlockingListener::bind(&inside).and_then(Async::new).and_then(|listener| {
         fs::set_permissions(&inside, Permissions::from_mode(0o600))?;
         fs::rename(&inside, path)?;
         Ok(listener)
@@ -234,22 +219,22 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     listener
 }
 
-async fn accept(listener: &UnixListener, server: &Rc<Server<impl Answer>>) {
+async fn accept<A: Answer>(listener: &UnixListener, executor: &LocalExecutor<'_>, server: &Rc<Server<A>>) {
     let mut failing = false;
     loop {
         match listener.accept().await {
             // Each client's task holds the server, and so does this one.
-            Ok(stream) if Rc::strong_count(server) > CLIENTS_MAX => turn_away(stream).await,
-            Ok(stream) => {
+            Ok((stream, _)) if Rc::strong_count(server) > CLIENTS_MAX => turn_away(stream).await,
+            Ok((stream, _)) => {
                 failing = false;
-                glommio::spawn_local(serve_client(stream, Rc::clone(server))).detach();
+                executor.spawn(serve_client(stream, Rc::clone(server))).detach();
             }
             Err(error) => {
                 if !failing {
                     tracing::warn!("admin socket: accepting pauses: {error}");
                 }
                 failing = true;
-                Timer::new(ACCEPT_PAUSE).await;
+                Timer::after(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -292,7 +277,7 @@ async fn serve_client(mut stream: UnixStream, server: Rc<Server<impl Answer>>) {
 async fn send(stream: &mut UnixStream, reply: &Reply, limit: Duration) -> io::Result<()> {
     let line = reply.to_line();
     let timeout = async {
-        Timer::new(limit).await;
+        Timer::after(limit).await;
         Err(ErrorKind::TimedOut.into())
     };
     stream.write_all(line.as_bytes()).or(timeout).await
@@ -318,7 +303,7 @@ struct Lines {
 impl Lines {
     async fn next(&mut self, stream: &mut UnixStream, limit: Duration) -> Line {
         let timeout = async {
-            Timer::new(limit).await;
+            Timer::after(limit).await;
             Line::End
         };
         self.receive(stream).or(timeout).await

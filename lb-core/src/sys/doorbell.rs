@@ -35,8 +35,7 @@ impl AsRawFd for Doorbell {
     }
 }
 
-/// A doorbell that a task of a glommio executor waits for. It is read through the executor's own ring, because a waker that is
-/// woken from another thread gets lost now and then in glommio 0.9.
+/// A doorbell that a task of a glommio executor waits for, read through the executor's own ring.
 #[derive(Debug)]
 pub(crate) struct Listening(BufferedFile);
 
