@@ -107,15 +107,16 @@ impl Shard {
                 session.is_sent_at_once[side as usize] = false;
             }
         }
+        let sessions = &self.sessions;
+        self.sent_at_once
+            .retain(|sent| sessions.get(sent.key).is_some_and(|session| session.is_sent_at_once[sent.side as usize]));
         if !self.ring.is_settled() {
             return;
         }
         let mut settled = std::mem::take(&mut self.sent_at_once);
         for SentAtOnce { side, key, bytes } in settled.drain(..) {
-            if self.sessions.get_mut(key).is_some_and(|session| session.is_sent_at_once[side as usize]) {
-                self.on_bytes_sent(side, key, bytes);
-                self.drive(key, turn);
-            }
+            self.on_bytes_sent(side, key, bytes);
+            self.drive(key, turn);
         }
         // The list's memory is used again; what was sent meanwhile stays.
         settled.append(&mut self.sent_at_once);
