@@ -119,8 +119,9 @@ fn start_shards(cores: &[usize], shared: &Arc<Shared>, sender: &CommandSender) -
     const BUFFER_BYTES_MAX: usize = 4 << 30;
     let (started, outcomes) = mpsc::channel();
     for (number, &core) in cores.iter().enumerate() {
-        let (shared, sender, started) = (Arc::clone(shared), sender.clone(), started.clone());
+        let (shard_shared, sender, started) = (Arc::clone(shared), sender.clone(), started.clone());
         let run = move || {
+            let shared = shard_shared;
             // Without its core to itself a shard works as well, only less evenly.
             if let Err(error) = affinity::pin_to(core) {
                 tracing::warn!("shard {number} can't be pinned to core {core}: {error}");
@@ -140,11 +141,18 @@ fn start_shards(cores: &[usize], shared: &Arc<Shared>, sender: &CommandSender) -
                 Ok(Err(error)) => Some(format!("shard {number} died: its ring failed: {error}")),
                 Err(_) => Some(format!("shard {number} died: it panicked")),
             };
+            if failure.is_some() {
+                // The control thread may be waiting for this shard's acknowledgement.
+                shared.set_stop(Stop::Close);
+            }
             sender.send(Command::ShardEnded { failure });
             shared.control.unpark();
         };
         let spawned = thread::Builder::new().name(format!("lb-shard-{number}")).spawn(run);
-        spawned.map_err(|error| StartError::Kernel(format!("can't start a thread: {error}")))?;
+        if let Err(error) = spawned {
+            shared.set_stop(Stop::Close);
+            return Err(StartError::Kernel(format!("can't start a thread: {error}")));
+        }
     }
     drop(started);
     let outcome = outcomes.iter().take(cores.len()).collect::<Result<(), StartError>>();

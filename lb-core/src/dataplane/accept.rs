@@ -109,8 +109,8 @@ impl Shard {
         }
         let (is_leaving, is_idle) = (listener.is_leaving, listener.accept == Accept::Idle);
         match client {
-            Some(client) if !is_leaving => self.admit(key, client, turn),
-            Some(client) => drop(client),
+            // Also while the listener is being left: the client came before.
+            Some(client) => self.admit(key, client, turn),
             None => self.on_accept_failed(-completion.result, turn),
         }
         if is_leaving && is_idle {

@@ -168,6 +168,10 @@ impl Conn {
     /// The kernel has no receive from this peer any more.
     pub(crate) fn on_receive_ended(&mut self, source: Side, how: ReceiveEnd) {
         self.relay.from(source).on_receive_ended(how);
+        // The error that a send has reported is not reported to the receive again: that looks like an orderly end.
+        if how == ReceiveEnd::SourceEnded && self.relay.to(source).is_sink_broken() {
+            self.relay.from(source).break_source();
+        }
     }
 
     /// There are buffers to receive into again.
@@ -181,7 +185,15 @@ impl Conn {
         self.relay.to(sink).on_sent(sent, give_back);
     }
 
-    /// A peer has reset the connection, or can't be reached any more.
+    /// A peer takes no bytes any more: it is gone. What it had sent before still comes, and then the receive's end.
+    pub(crate) fn on_send_failed(&mut self, sink: Side, give_back: impl FnMut(Piece)) {
+        self.relay.to(sink).break_sink(give_back);
+        if !self.relay.from(sink).is_source_open() {
+            self.relay.from(sink).break_source();
+        }
+    }
+
+    /// Nothing more comes from a peer, and nothing can go to it.
     pub(crate) fn on_broken(&mut self, side: Side, give_back: impl FnMut(Piece)) {
         self.relay.from(side).break_source();
         self.relay.to(side).break_sink(give_back);

@@ -144,6 +144,7 @@ impl Shard {
             self.expire(&mut due, &turn);
             self.look_again(&turn);
             self.acknowledge(&turn);
+            self.ring.shrink_buffers();
             self.count(&turn);
             timeout = self.timeout();
         }

@@ -188,6 +188,8 @@ struct World<C> {
     received: [usize; 2],
     delivered: [usize; 2],
     finished: Option<Ending>,
+    /// Whether a send to this side has failed.
+    error_taken: [bool; 2],
     timed_out: bool,
     steps: usize,
 }
@@ -221,6 +223,7 @@ pub(crate) fn simulate(mut chance: impl Chance) {
         received: [0; 2],
         delivered: [0; 2],
         finished: None,
+        error_taken: [false; 2],
         timed_out: false,
         steps: 0,
     };
@@ -361,7 +364,8 @@ impl<C: Chance> World<C> {
             () if self.chance.one_in(10) => ReceiveEnd::Stopped,
             () => return,
         };
-        let is_reset = how == ReceiveEnd::SourceEnded && peer.is_gone();
+        // A socket reports its error once: after a send has, a receive sees an end.
+        let is_reset = how == ReceiveEnd::SourceEnded && peer.is_gone() && !self.error_taken[side as usize];
         self.asked[side as usize].receive = None;
         self.conn.on_receive_ended(side, if is_reset { ReceiveEnd::Stopped } else { how });
         if how == ReceiveEnd::Starved {
@@ -400,7 +404,10 @@ impl<C: Chance> World<C> {
         self.conn.on_sent(sink, sent, |piece| given_back.push_back(piece));
         given_back.into_iter().for_each(|piece| self.take_back(piece));
         if is_broken {
-            self.break_off(sink);
+            self.error_taken[sink as usize] = true;
+            let mut given_back = VecDeque::new();
+            self.conn.on_send_failed(sink, |piece| given_back.push_back(piece));
+            given_back.into_iter().for_each(|piece| self.take_back(piece));
         }
     }
 

@@ -85,23 +85,27 @@ impl Buffers {
 
     /// The kernel has filled this buffer.
     pub(crate) fn take(&mut self, buffer: BufferId) {
+        debug_assert!(self.group_of(buffer).is_some(), "the kernel has filled a buffer of a group that is gone");
         if let Some(group) = self.group_of(buffer) {
             group.free -= 1;
         }
     }
 
     /// Nobody needs this buffer any more: the kernel may fill it again.
-    pub(crate) fn give_back(&mut self, submitter: &Submitter<'_>, buffer: BufferId) {
+    pub(crate) fn give_back(&mut self, buffer: BufferId) {
         let Some(group) = self.group_of(buffer) else { return };
         group.provide(buffer.index());
         group.publish();
-        if group.free == GROUP_SIZE && self.groups.len() > 1 {
-            self.shrink(submitter);
-        }
     }
 
-    /// Unmaps the groups of which no buffer is in use, if the first one has plenty.
-    fn shrink(&mut self, submitter: &Submitter<'_>) {
+    /// True if there are more groups than the first.
+    pub(crate) fn has_grown(&self) -> bool {
+        self.groups.len() > 1
+    }
+
+    /// Unmaps the groups of which no buffer is in use, if the first one has plenty. Only while no completion is left that was
+    /// not handed to [`Buffers::take`]: until then a buffer that the kernel has filled counts as free here.
+    pub(crate) fn shrink(&mut self, submitter: &Submitter<'_>) {
         let Some((Some(first), others)) = self.groups.split_first_mut() else { return };
         if first.free < GROUP_SIZE / 4 * 3 {
             return;

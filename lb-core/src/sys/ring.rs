@@ -148,7 +148,18 @@ impl Ring {
 
     /// Lets the kernel fill a buffer again. No send of it may be in flight, or other bytes may go out in its place.
     pub(crate) fn give_back(&mut self, buffer: BufferId) {
-        self.buffers.give_back(&self.ring.submitter(), buffer);
+        self.buffers.give_back(buffer);
+    }
+
+    /// Unmaps buffers that are not needed any more. To be called when every reaped completion has been dealt with.
+    pub(crate) fn shrink_buffers(&mut self) {
+        if !self.buffers.has_grown() || !self.early.is_empty() || !self.is_settled() {
+            return;
+        }
+        // Operations complete only while this thread enters the kernel, so an empty queue stays empty here.
+        if self.ring.completion().is_empty() {
+            self.buffers.shrink(&self.ring.submitter());
+        }
     }
 
     /// Sends pieces in order, and returns how many bytes that are. A completion says how many went out; with
@@ -272,7 +283,7 @@ impl Ring {
 
     /// Makes sure that one more entry and what it points at find a place.
     fn reserve(&mut self) {
-        while self.ring.submission().is_full() {
+        while self.ring.submission().is_full() || self.staging.is_full() {
             // Fails only for reasons that pass: memory, or completions that have to be reaped first.
             if self.ring.submit().is_err() {
                 self.early.extend(completions(&mut self.ring));
@@ -311,6 +322,11 @@ fn completions(ring: &mut IoUring) -> impl Iterator<Item = Completion> {
 }
 
 impl Staging {
+    fn is_full(&self) -> bool {
+        let is_full = |length: usize| length >= SUBMISSIONS as usize;
+        is_full(self.addresses.len()) || is_full(self.vectors.len()) || is_full(self.messages.len())
+    }
+
     fn message(&mut self, vector: [libc::iovec; PIECES_MAX], count: usize) -> *const libc::msghdr {
         debug_assert!(self.vectors.len() < self.vectors.capacity(), "at most one per submission");
         self.vectors.push(vector);

@@ -3,6 +3,7 @@
 use super::{ReceiveEnd, Side};
 use crate::dataplane::key::{Key, Operation};
 use crate::dataplane::shard::{Shard, Turn};
+use crate::dataplane::timers::Time;
 use crate::sys::ring::{Completion, Piece, SendMode};
 
 /// A send whose success no completion tells.
@@ -10,6 +11,7 @@ pub(in crate::dataplane) struct SentAtOnce {
     side: Side,
     key: Key,
     bytes: usize,
+    at: Time,
 }
 
 impl Shard {
@@ -85,7 +87,7 @@ impl Shard {
         let bytes = self.ring.send(socket, session.conn.pieces_for(side), mode, Operation::Send(side, key).encode());
         if mode == SendMode::AtOnce {
             session.is_sent_at_once[side as usize] = true;
-            self.sent_at_once.push(SentAtOnce { side, key, bytes });
+            self.sent_at_once.push(SentAtOnce { side, key, bytes, at: self.now });
         }
     }
 
@@ -114,8 +116,8 @@ impl Shard {
             return;
         }
         let mut settled = std::mem::take(&mut self.sent_at_once);
-        for SentAtOnce { side, key, bytes } in settled.drain(..) {
-            self.on_bytes_sent(side, key, bytes);
+        for SentAtOnce { side, key, bytes, at } in settled.drain(..) {
+            self.on_bytes_sent(side, key, bytes, at);
             self.drive(key, turn);
         }
         // The list's memory is used again; what was sent meanwhile stays.
@@ -132,19 +134,19 @@ impl Shard {
             // The peer reads slowly. To the connection nothing has happened: its send is still in the kernel.
             return self.send(side, key, SendMode::Wait);
         }
-        self.on_bytes_sent(side, key, completion.result.max(0) as usize);
+        self.on_bytes_sent(side, key, completion.result.max(0) as usize, self.now);
         if is_broken(completion.result)
             && let Some(session) = self.sessions.get_mut(key)
         {
-            session.conn.on_broken(side, |piece| self.ring.give_back(piece.buffer));
+            session.conn.on_send_failed(side, |piece| self.ring.give_back(piece.buffer));
         }
         self.drive(key, turn);
     }
 
-    fn on_bytes_sent(&mut self, side: Side, key: Key, sent: usize) {
+    fn on_bytes_sent(&mut self, side: Side, key: Key, sent: usize, at: Time) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.is_sent_at_once[side as usize] = false;
-        session.since = self.now;
+        session.since = session.since.max(at);
         session.conn.on_sent(side, sent, |piece| self.ring.give_back(piece.buffer));
         let frontend = &session.counters.shards[self.number];
         let server = session.endpoint.as_ref().map(|endpoint| &endpoint.load.shards[self.number]);

@@ -160,6 +160,14 @@ impl Half {
         self.source = End::Broken;
     }
 
+    pub(crate) fn is_source_open(&self) -> bool {
+        self.source == End::Open
+    }
+
+    pub(crate) fn is_sink_broken(&self) -> bool {
+        self.sink == End::Broken
+    }
+
     /// Nothing more can go to the sink. What waits is given back, now or when the kernel has let go of it.
     pub(crate) fn break_sink(&mut self, give_back: impl FnMut(Piece)) {
         self.sink = End::Broken;
