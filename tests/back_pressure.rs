@@ -89,6 +89,36 @@ fn two_hundred_slow_readers_hold_bounded_memory_and_slow_nobody_down() {
     lb.until_idle();
 }
 
+#[test]
+fn chats_stay_intact_while_slow_readers_come_and_go() {
+    const READERS: u64 = 60;
+    let (source, echo) = (Backend::source(9, u64::MAX), Backend::echo());
+    let slow = Frontend::new("slow").server("a", source.addr());
+    let fast = Frontend::new("fast").server("a", echo.addr());
+    let lb = Lb::start(Config::of(slow).frontend(fast).set("shards", 1));
+    for _ in 0..4 {
+        let readers: Vec<_> = (0..READERS).map(|_| connect_with_small_buffer(lb.addr("slow"))).collect();
+        until_paused(&lb);
+        // Their receives are armed while the readers hold the first buffers, and go on while these come back.
+        let chats: Vec<_> = (0..4).map(|number| chat(connect(lb.addr("fast")), number)).collect();
+        drop(readers);
+        for chat in chats {
+            chat.join().expect("a chat got other bytes than it sent, or none");
+        }
+    }
+    lb.until_idle();
+}
+
+/// Messages that differ from each other and from those of other chats, each compared.
+fn chat(mut stream: TcpStream, number: u8) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        for round in 0..1_500u32 {
+            let message = [&round.to_le_bytes()[..], &[number; 60]].concat();
+            client::echo(&mut stream, &message);
+        }
+    })
+}
+
 /// Code and tables that come into memory while it works.
 const SLACK: u64 = 8 << 20;
 
