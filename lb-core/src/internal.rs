@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::balance::{Candidate, Choice, Policies};
 use crate::config::{Bind, Frontend, Name, PolicyKind};
+use crate::dataplane::simulation;
 use crate::sys::published;
 use crate::table::counters::FrontendCounters;
 use crate::table::publish::Publication;
@@ -12,7 +13,7 @@ use crate::table::{self, Table};
 
 /// Runs one simulated connection whose course `decisions` decide, and panics if a promise is broken.
 pub fn simulate_connection(decisions: &[u8]) {
-    crate::dataplane::simulation::simulate(decisions);
+    simulation::simulate(simulation::Decisions::new(decisions));
 }
 
 /// A published table, read as a shard does in every turn.

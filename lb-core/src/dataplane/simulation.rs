@@ -36,11 +36,25 @@ impl Chance for fastrand::Rng {
     }
 }
 
-/// Bytes that decide, and when they are used up, always the first choice.
-impl Chance for &[u8] {
+/// A fuzzer's bytes decide, and when they are used up, a fixed seed.
+#[cfg(feature = "internal")]
+pub(crate) struct Decisions<'a> {
+    bytes: &'a [u8],
+    then: fastrand::Rng,
+}
+
+#[cfg(feature = "internal")]
+impl<'a> Decisions<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, then: fastrand::Rng::with_seed(0) }
+    }
+}
+
+#[cfg(feature = "internal")]
+impl Chance for Decisions<'_> {
     fn below(&mut self, limit: usize) -> usize {
-        let Some((first, rest)) = self.split_first() else { return 0 };
-        *self = rest;
+        let Some((first, rest)) = self.bytes.split_first() else { return self.then.below(limit) };
+        self.bytes = rest;
         usize::from(*first) % limit
     }
 }
@@ -206,6 +220,12 @@ enum Event {
 /// Runs one connection from its acceptance to its end. Panics if a promise is broken.
 pub(crate) fn simulate(mut chance: impl Chance) {
     let mut peers = [Peer::new(&mut chance), Peer::new(&mut chance)];
+    // Through the smallest windows a byte goes at a time: a few thousand show as much as many.
+    for side in SIDES {
+        let most = if peers[side as usize].window == 1 { 2_000 } else { usize::MAX };
+        let source = &mut peers[side.other() as usize];
+        source.wants = source.wants.min(most);
+    }
     if peers[1].manner == Manner::Answers {
         peers[1].awaits = peers[0].wants;
     }
