@@ -247,8 +247,8 @@ impl Conn {
     }
 
     /// What is to be sent to a peer, in order.
-    pub(crate) fn pieces_for(&mut self, sink: Side) -> impl Iterator<Item = Piece> {
-        self.relay.to(sink).pieces()
+    pub(crate) fn pieces_for(&self, sink: Side) -> impl Iterator<Item = Piece> {
+        self.relay.towards(sink).pieces()
     }
 
     /// Which patience the connection is on.

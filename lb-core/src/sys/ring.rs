@@ -131,12 +131,12 @@ impl Ring {
         self.push(connect.build().user_data(user_data));
     }
 
-    /// Receives until cancelled, each time into a buffer of the given group. False if no buffer is to be had.
-    pub(crate) fn receive(&mut self, socket: &OwnedFd, user_data: impl FnOnce(u16) -> u64) -> bool {
-        let Some(group) = self.buffers.group(&self.ring.submitter()) else { return false };
+    /// Receives until cancelled, each time into a buffer of the group that it returns. `None` if no buffer is to be had.
+    pub(crate) fn receive(&mut self, socket: &OwnedFd, user_data: impl FnOnce(u16) -> u64) -> Option<u16> {
+        let group = self.buffers.group(&self.ring.submitter())?;
         let receive = opcode::RecvMulti::new(Fd(socket.as_raw_fd()), group);
         self.push(receive.build().user_data(user_data(group)));
-        true
+        Some(group)
     }
 
     /// The buffer that a completed receive on `group` filled; now ours until [`Ring::give_back`].

@@ -18,20 +18,13 @@ impl Shard {
     /// Arms a receive. Without a buffer to receive into, the connection waits for one.
     pub(in crate::dataplane) fn receive(&mut self, side: Side, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let groups = &mut session.groups;
-        let Some(socket) = (match side {
-            Side::Client => Some(&session.client),
-            Side::Server => session.server.as_ref(),
-        }) else {
-            return;
-        };
-        let is_armed = self.ring.receive(socket, |group| {
-            groups[side as usize] = group;
-            Operation::Receive(side, key, group).encode()
-        });
-        if !is_armed {
-            session.conn.on_receive_ended(side, ReceiveEnd::Starved);
-            self.starved.push(key);
+        let Some(socket) = session.socket(side) else { return };
+        match self.ring.receive(socket, |group| Operation::Receive(side, key, group).encode()) {
+            Some(group) => session.groups[side as usize] = group,
+            None => {
+                session.conn.on_receive_ended(side, ReceiveEnd::Starved);
+                self.starved.push(key);
+            }
         }
     }
 
@@ -78,12 +71,7 @@ impl Shard {
     /// Sends what waits for a peer.
     pub(in crate::dataplane) fn send(&mut self, side: Side, key: Key, mode: SendMode) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let Some(socket) = (match side {
-            Side::Client => Some(&session.client),
-            Side::Server => session.server.as_ref(),
-        }) else {
-            return;
-        };
+        let Some(socket) = session.socket(side) else { return };
         let bytes = self.ring.send(socket, session.conn.pieces_for(side), mode, Operation::Send(side, key).encode());
         if mode == SendMode::AtOnce {
             session.is_sent_at_once[side as usize] = true;

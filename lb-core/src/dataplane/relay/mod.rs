@@ -49,6 +49,14 @@ impl Relay {
         self.from(side.other())
     }
 
+    /// As [`Relay::to`], to look only.
+    pub(crate) fn towards(&self, side: Side) -> &Half {
+        match side {
+            Side::Client => &self.to_client,
+            Side::Server => &self.to_server,
+        }
+    }
+
     /// True if both directions have come to their end, but for a last end that closing the sockets passes on by itself.
     pub(crate) fn is_complete(&self) -> bool {
         let (one, other) = (&self.to_server, &self.to_client);
