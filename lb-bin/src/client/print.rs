@@ -164,8 +164,10 @@ fn status(status: &Status) -> String {
 }
 
 fn traffic(traffic: &Traffic) -> String {
+    let copied = (traffic.bytes_to_server + traffic.bytes_to_client).saturating_sub(traffic.bytes_spliced);
     format!(
-        "{} accepted ({:.0}/s), {} unserved, {} to servers ({}/s), {} to clients ({}/s)\n",
+        "{} accepted ({:.0}/s), {} unserved, {} to servers ({}/s), {} to clients ({}/s)\n\
+         {} copied, {} spliced, {} changes between the two\n",
         traffic.accepted,
         traffic.accepted_per_second,
         traffic.unserved,
@@ -173,6 +175,9 @@ fn traffic(traffic: &Traffic) -> String {
         bytes(traffic.bytes_to_server_per_second as u64),
         bytes(traffic.bytes_to_client),
         bytes(traffic.bytes_to_client_per_second as u64),
+        bytes(copied),
+        bytes(traffic.bytes_spliced),
+        traffic.relay_switches,
     )
 }
 
@@ -184,6 +189,7 @@ fn shards(shards: &[ShardStatus]) -> String {
         ("CONNECTIONS", Align::Right),
         ("ACCEPTED", Align::Right),
         ("BUFFERS", Align::Right),
+        ("PIPES", Align::Right),
         ("OVERFLOWS", Align::Right),
     ]);
     for (index, shard) in shards.iter().enumerate() {
@@ -194,6 +200,7 @@ fn shards(shards: &[ShardStatus]) -> String {
             shard.connections.to_string(),
             shard.accepted.to_string(),
             bytes(shard.buffer_bytes),
+            shard.pipes.to_string(),
             shard.completion_overflows.to_string(),
         ]);
     }

@@ -20,6 +20,7 @@ use crate::balancer::Builder;
 use crate::config::Config;
 use crate::sys::doorbell::Doorbell;
 use crate::sys::limits;
+use crate::table::counters::ProcessLimit;
 use crate::table::{self, Endpoint, Shared, Stop};
 
 /// The desired state and all that it takes to put it into effect.
@@ -67,8 +68,8 @@ impl Controller {
         let revision = builder.resume.revision.max(1);
         let doorbells = (0..shards).map(|_| Doorbell::new()).collect::<Result<_, _>>();
         let doorbells = doorbells.map_err(|error| StartError::Kernel(format!("can't make an eventfd: {error}")))?;
-        let connections_max = connections_max(&builder.config, shards)?;
-        let shared = Shared::new(running.table(revision), doorbells, connections_max, thread::current());
+        let process = process_limit(&builder.config, shards)?;
+        let shared = Shared::new(running.table(revision), doorbells, process, thread::current());
         let mut controller = Self {
             state,
             revision,
@@ -268,24 +269,26 @@ impl Controller {
     }
 }
 
-/// What the configuration says, or what the descriptor limit allows: two for each connection, and some for listeners,
-/// files and the admin socket.
-fn connections_max(config: &Config, shards: usize) -> Result<u32, StartError> {
+/// What the configuration says, or what the descriptor limit allows: two for each connection and pipe, and some for
+/// listeners, files and the admin socket.
+fn process_limit(config: &Config, shards: usize) -> Result<ProcessLimit, StartError> {
     const KEPT_FREE: u64 = 1_200;
+    /// Streams with a slow reader that a shard splices; further ones are copied.
+    const PIPES_MAX: u64 = 128;
     let descriptors = limits::raise_descriptors();
     let descriptors = descriptors.map_err(|error| StartError::Kernel(format!("descriptor limit: {error}")))?;
-    let listeners = (config.frontends.len() * shards) as u64;
-    let possible = descriptors.saturating_sub(KEPT_FREE.min(descriptors / 4) + listeners) / 2;
-    let possible = u32::try_from(possible).unwrap_or(u32::MAX).max(1);
-    match config.max_connections {
-        Some(wanted) if wanted > possible => {
-            tracing::warn!(
-                "max_connections is {wanted}, but {descriptors} descriptors are enough for {possible} only, \
-                 which is the limit now: raise `ulimit -n`"
-            );
-            Ok(possible)
-        }
-        Some(wanted) => Ok(wanted),
-        None => Ok(possible),
+    let shards = shards as u64;
+    // No more than a 32nd of the descriptors.
+    let pipes = (descriptors / 64 / shards).min(PIPES_MAX);
+    let listeners = config.frontends.len() as u64 * shards;
+    let kept_free = KEPT_FREE.min(descriptors / 4) + listeners + 2 * pipes * shards;
+    let possible = u32::try_from(descriptors.saturating_sub(kept_free) / 2).unwrap_or(u32::MAX).max(1);
+    let connections = config.max_connections.unwrap_or(possible);
+    if connections > possible {
+        tracing::warn!(
+            "max_connections is {connections}, but {descriptors} descriptors are enough for {possible} only, \
+             which is the limit now: raise `ulimit -n`"
+        );
     }
+    Ok(ProcessLimit::new(connections.min(possible), pipes as usize))
 }

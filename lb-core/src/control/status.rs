@@ -45,6 +45,10 @@ pub struct Traffic {
     pub bytes_to_server: u64,
     /// Bytes from servers to clients.
     pub bytes_to_client: u64,
+    /// Of the bytes both ways, those that were spliced. The others were copied.
+    pub bytes_spliced: u64,
+    /// How often a direction of a connection went over from copying to splicing, or back.
+    pub relay_switches: u64,
     /// Connections accepted per second.
     pub accepted_per_second: f64,
     /// Bytes per second from clients to servers.
@@ -66,6 +70,8 @@ pub struct ShardStatus {
     pub accepted: u64,
     /// User memory of its relay buffers, in bytes.
     pub buffer_bytes: u64,
+    /// Pipes that are open for splicing.
+    pub pipes: u64,
     /// Completions that the kernel had to put on its slow overflow list.
     pub completion_overflows: u64,
     /// Completions for connections that were gone: always 0 unless there is a bug.
@@ -140,8 +146,12 @@ impl Rates {
     /// Present totals with the last rates.
     fn of(&self, frontend: &RunningFrontend) -> Traffic {
         let rates = self.frontends.get(&frontend.entry.id).copied().unwrap_or_default();
-        let Traffic { accepted, unserved, bytes_to_server, bytes_to_client, .. } = totals(frontend);
-        Traffic { accepted, unserved, bytes_to_server, bytes_to_client, ..rates }
+        Traffic {
+            accepted_per_second: rates.accepted_per_second,
+            bytes_to_server_per_second: rates.bytes_to_server_per_second,
+            bytes_to_client_per_second: rates.bytes_to_client_per_second,
+            ..totals(frontend)
+        }
     }
 
     /// All frontends together.
@@ -151,6 +161,8 @@ impl Rates {
             unserved: sum.unserved + one.unserved,
             bytes_to_server: sum.bytes_to_server + one.bytes_to_server,
             bytes_to_client: sum.bytes_to_client + one.bytes_to_client,
+            bytes_spliced: sum.bytes_spliced + one.bytes_spliced,
+            relay_switches: sum.relay_switches + one.relay_switches,
             accepted_per_second: sum.accepted_per_second + one.accepted_per_second,
             bytes_to_server_per_second: sum.bytes_to_server_per_second + one.bytes_to_server_per_second,
             bytes_to_client_per_second: sum.bytes_to_client_per_second + one.bytes_to_client_per_second,
@@ -166,6 +178,8 @@ fn totals(frontend: &RunningFrontend) -> Traffic {
         unserved: sum(|shard| &shard.unserved),
         bytes_to_server: sum(|shard| &shard.bytes_to_server),
         bytes_to_client: sum(|shard| &shard.bytes_to_client),
+        bytes_spliced: sum(|shard| &shard.bytes_spliced),
+        relay_switches: sum(|shard| &shard.relay_switches),
         ..Traffic::default()
     }
 }
@@ -179,6 +193,7 @@ pub(super) fn shards(shared: &Shared, cores: &[usize]) -> Vec<ShardStatus> {
             connections: counters.connections.get(),
             accepted: counters.accepted.get(),
             buffer_bytes: counters.buffer_bytes.get(),
+            pipes: counters.pipes.get(),
             completion_overflows: counters.completion_overflows.get(),
             stale_completions: counters.stale_completions.get(),
         }

@@ -38,6 +38,7 @@ impl Shard {
         if let Some(endpoint) = session.endpoint.take() {
             connect::on_left(&endpoint, session.frontend, turn);
         }
+        session.pipes.into_iter().flatten().for_each(|pipe| self.pipes.destroy(pipe));
         accept::release(&session.counters, turn.shared);
         for socket in [Some(session.client), session.server].into_iter().flatten() {
             if ending == Ending::Reset {

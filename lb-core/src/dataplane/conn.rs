@@ -1,7 +1,7 @@
 //! The life of a connection as a state machine. Pure: no socket, no clock, no table. The shard tells it what completed
 //! and asks for the next [`Action`] until there is none.
 
-use super::relay::{ReceiveEnd, Relay, Side, Step};
+use super::relay::{Filled, ReceiveEnd, Relay, Side, Step};
 use crate::sys::ring::Piece;
 
 /// What a connection wants done.
@@ -17,6 +17,14 @@ pub(crate) enum Action {
     StopReceiving(Side),
     /// Send to a peer what waits for it.
     Send(Side),
+    /// Splice what a peer has sent into a pipe, and say at once what came of it.
+    Fill(Side),
+    /// Splice what is in the pipe to a peer, and say at once what came of it.
+    Drain(Side),
+    /// Tell when a peer has sent something.
+    AwaitReadable(Side),
+    /// Tell when a peer takes more.
+    AwaitWritable(Side),
     /// End our side towards a peer.
     CloseWrite(Side),
     /// Cancel every operation: the connection is over as soon as the kernel has let go of it.
@@ -111,6 +119,10 @@ impl Conn {
                     Step::Receive => Action::Receive(source),
                     Step::StopReceiving => Action::StopReceiving(source),
                     Step::Send => Action::Send(source.other()),
+                    Step::Fill => Action::Fill(source),
+                    Step::Drain => Action::Drain(source.other()),
+                    Step::AwaitSource => Action::AwaitReadable(source),
+                    Step::AwaitSink => Action::AwaitWritable(source.other()),
                     Step::CloseWrite => Action::CloseWrite(source.other()),
                 });
             }
@@ -168,10 +180,44 @@ impl Conn {
     /// The kernel has no receive from this peer any more.
     pub(crate) fn on_receive_ended(&mut self, source: Side, how: ReceiveEnd) {
         self.relay.from(source).on_receive_ended(how);
+        if how == ReceiveEnd::SourceEnded {
+            self.on_source_ended(source);
+        }
+    }
+
+    fn on_source_ended(&mut self, source: Side) {
         // The error that a send has reported is not reported to the receive again: that looks like an orderly end.
-        if how == ReceiveEnd::SourceEnded && self.relay.to(source).is_sink_broken() {
+        if self.relay.to(source).is_sink_broken() {
             self.relay.from(source).break_source();
         }
+    }
+
+    /// What [`Action::Fill`] came to.
+    pub(crate) fn on_filled(&mut self, source: Side, filled: Filled) {
+        self.relay.from(source).on_filled(filled);
+        if filled == Filled::SourceEnded {
+            self.on_source_ended(source);
+        }
+    }
+
+    /// What [`Action::Drain`] came to: so many bytes have gone to a peer; `None` if it takes none at the moment.
+    pub(crate) fn on_drained(&mut self, sink: Side, bytes: Option<usize>) {
+        self.relay.to(sink).on_drained(bytes);
+    }
+
+    /// A peer has sent something, or its end or failure.
+    pub(crate) fn on_readable(&mut self, source: Side) {
+        self.relay.from(source).on_source_ready();
+    }
+
+    /// A peer takes more, or has failed.
+    pub(crate) fn on_writable(&mut self, sink: Side) {
+        self.relay.to(sink).on_sink_ready();
+    }
+
+    /// Bytes for a peer that are in a pipe.
+    pub(crate) fn in_pipe_for(&self, sink: Side) -> usize {
+        self.relay.towards(sink).in_pipe()
     }
 
     /// There are buffers to receive into again.

@@ -30,6 +30,10 @@ pub(crate) enum Operation {
     Receive(Side, Key, u16),
     /// A send to this side.
     Send(Side, Key),
+    /// A wait until this side can be read.
+    Readable(Side, Key),
+    /// A wait until this side can be written.
+    Writable(Side, Key),
 }
 
 impl Operation {
@@ -51,6 +55,10 @@ impl Operation {
             Self::Receive(Side::Server, key, group) => pack(5, group, key),
             Self::Send(Side::Client, key) => pack(6, 0, key),
             Self::Send(Side::Server, key) => pack(7, 0, key),
+            Self::Readable(Side::Client, key) => pack(8, 0, key),
+            Self::Readable(Side::Server, key) => pack(9, 0, key),
+            Self::Writable(Side::Client, key) => pack(10, 0, key),
+            Self::Writable(Side::Server, key) => pack(11, 0, key),
         }
     }
 
@@ -67,6 +75,10 @@ impl Operation {
             5 => Self::Receive(Side::Server, key, group),
             6 => Self::Send(Side::Client, key),
             7 => Self::Send(Side::Server, key),
+            8 => Self::Readable(Side::Client, key),
+            9 => Self::Readable(Side::Server, key),
+            10 => Self::Writable(Side::Client, key),
+            11 => Self::Writable(Side::Server, key),
             _ => Self::Nothing,
         }
     }
@@ -90,6 +102,10 @@ mod tests {
                 Operation::Receive(Side::Server, key, group),
                 Operation::Send(Side::Client, key),
                 Operation::Send(Side::Server, key),
+                Operation::Readable(Side::Client, key),
+                Operation::Readable(Side::Server, key),
+                Operation::Writable(Side::Client, key),
+                Operation::Writable(Side::Server, key),
             ] {
                 prop_assert_eq!(Operation::decode(operation.encode()), operation);
             }

@@ -1,7 +1,7 @@
 //! One shard: a pinned thread with a ring of its own, and the loop that it runs.
 //!
 //! A turn: submit what is queued and wait; load the table; hand every completion to the connection or listener it belongs
-//! to; carry out what they then want; look after what waits for time, buffers or descriptors.
+//! to; carry out what they then want; serve streams that are ready; look after what waits for time, buffers or descriptors.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,11 +13,12 @@ use super::accept::Listener;
 use super::close;
 use super::conn::{Action, Conn, Ending, Patience};
 use super::key::{Key, Operation};
-use super::relay::{SentAtOnce, Side};
+use super::relay::{Pipe, Pipes, ReadyStream, SentAtOnce, Side};
 use super::slots::Slots;
 use super::timers::{Time, Timers};
 use crate::sys::published;
 use crate::sys::ring::{Completion, Ring, SendMode};
+use crate::sys::signals;
 use crate::table::counters::FrontendCounters;
 use crate::table::{Endpoint, Frontend, Shared, Stop, Table};
 
@@ -54,6 +55,10 @@ pub(super) struct Session {
     pub(super) is_kept_alive: bool,
     /// Whether a send to this side was submitted of which only a failure is completed.
     pub(super) is_sent_at_once: [bool; 2],
+    /// By the side that they are drained to: pipes with bytes in them, and no others.
+    pub(super) pipes: [Option<Pipe>; 2],
+    /// By the side that they come from: whether bytes are spliced.
+    pub(super) is_spliced: [bool; 2],
     /// Buffer groups of the receives that are armed, which their user data carries.
     pub(super) groups: [u16; 2],
 }
@@ -75,6 +80,11 @@ pub(crate) struct Shard {
     pub(super) random: fastrand::Rng,
     /// Sends that are done as soon as they are submitted.
     pub(super) sent_at_once: Vec<SentAtOnce>,
+    pub(super) pipes: Pipes,
+    /// Streams that can go on, in the order in which they will.
+    pub(super) ready_streams: VecDeque<ReadyStream>,
+    /// Bytes spliced so far.
+    pub(super) spliced: u64,
     /// Accepted beyond a limit, in order; served when there is room.
     pub(super) parked: VecDeque<(Key, OwnedFd)>,
     /// Connections that wait for a descriptor.
@@ -92,8 +102,9 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    /// A shard for the calling thread. At most this many bytes of relay buffers are used.
-    pub(crate) fn new(number: usize, buffer_bytes_max: usize) -> io::Result<Self> {
+    /// A shard for the calling thread. At most this many bytes of relay buffers and pipes are used.
+    pub(crate) fn new(number: usize, buffer_bytes_max: usize, pipes_max: usize) -> io::Result<Self> {
+        signals::block_broken_pipe()?;
         Ok(Self {
             number,
             ring: Ring::new(buffer_bytes_max)?,
@@ -103,6 +114,9 @@ impl Shard {
             now: 0,
             random: fastrand::Rng::new(),
             sent_at_once: Vec::new(),
+            pipes: Pipes::new(pipes_max),
+            ready_streams: VecDeque::new(),
+            spliced: 0,
             parked: VecDeque::new(),
             waiting: Vec::new(),
             starved: Vec::new(),
@@ -141,6 +155,8 @@ impl Shard {
             for completion in completions.drain(..) {
                 self.on_completion(completion, &turn);
             }
+            // After the messages, which are short.
+            self.serve_streams(&turn);
             self.expire(&mut due, &turn);
             self.look_again(&turn);
             self.acknowledge(&turn);
@@ -206,6 +222,8 @@ impl Shard {
             Operation::Connect(key) => self.on_connect_ended(key, &completion, turn),
             Operation::Receive(side, key, group) => self.on_received(side, key, group, &completion, turn),
             Operation::Send(side, key) => self.on_sent(side, key, &completion, turn),
+            Operation::Readable(side, key) => self.ready_streams.push_back(ReadyStream::ToRead(side, key)),
+            Operation::Writable(side, key) => self.ready_streams.push_back(ReadyStream::ToWrite(side, key)),
         }
     }
 
@@ -233,6 +251,10 @@ impl Shard {
             Action::Receive(side) => self.receive(side, key),
             Action::StopReceiving(side) => self.stop_receiving(side, key),
             Action::Send(side) => self.send(side, key, SendMode::AtOnce),
+            Action::Fill(side) => self.fill(side, key),
+            Action::Drain(side) => self.drain(side, key),
+            Action::AwaitReadable(side) => self.await_readable(side, key),
+            Action::AwaitWritable(side) => self.await_writable(side, key),
             Action::CloseWrite(side) => self.close_write(side, key),
             Action::CancelAll => self.cancel_all(key),
             Action::Finish(ending) => self.finish(key, ending, turn),
@@ -282,6 +304,9 @@ impl Shard {
     }
 
     fn timeout(&self) -> Option<Duration> {
+        if !self.ready_streams.is_empty() {
+            return Some(Duration::ZERO);
+        }
         let waits = !(self.starved.is_empty() && self.waiting.is_empty() && self.parked.is_empty());
         let look_again = (waits || self.is_paused).then_some(LOOK_AGAIN);
         let deadline = self.timers.next().map(|when| {
@@ -297,6 +322,7 @@ impl Shard {
     fn count(&mut self, turn: &Turn<'_>) {
         let counters = &turn.shared.counters[self.number];
         counters.connections.set(self.sessions.len() as u64);
+        counters.pipes.set(self.pipes.open() as u64);
         counters.buffer_bytes.set(self.ring.buffer_bytes() as u64);
         counters.completion_overflows.set(self.ring.overflows().into());
         counters.stale_completions.set(self.stale_completions);
@@ -319,6 +345,8 @@ impl Session {
             patience: Patience::Connect,
             is_kept_alive: false,
             is_sent_at_once: [false; 2],
+            pipes: [None, None],
+            is_spliced: [false; 2],
             groups: [0; 2],
         }
     }

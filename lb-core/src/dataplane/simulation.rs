@@ -11,12 +11,14 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::conn::{Action, Conn, Ending};
-use super::relay::{ReceiveEnd, Side};
+use super::relay::{Filled, ReceiveEnd, Side};
 use crate::sys::buffers::{BUFFER_SIZE, BufferId};
 use crate::sys::ring::Piece;
 
 /// Buffers that one direction may hold: 256 KiB.
 const HELD_MAX: usize = 256 * 1024 / BUFFER_SIZE;
+/// Bytes that a pipe holds.
+const PIPE_SIZE: usize = 256 * 1024;
 /// Completions that a multishot receive gives before the kernel looks at anything else.
 const BURST: usize = 33;
 const SIDES: [Side; 2] = [Side::Client, Side::Server];
@@ -183,6 +185,14 @@ struct Asked {
     sending: Vec<Piece>,
     /// Bytes of a send that has sent everything, which no completion tells: the shard finds out when it takes a turn.
     sent_at_once: Option<usize>,
+    readable: Option<IsCancelled>,
+    writable: Option<IsCancelled>,
+}
+
+impl Asked {
+    fn operations(&mut self) -> [&mut Option<IsCancelled>; 4] {
+        [&mut self.receive, &mut self.send, &mut self.readable, &mut self.writable]
+    }
 }
 
 type IsCancelled = bool;
@@ -200,12 +210,27 @@ struct World<C> {
     next_buffer: u32,
     /// Positions in the two streams, by source: received by us, and given to the sink's socket.
     received: [usize; 2],
+    /// Bytes in the pipe, by source.
+    in_pipe: [usize; 2],
+    has_spliced: [bool; 2],
     delivered: [usize; 2],
     finished: Option<Ending>,
     /// Whether a send to this side has failed.
     error_taken: [bool; 2],
     timed_out: bool,
     steps: usize,
+    seen: Seen,
+}
+
+/// What a simulated connection went through, to know that the interesting things happen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Bytes were spliced.
+    pub(crate) splices: bool,
+    /// Bytes of a direction were copied after others of it had been spliced.
+    pub(crate) copies_again: bool,
+    /// A connection ended with bytes in a pipe.
+    pub(crate) ends_with_full_pipe: bool,
 }
 
 /// What may happen next.
@@ -214,11 +239,13 @@ enum Event {
     Connects,
     Receives(Side),
     Sends(Side),
+    BecomesReadable(Side),
+    BecomesWritable(Side),
     PeerActs(Side),
 }
 
 /// Runs one connection from its acceptance to its end. Panics if a promise is broken.
-pub(crate) fn simulate(mut chance: impl Chance) {
+pub(crate) fn simulate(mut chance: impl Chance) -> Seen {
     let mut peers = [Peer::new(&mut chance), Peer::new(&mut chance)];
     // Through the smallest windows a byte goes at a time: a few thousand show as much as many.
     for side in SIDES {
@@ -241,17 +268,21 @@ pub(crate) fn simulate(mut chance: impl Chance) {
         buffers: HashMap::new(),
         next_buffer: 0,
         received: [0; 2],
+        in_pipe: [0; 2],
+        has_spliced: [false; 2],
         delivered: [0; 2],
         finished: None,
         error_taken: [false; 2],
         timed_out: false,
         steps: 0,
+        seen: Seen::default(),
     };
     world.drive();
     while world.finished.is_none() {
         world.step();
     }
     world.check_end();
+    world.seen
 }
 
 impl<C: Chance> World<C> {
@@ -323,6 +354,13 @@ impl<C: Chance> World<C> {
             if asked.sent_at_once.is_none() && asked.send.is_some_and(|is_cancelled| is_cancelled || has_room) {
                 events.push(Event::Sends(side));
             }
+            if asked.readable.is_some_and(|is_cancelled| is_cancelled || has_news) {
+                events.push(Event::BecomesReadable(side));
+            }
+            let has_room = peer.unread < peer.window || peer.is_gone();
+            if asked.writable.is_some_and(|is_cancelled| is_cancelled || has_room) {
+                events.push(Event::BecomesWritable(side));
+            }
             if peer.may_act() && (side == Side::Client || self.is_connected) {
                 events.push(Event::PeerActs(side));
             }
@@ -338,6 +376,14 @@ impl<C: Chance> World<C> {
             Event::Connects => self.connect_ends(),
             Event::Receives(side) => self.receive_gives(side),
             Event::Sends(side) => self.send_ends(side),
+            Event::BecomesReadable(side) => {
+                self.asked[side as usize].readable = None;
+                self.conn.on_readable(side);
+            }
+            Event::BecomesWritable(side) => {
+                self.asked[side as usize].writable = None;
+                self.conn.on_writable(side);
+            }
             Event::PeerActs(side) => self.peers[side as usize].act(&mut self.chance),
         }
     }
@@ -363,6 +409,7 @@ impl<C: Chance> World<C> {
             }
             let length = peer.arrived.min(1 + self.chance.below(BUFFER_SIZE));
             let piece = self.fill(side, length);
+            self.seen.copies_again |= self.has_spliced[side as usize];
             if let Some(unwanted) = self.conn.on_received(side, piece) {
                 self.take_back(unwanted);
             }
@@ -424,11 +471,15 @@ impl<C: Chance> World<C> {
         self.conn.on_sent(sink, sent, |piece| given_back.push_back(piece));
         given_back.into_iter().for_each(|piece| self.take_back(piece));
         if is_broken {
-            self.error_taken[sink as usize] = true;
-            let mut given_back = VecDeque::new();
-            self.conn.on_send_failed(sink, |piece| given_back.push_back(piece));
-            given_back.into_iter().for_each(|piece| self.take_back(piece));
+            self.fail_send(sink);
         }
+    }
+
+    fn fail_send(&mut self, sink: Side) {
+        self.error_taken[sink as usize] = true;
+        let mut given_back = VecDeque::new();
+        self.conn.on_send_failed(sink, |piece| given_back.push_back(piece));
+        given_back.into_iter().for_each(|piece| self.take_back(piece));
     }
 
     /// Checks that what goes out continues the stream exactly where it was.
@@ -481,6 +532,16 @@ impl<C: Chance> World<C> {
                 *self.asked[side as usize].receive.as_mut().expect("a receive to stop") = true;
             }
             Action::Send(sink) => self.begin_send(sink),
+            Action::Fill(source) => self.fill_pipe(source),
+            Action::Drain(sink) => self.drain_pipe(sink),
+            Action::AwaitReadable(side) => {
+                let asked = &mut self.asked[side as usize];
+                assert!(asked.receive.is_none(), "a receive takes what a splice is to take");
+                assert!(asked.readable.replace(false).is_none(), "awaited twice");
+            }
+            Action::AwaitWritable(side) => {
+                assert!(self.asked[side as usize].writable.replace(false).is_none(), "awaited twice");
+            }
             Action::CloseWrite(sink) => self.pass_end(sink),
             Action::CancelAll => self.cancel_all(),
             Action::Finish(ending) => self.finish(ending),
@@ -514,6 +575,49 @@ impl<C: Chance> World<C> {
         }
     }
 
+    fn fill_pipe(&mut self, source: Side) {
+        let asked = &self.asked[source as usize];
+        assert!(asked.receive.is_none() && asked.readable.is_none(), "something else takes what a splice is to take");
+        assert_eq!(self.in_pipe[source as usize], 0, "a pipe with bytes is filled");
+        let peer = &mut self.peers[source as usize];
+        let filled = match () {
+            () if self.chance.one_in(30) => Filled::NoPipe,
+            () if peer.arrived > 0 => Filled::Bytes(1 + self.chance.below(peer.arrived.min(PIPE_SIZE))),
+            () if peer.is_gone() && !self.error_taken[source as usize] => return self.break_off(source),
+            () if peer.is_gone() || peer.has_ended => Filled::SourceEnded,
+            () => Filled::Nothing,
+        };
+        if let Filled::Bytes(bytes) = filled {
+            self.seen.splices = true;
+            self.has_spliced[source as usize] = true;
+            peer.arrived -= bytes;
+            self.in_pipe[source as usize] = bytes;
+            self.received[source as usize] += bytes;
+        }
+        self.conn.on_filled(source, filled);
+    }
+
+    fn drain_pipe(&mut self, sink: Side) {
+        let source = sink.other();
+        let in_pipe = self.in_pipe[source as usize];
+        assert!(in_pipe > 0 && self.conn.in_pipe_for(sink) == in_pipe, "what is in the pipe is miscounted");
+        assert!(self.asked[sink as usize].send.is_none(), "spliced bytes overtake copied ones");
+        let before = self.received[source as usize] - in_pipe;
+        assert_eq!(before, self.delivered[source as usize], "bytes are lost, doubled or reordered");
+        let peer = &mut self.peers[sink as usize];
+        if peer.is_gone() {
+            return self.fail_send(sink);
+        }
+        let room = peer.window.saturating_sub(peer.unread).min(in_pipe);
+        let bytes = (room > 0).then(|| 1 + self.chance.below(room));
+        if let Some(bytes) = bytes {
+            peer.unread += bytes;
+            self.in_pipe[source as usize] -= bytes;
+            self.delivered[source as usize] += bytes;
+        }
+        self.conn.on_drained(sink, bytes);
+    }
+
     fn pass_end(&mut self, sink: Side) {
         let source = sink.other();
         let peer = &self.peers[source as usize];
@@ -526,17 +630,17 @@ impl<C: Chance> World<C> {
     fn cancel_all(&mut self) {
         self.connect.iter_mut().for_each(|is_cancelled| *is_cancelled = true);
         for asked in &mut self.asked {
-            asked.receive.iter_mut().for_each(|is_cancelled| *is_cancelled = true);
-            asked.send.iter_mut().for_each(|is_cancelled| *is_cancelled = true);
+            asked.operations().into_iter().flatten().for_each(|is_cancelled| *is_cancelled = true);
         }
     }
 
     fn finish(&mut self, ending: Ending) {
-        let is_idle = self.connect.is_none() && self.asked.iter().all(|a| a.receive.is_none() && a.send.is_none());
-        assert!(is_idle, "finished while the kernel still has operations");
+        let is_idle = self.asked.iter_mut().flat_map(Asked::operations).all(|operation| operation.is_none());
+        assert!(is_idle && self.connect.is_none(), "finished while the kernel still has operations");
         let mut given_back = VecDeque::new();
         self.conn.discard(|piece| given_back.push_back(piece));
         given_back.into_iter().for_each(|piece| self.take_back(piece));
+        self.seen.ends_with_full_pipe = self.in_pipe != [0; 2];
         for peer in &mut self.peers {
             match ending {
                 Ending::Close => peer.sees_end = true,
@@ -587,13 +691,21 @@ mod tests {
         let replay = std::env::var("LB_SEED").ok().and_then(|seed| seed.parse().ok());
         let seeds = replay.map_or(0..20_000u64, |seed| seed..seed + 1);
         let began = Instant::now();
+        let mut seen = [0; 3];
         for seed in seeds {
             let outcome = std::panic::catch_unwind(|| simulate(fastrand::Rng::with_seed(seed)));
-            assert!(outcome.is_ok(), "replay with LB_SEED={seed}");
+            let Ok(Seen { splices, copies_again, ends_with_full_pipe }) = outcome else {
+                panic!("replay with LB_SEED={seed}");
+            };
+            for (count, happened) in seen.iter_mut().zip([splices, copies_again, ends_with_full_pipe]) {
+                *count += usize::from(happened);
+            }
             if began.elapsed() > Duration::from_secs(10) {
                 println!("{seed} connections simulated");
                 break;
             }
         }
+        println!("spliced, copied again, ended with bytes in a pipe: {seen:?}");
+        assert!(replay.is_some() || seen.iter().all(|count| *count > 100), "something never happens: {seen:?}");
     }
 }

@@ -7,7 +7,7 @@
 //! | `published` | one pointer shared by all threads | read under an epoch guard, retired only after it was replaced |
 //! | `doorbell` | eventfd(2) | its counter is read and written eight bytes at a time |
 //! | `socket` | descriptors given as numbers | an `OwnedFd` is made exactly once of each number that the kernel gave us |
-//! | `affinity` | `sched_*affinity` | plain structs that the kernel fills |
+//! | `affinity`, `limits`, `signals` | what the kernel keeps per thread or process | plain structs, read or filled during the call |
 #![allow(unsafe_code, reason = "the only folder that may; each block says why it is sound")]
 
 pub(crate) mod affinity;
@@ -16,5 +16,6 @@ pub(crate) mod doorbell;
 pub(crate) mod limits;
 pub(crate) mod published;
 pub(crate) mod ring;
+pub(crate) mod signals;
 pub(crate) mod socket;
 pub(crate) mod sync;

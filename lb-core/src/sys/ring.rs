@@ -66,6 +66,15 @@ pub(crate) enum Multishot {
     No,
 }
 
+/// What a socket is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    /// Bytes to receive, or their end.
+    Read,
+    /// Room for bytes to send.
+    Write,
+}
+
 /// What a send does when the socket does not take all bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SendMode {
@@ -112,7 +121,7 @@ impl Ring {
 
     /// Accepts on a listening socket: one connection, or all until cancelled.
     pub(crate) fn accept(&mut self, listener: RawFd, multishot: Multishot, user_data: u64) {
-        let flags = libc::SOCK_CLOEXEC;
+        let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         self.push(match multishot {
             Multishot::Yes => opcode::AcceptMulti::new(Fd(listener)).flags(flags).build().user_data(user_data),
             Multishot::No => opcode::Accept::new(Fd(listener), std::ptr::null_mut(), std::ptr::null_mut())
@@ -199,6 +208,16 @@ impl Ring {
         vector[..count].iter().map(|piece| piece.iov_len).sum()
     }
 
+    /// Completes once when a socket can be read or written, as asked, or has failed.
+    pub(crate) fn await_ready(&mut self, socket: &OwnedFd, readiness: Readiness, user_data: u64) {
+        let events = match readiness {
+            Readiness::Read => libc::POLLIN | libc::POLLRDHUP,
+            Readiness::Write => libc::POLLOUT,
+        };
+        let poll = opcode::PollAdd::new(Fd(socket.as_raw_fd()), events as u32);
+        self.push(poll.build().user_data(user_data));
+    }
+
     /// Cancels every operation on a socket. Each of them still completes, with ECANCELED or its result.
     pub(crate) fn cancel_all(&mut self, socket: &OwnedFd, user_data: u64) {
         let which = CancelBuilder::fd(Fd(socket.as_raw_fd())).all();
@@ -233,6 +252,15 @@ impl Ring {
     /// Submits what was queued and waits for a completion, at most for `timeout`; `None` waits without end. Under load the
     /// wait is for one more than the last turn had, up to [`BATCH_WAIT_MICROS`] (kernel 6.12).
     pub(crate) fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let entered = match timeout {
+            Some(timeout) if timeout.is_zero() => self.enter_without_waiting(),
+            _ => self.enter_and_wait(timeout),
+        };
+        self.after_submit();
+        accept_passing(entered)
+    }
+
+    fn enter_and_wait(&self, timeout: Option<Duration>) -> io::Result<usize> {
         let timespec = timeout.map(Timespec::from);
         let mut args = SubmitArgs::new();
         if let Some(timespec) = &timespec {
@@ -243,9 +271,15 @@ impl Ring {
             wanted += self.news.min(BATCH_MAX);
             args = args.min_wait_usec(BATCH_WAIT_MICROS);
         }
-        let entered = self.ring.submitter().submit_with_args(wanted, &args);
-        self.after_submit();
-        accept_passing(entered)
+        self.ring.submitter().submit_with_args(wanted, &args)
+    }
+
+    /// Unlike `submit`, has the kernel complete what it can (DEFER_TASKRUN leaves that to calls that ask for events).
+    fn enter_without_waiting(&mut self) -> io::Result<usize> {
+        const GET_EVENTS: u32 = 1;
+        let queued = self.ring.submission().len() as u32;
+        // SAFETY: no argument is passed that the kernel could read; what the submissions point at is as in `push`.
+        unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, 0, GET_EVENTS, None) }
     }
 
     /// Moves all completions to the end of `into`.

@@ -94,9 +94,10 @@ pub(crate) fn stop_listening(listener: &OwnedFd) {
 
 /// A socket for a connection to a server.
 ///
-/// Blocking: on a non-blocking socket the ring would fail operations with EAGAIN where it should wait.
+/// Non-blocking, for splice(2): with a blocking socket one slow peer would hold up the shard. Operations of the ring wait
+/// nevertheless.
 pub(crate) fn for_server(addr: SocketAddr) -> io::Result<OwnedFd> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     Ok(socket.into())
 }

@@ -51,6 +51,10 @@ pub(crate) struct FrontendShard {
     pub(crate) unserved: Counter,
     pub(crate) bytes_to_server: Counter,
     pub(crate) bytes_to_client: Counter,
+    /// Of the bytes both ways: spliced, not copied.
+    pub(crate) bytes_spliced: Counter,
+    /// Changes of a direction between copying and splicing.
+    pub(crate) relay_switches: Counter,
     /// 1 while this shard does not accept for the frontend.
     pub(crate) paused: Counter,
 }
@@ -71,21 +75,26 @@ pub(crate) struct ShardCounters {
     pub(crate) connections: Counter,
     pub(crate) accepted: Counter,
     pub(crate) buffer_bytes: Counter,
+    pub(crate) pipes: Counter,
     pub(crate) completion_overflows: Counter,
     pub(crate) stale_completions: Counter,
 }
 
-/// Connections of the whole process, which the process's limit holds for.
+/// What the process's limits hold for.
 #[derive(Debug)]
 pub(crate) struct ProcessLimit {
+    /// Connections.
     pub(crate) open: CachePadded<AtomicU32>,
+    /// Most connections.
     pub(crate) max: u32,
+    /// Most pipes that a shard may lend to streams.
+    pub(crate) pipes_max: usize,
     /// Whether it was said that descriptors have run out, so that it is said once.
     pub(crate) shortage_logged: AtomicBool,
 }
 
 impl ProcessLimit {
-    pub(crate) fn new(max: u32) -> Self {
-        Self { open: CachePadded::default(), max, shortage_logged: AtomicBool::new(false) }
+    pub(crate) fn new(max: u32, pipes_max: usize) -> Self {
+        Self { open: CachePadded::default(), max, pipes_max, shortage_logged: AtomicBool::new(false) }
     }
 }

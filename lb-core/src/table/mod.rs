@@ -81,13 +81,13 @@ pub(crate) enum Stop {
 }
 
 impl Shared {
-    pub(crate) fn new(table: Table, doorbells: Box<[Doorbell]>, connections_max: u32, control: Thread) -> Self {
+    pub(crate) fn new(table: Table, doorbells: Box<[Doorbell]>, process: ProcessLimit, control: Thread) -> Self {
         let shards = doorbells.len();
         Self {
             publication: Publication::new(table, shards),
             doorbells,
             counters: (0..shards).map(|_| CachePadded::default()).collect(),
-            process: ProcessLimit::new(connections_max),
+            process,
             control,
             stop: AtomicU8::new(Stop::No as u8),
         }

@@ -2,7 +2,7 @@
 
 use super::{ReceiveEnd, Side};
 use crate::dataplane::key::{Key, Operation};
-use crate::dataplane::shard::{Shard, Turn};
+use crate::dataplane::shard::{Session, Shard, Turn};
 use crate::dataplane::timers::Time;
 use crate::sys::ring::{Completion, Piece, SendMode};
 
@@ -18,6 +18,7 @@ impl Shard {
     /// Arms a receive. Without a buffer to receive into, the connection waits for one.
     pub(in crate::dataplane) fn receive(&mut self, side: Side, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
+        session.note_way(side, false, self.number);
         let Some(socket) = session.socket(side) else { return };
         match self.ring.receive(socket, |group| Operation::Receive(side, key, group).encode()) {
             Some(group) => session.groups[side as usize] = group,
@@ -136,16 +137,23 @@ impl Shard {
         session.is_sent_at_once[side as usize] = false;
         session.since = session.since.max(at);
         session.conn.on_sent(side, sent, |piece| self.ring.give_back(piece.buffer));
-        let frontend = &session.counters.shards[self.number];
-        let server = session.endpoint.as_ref().map(|endpoint| &endpoint.load.shards[self.number]);
-        match side {
+        session.count_bytes(side, sent as u64, self.number);
+    }
+}
+
+impl Session {
+    /// Counts bytes that have gone to a peer.
+    pub(super) fn count_bytes(&self, sink: Side, bytes: u64, shard: usize) {
+        let frontend = &self.counters.shards[shard];
+        let server = self.endpoint.as_ref().map(|endpoint| &endpoint.load.shards[shard]);
+        match sink {
             Side::Server => {
-                frontend.bytes_to_server.add(sent as u64);
-                server.into_iter().for_each(|server| server.bytes_to_server.add(sent as u64));
+                frontend.bytes_to_server.add(bytes);
+                server.into_iter().for_each(|server| server.bytes_to_server.add(bytes));
             }
             Side::Client => {
-                frontend.bytes_to_client.add(sent as u64);
-                server.into_iter().for_each(|server| server.bytes_to_client.add(sent as u64));
+                frontend.bytes_to_client.add(bytes);
+                server.into_iter().for_each(|server| server.bytes_to_client.add(bytes));
             }
         }
     }

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use super::gauge::Gauge;
 use crate::sys::ring::{PIECES_MAX, Piece};
 
 /// Receiving pauses when this many buffers wait to be sent. The kernel may deliver 33 more before it stops, together 49
@@ -22,8 +23,29 @@ pub(crate) enum Step {
     StopReceiving,
     /// Send [`Half::pieces`] to the sink.
     Send,
+    /// Splice from the source into a pipe, and say at once what came of it: [`Half::on_filled`].
+    Fill,
+    /// Splice from the pipe to the sink, and say at once what came of it: [`Half::on_drained`].
+    Drain,
+    /// Tell when the source can be read.
+    AwaitSource,
+    /// Tell when the sink can be written.
+    AwaitSink,
     /// The source has ended and everything is sent: end the sink's side too.
     CloseWrite,
+}
+
+/// What came of splicing from the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Filled {
+    /// So many bytes are in the pipe.
+    Bytes(usize),
+    /// The source has nothing at the moment.
+    Nothing,
+    /// The source has sent all it had to send (FIN).
+    SourceEnded,
+    /// There is no pipe.
+    NoPipe,
 }
 
 /// How receiving came to an end.
@@ -44,6 +66,19 @@ enum Receive {
     Armed,
     /// Exactly while the kernel has a receive that was asked to stop.
     Stopping,
+    /// Exactly while the kernel is to tell when the source can be read.
+    Awaiting,
+}
+
+/// Whether the sink takes spliced bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    /// As far as is known.
+    Some,
+    /// Not at the moment.
+    None,
+    /// Exactly while the kernel is to tell when there is some.
+    Awaited,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +100,12 @@ pub(crate) struct Half {
     is_starved: bool,
     /// Pieces at the front of the queue that the kernel is sending; 0 exactly while it has no send.
     sending: usize,
+    /// Bytes spliced from the source and not to the sink yet. Not 0 only while the queue is empty.
+    in_pipe: usize,
+    /// True from when the source can be read until it was: one pipe's worth, then it is the turn of others.
+    is_source_ready: bool,
+    room: Room,
+    gauge: Gauge,
     source: End,
     sink: End,
 }
@@ -76,6 +117,10 @@ impl Half {
             receive: Receive::Idle,
             is_starved: false,
             sending: 0,
+            in_pipe: 0,
+            is_source_ready: true,
+            room: Room::Some,
+            gauge: Gauge::new(),
             source: End::Open,
             sink: End::Open,
         }
@@ -83,22 +128,36 @@ impl Half {
 
     /// What to do next. Each step is given once; that it was done is assumed until a completion says otherwise.
     pub(crate) fn next_step(&mut self) -> Option<Step> {
-        if self.sink == End::Open {
-            if self.sending == 0 && !self.queue.is_empty() {
-                self.sending = self.queue.len().min(PIECES_MAX);
-                return Some(Step::Send);
-            }
-            if self.source == End::Ended && self.queue.is_empty() {
-                self.sink = End::Ended;
-                return Some(Step::CloseWrite);
-            }
+        let delivery = if self.sink == End::Open { self.next_delivery() } else { None };
+        delivery.or_else(|| self.next_receipt())
+    }
+
+    fn next_delivery(&mut self) -> Option<Step> {
+        if self.in_pipe > 0 {
+            return match self.room {
+                Room::Some => Some(Step::Drain),
+                Room::None => {
+                    self.room = Room::Awaited;
+                    Some(Step::AwaitSink)
+                }
+                Room::Awaited => None,
+            };
         }
+        if self.sending == 0 && !self.queue.is_empty() {
+            self.sending = self.queue.len().min(PIECES_MAX);
+            return Some(Step::Send);
+        }
+        if self.source == End::Ended && self.queue.is_empty() {
+            self.sink = End::Ended;
+            return Some(Step::CloseWrite);
+        }
+        None
+    }
+
+    fn next_receipt(&mut self) -> Option<Step> {
         match self.receive {
-            Receive::Idle if self.may_receive() => {
-                self.receive = Receive::Armed;
-                Some(Step::Receive)
-            }
-            Receive::Armed if self.queue.len() >= PAUSE_AT || self.sink == End::Broken => {
+            Receive::Idle if self.may_receive() => Some(self.begin_receipt()),
+            Receive::Armed if self.must_stop_receiving() => {
                 self.receive = Receive::Stopping;
                 Some(Step::StopReceiving)
             }
@@ -106,9 +165,28 @@ impl Half {
         }
     }
 
+    fn begin_receipt(&mut self) -> Step {
+        if !self.gauge.is_splicing() {
+            self.receive = Receive::Armed;
+            return Step::Receive;
+        }
+        if self.is_source_ready {
+            self.is_source_ready = false;
+            return Step::Fill;
+        }
+        self.receive = Receive::Awaiting;
+        Step::AwaitSource
+    }
+
     fn may_receive(&self) -> bool {
         let is_open = self.source == End::Open && self.sink == End::Open;
-        is_open && self.queue.len() <= RESUME_AT && !self.is_starved
+        // What was copied goes out before anything is spliced, and what was spliced before anything is copied.
+        let resume_at = if self.gauge.is_splicing() { 0 } else { RESUME_AT };
+        is_open && self.queue.len() <= resume_at && self.in_pipe == 0 && !self.is_starved
+    }
+
+    fn must_stop_receiving(&self) -> bool {
+        self.queue.len() >= PAUSE_AT || self.sink == End::Broken || self.gauge.is_splicing()
     }
 
     /// The source has sent this. Gives it back if there is nobody to send it to.
@@ -116,6 +194,7 @@ impl Half {
         if self.sink == End::Broken {
             return Some(piece);
         }
+        self.gauge.on_moved(usize::from(piece.end - piece.start));
         self.queue.push_back(piece);
         None
     }
@@ -124,10 +203,54 @@ impl Half {
     pub(crate) fn on_receive_ended(&mut self, how: ReceiveEnd) {
         self.receive = Receive::Idle;
         match how {
-            ReceiveEnd::SourceEnded if self.source == End::Open => self.source = End::Ended,
+            ReceiveEnd::SourceEnded => self.end_source(),
             ReceiveEnd::Starved => self.is_starved = true,
-            ReceiveEnd::SourceEnded | ReceiveEnd::Stopped => {}
+            ReceiveEnd::Stopped => {}
         }
+    }
+
+    fn end_source(&mut self) {
+        if self.source == End::Open {
+            self.source = End::Ended;
+        }
+    }
+
+    /// What [`Step::Fill`] came to.
+    pub(crate) fn on_filled(&mut self, filled: Filled) {
+        match filled {
+            Filled::Bytes(bytes) => {
+                self.in_pipe = bytes;
+                self.gauge.on_moved(bytes);
+                self.gauge.on_rest();
+            }
+            Filled::Nothing => self.gauge.on_rest(),
+            Filled::SourceEnded => self.end_source(),
+            Filled::NoPipe => self.gauge.on_no_pipe(),
+        }
+    }
+
+    /// What [`Step::Drain`] came to: so many bytes have gone out; `None` if the sink takes none at the moment.
+    pub(crate) fn on_drained(&mut self, bytes: Option<usize>) {
+        match bytes {
+            Some(bytes) => self.in_pipe -= bytes.min(self.in_pipe),
+            None => self.room = Room::None,
+        }
+    }
+
+    /// The source can be read, or its end or failure can be found out.
+    pub(crate) fn on_source_ready(&mut self) {
+        self.receive = Receive::Idle;
+        self.is_source_ready = true;
+    }
+
+    /// The sink can be written, or its failure can be found out.
+    pub(crate) fn on_sink_ready(&mut self) {
+        self.room = Room::Some;
+    }
+
+    /// Bytes that were spliced from the source and not to the sink yet.
+    pub(crate) fn in_pipe(&self) -> usize {
+        self.in_pipe
     }
 
     /// Buffers came back.
@@ -150,8 +273,11 @@ impl Half {
         }
         if self.sink == End::Broken {
             self.discard(give_back);
-        } else if self.queue.is_empty() && self.queue.capacity() > KEPT_CAPACITY {
-            self.queue = VecDeque::new();
+        } else if self.queue.is_empty() {
+            self.gauge.on_rest();
+            if self.queue.capacity() > KEPT_CAPACITY {
+                self.queue = VecDeque::new();
+            }
         }
     }
 
@@ -200,16 +326,21 @@ impl Half {
 
     /// True if everything is delivered and only the end remains to be passed on.
     pub(crate) fn is_about_to_end(&self) -> bool {
-        self.source == End::Ended && self.sink == End::Open && self.queue.is_empty()
+        self.source == End::Ended && self.sink == End::Open && self.is_empty()
     }
 
     /// True if the source broke and all that can be delivered has been.
     pub(crate) fn is_broken_off(&self) -> bool {
-        self.source == End::Broken && (self.queue.is_empty() || self.sink == End::Broken)
+        self.source == End::Broken && (self.is_empty() || self.sink == End::Broken)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.in_pipe == 0
     }
 
     /// Operations of this direction that the kernel has.
     pub(crate) fn in_kernel(&self) -> usize {
-        usize::from(self.receive != Receive::Idle) + usize::from(self.sending > 0)
+        let operations = [self.receive != Receive::Idle, self.sending > 0, self.room == Room::Awaited];
+        operations.into_iter().filter(|is_in_kernel| *is_in_kernel).count()
     }
 }

@@ -1,10 +1,15 @@
 //! Relaying: two directions, each a [`Half`], and how the shard turns their steps into operations.
 
 mod copy;
+mod gauge;
 mod half;
+mod pipe;
+mod splice;
 
 pub(super) use copy::SentAtOnce;
-pub(crate) use half::{Half, ReceiveEnd, Step};
+pub(crate) use half::{Filled, Half, ReceiveEnd, Step};
+pub(super) use pipe::{Pipe, Pipes};
+pub(super) use splice::ReadyStream;
 
 /// Whom a socket connects us with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
