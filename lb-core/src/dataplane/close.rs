@@ -35,12 +35,17 @@ impl Shard {
         let Some(mut session) = self.sessions.remove(key) else { return };
         self.timers.clear(key.slot);
         session.conn.discard(|piece| self.ring.give_back(piece.buffer));
-        if let Some(endpoint) = session.endpoint.take() {
-            connect::on_left(&endpoint, session.frontend, turn);
-        }
         session.pipes.into_iter().flatten().for_each(|pipe| self.pipes.destroy(pipe));
+        let mut server = session.server;
+        if let Some(endpoint) = session.endpoint {
+            connect::on_left(&endpoint, session.frontend, turn);
+            // A long-lived one has keepalive and large buffers, which the next connection should not inherit.
+            if ending == Ending::Close && session.conn.is_server_done() && !session.is_kept_alive {
+                server = server.and_then(|server| self.recycled.keep(server, endpoint.addr));
+            }
+        }
         accept::release(&session.counters, turn.shared);
-        for socket in [Some(session.client), session.server].into_iter().flatten() {
+        for socket in [Some(session.client), server].into_iter().flatten() {
             if ending == Ending::Reset {
                 // Fails only if the connection is gone already.
                 let _ = socket::reset_on_close(&socket);

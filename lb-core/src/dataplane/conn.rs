@@ -87,10 +87,11 @@ impl Conn {
     /// What to do next. Each action is given once; that it was done is assumed until an `on_` call says otherwise.
     pub(crate) fn next_action(&mut self) -> Option<Action> {
         match self.phase {
-            Phase::Choosing => {
+            Phase::Choosing => self.next_early_action().or_else(|| {
                 self.phase = Phase::Connecting;
                 Some(Action::Connect)
-            }
+            }),
+            Phase::Waiting | Phase::Connecting | Phase::ConnectStopping => self.next_early_action(),
             Phase::Relaying => self.next_relay_action(),
             Phase::Closing { ending, is_cancelled, is_connecting } => {
                 if self.in_kernel() == 0 {
@@ -100,8 +101,19 @@ impl Conn {
                 self.phase = Phase::Closing { ending, is_cancelled: true, is_connecting };
                 (!is_cancelled).then_some(Action::CancelAll)
             }
-            Phase::Waiting | Phase::Connecting | Phase::ConnectStopping | Phase::Finished => None,
+            Phase::Finished => None,
         }
+    }
+
+    /// Without a server yet. The client is received from already: what it has sent can go out as soon as there is a server,
+    /// and if it gives up, no server is troubled.
+    fn next_early_action(&mut self) -> Option<Action> {
+        if self.relay.is_broken_off() {
+            self.begin_close(Ending::Reset);
+            return self.next_action();
+        }
+        let step = self.relay.from(Side::Client).next_receipt()?;
+        Some(of_step(step, Side::Client))
     }
 
     fn next_relay_action(&mut self) -> Option<Action> {
@@ -113,21 +125,8 @@ impl Conn {
             self.begin_close(Ending::Close);
             return self.next_action();
         }
-        for source in [Side::Client, Side::Server] {
-            if let Some(step) = self.relay.from(source).next_step() {
-                return Some(match step {
-                    Step::Receive => Action::Receive(source),
-                    Step::StopReceiving => Action::StopReceiving(source),
-                    Step::Send => Action::Send(source.other()),
-                    Step::Fill => Action::Fill(source),
-                    Step::Drain => Action::Drain(source.other()),
-                    Step::AwaitSource => Action::AwaitReadable(source),
-                    Step::AwaitSink => Action::AwaitWritable(source.other()),
-                    Step::CloseWrite => Action::CloseWrite(source.other()),
-                });
-            }
-        }
-        None
+        let next = |source: Side, relay: &mut Relay| Some(of_step(relay.from(source).next_step()?, source));
+        next(Side::Client, &mut self.relay).or_else(|| next(Side::Server, &mut self.relay))
     }
 
     /// The server has accepted the connection.
@@ -152,6 +151,11 @@ impl Conn {
         }
     }
 
+    /// True if the client has sent something for the server.
+    pub(crate) fn has_early_bytes(&mut self) -> bool {
+        self.relay.from(Side::Client).has_bytes()
+    }
+
     /// There is no server left to try.
     pub(crate) fn on_no_server(&mut self) {
         self.phase = Phase::Closing { ending: Ending::Reset, is_cancelled: false, is_connecting: false };
@@ -172,8 +176,8 @@ impl Conn {
     /// A peer has sent this. Gives it back if nobody wants it.
     pub(crate) fn on_received(&mut self, source: Side, piece: Piece) -> Option<Piece> {
         match self.phase {
-            Phase::Relaying => self.relay.from(source).on_received(piece),
-            _ => Some(piece),
+            Phase::Closing { .. } | Phase::Finished => Some(piece),
+            _ => self.relay.from(source).on_received(piece),
         }
     }
 
@@ -276,6 +280,11 @@ impl Conn {
         }
     }
 
+    /// True if both sides of the server's socket have ended in order.
+    pub(crate) fn is_server_done(&mut self) -> bool {
+        self.relay.from(Side::Client).is_complete() && self.relay.from(Side::Server).is_source_ended()
+    }
+
     /// Gives back every buffer that is still held. Only after [`Action::Finish`]: the kernel reads none of them.
     pub(crate) fn discard(&mut self, mut give_back: impl FnMut(Piece)) {
         self.relay.from(Side::Client).discard(&mut give_back);
@@ -313,5 +322,19 @@ impl Conn {
             Phase::Connecting | Phase::ConnectStopping | Phase::Closing { is_connecting: true, .. }
         );
         self.relay.in_kernel() + usize::from(is_connecting)
+    }
+}
+
+/// What a step of the direction from `source` is to the connection.
+fn of_step(step: Step, source: Side) -> Action {
+    match step {
+        Step::Receive => Action::Receive(source),
+        Step::StopReceiving => Action::StopReceiving(source),
+        Step::Send => Action::Send(source.other()),
+        Step::Fill => Action::Fill(source),
+        Step::Drain => Action::Drain(source.other()),
+        Step::AwaitSource => Action::AwaitReadable(source),
+        Step::AwaitSink => Action::AwaitWritable(source.other()),
+        Step::CloseWrite => Action::CloseWrite(source.other()),
     }
 }

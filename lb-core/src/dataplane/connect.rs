@@ -31,7 +31,7 @@ impl Shard {
             return session.conn.on_no_server();
         };
         let endpoint = &frontend.candidates[position].endpoint;
-        match socket::for_server(endpoint.addr) {
+        match self.recycled.socket_for(endpoint.addr) {
             Ok(server) => {
                 endpoint.on_opened();
                 frontend.policy.on_opened(position);
@@ -65,9 +65,15 @@ impl Shard {
             }
             session.tried = Vec::new();
             session.conn.on_connected();
+            if let (Some(server), false) = (&session.server, session.conn.has_early_bytes()) {
+                // Fails only if the connection is gone again, which the receive from it reports.
+                let _ = socket::acknowledge(server);
+            }
         } else {
             session.conn.on_connect_failed();
-            self.leave_server(key, turn);
+            if !session.conn.is_closing() {
+                self.leave_server(key, turn);
+            }
         }
         self.drive(key, turn);
     }

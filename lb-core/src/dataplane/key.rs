@@ -22,6 +22,8 @@ pub(crate) enum Operation {
     Nothing,
     /// The doorbell was rung.
     Doorbell,
+    /// It is time to look at the timers.
+    Alarm,
     /// A listener's accept; the key is the listener's.
     Accept(Key),
     /// A connect to a server.
@@ -49,6 +51,7 @@ impl Operation {
         match self {
             Self::Nothing => pack(0, 0, NOBODY),
             Self::Doorbell => pack(1, 0, NOBODY),
+            Self::Alarm => pack(12, 0, NOBODY),
             Self::Accept(key) => pack(2, 0, key),
             Self::Connect(key) => pack(3, 0, key),
             Self::Receive(Side::Client, key, group) => pack(4, group, key),
@@ -79,6 +82,7 @@ impl Operation {
             9 => Self::Readable(Side::Server, key),
             10 => Self::Writable(Side::Client, key),
             11 => Self::Writable(Side::Server, key),
+            12 => Self::Alarm,
             _ => Self::Nothing,
         }
     }
@@ -96,6 +100,7 @@ mod tests {
             for operation in [
                 Operation::Nothing,
                 Operation::Doorbell,
+                Operation::Alarm,
                 Operation::Accept(key),
                 Operation::Connect(key),
                 Operation::Receive(Side::Client, key, group),

@@ -17,6 +17,7 @@ mod relay;
 mod close;
 mod conn;
 mod key;
+mod recycle;
 mod slots;
 mod timers;
 

@@ -13,6 +13,7 @@ use super::accept::Listener;
 use super::close;
 use super::conn::{Action, Conn, Ending, Patience};
 use super::key::{Key, Operation};
+use super::recycle::Recycled;
 use super::relay::{Pipe, Pipes, ReadyStream, SentAtOnce, Side};
 use super::slots::Slots;
 use super::timers::{Time, Timers};
@@ -76,11 +77,14 @@ pub(crate) struct Shard {
     pub(super) sessions: Slots<Session>,
     pub(super) listeners: Slots<Listener>,
     pub(super) timers: Timers,
+    /// When the kernel wakes this shard for its timers.
+    alarm: Option<Time>,
     pub(super) now: Time,
     pub(super) random: fastrand::Rng,
     /// Sends that are done as soon as they are submitted.
     pub(super) sent_at_once: Vec<SentAtOnce>,
     pub(super) pipes: Pipes,
+    pub(super) recycled: Recycled,
     /// Streams that can go on, in the order in which they will.
     pub(super) ready_streams: VecDeque<ReadyStream>,
     /// Bytes spliced so far.
@@ -111,10 +115,12 @@ impl Shard {
             sessions: Slots::new(),
             listeners: Slots::new(),
             timers: Timers::new(),
+            alarm: None,
             now: 0,
             random: fastrand::Rng::new(),
             sent_at_once: Vec::new(),
             pipes: Pipes::new(pipes_max),
+            recycled: Recycled::default(),
             ready_streams: VecDeque::new(),
             spliced: 0,
             parked: VecDeque::new(),
@@ -162,6 +168,7 @@ impl Shard {
             self.acknowledge(&turn);
             self.ring.shrink_buffers();
             self.count(&turn);
+            self.set_alarm();
             timeout = self.timeout();
         }
         // What was queued last are the sockets' closes.
@@ -218,6 +225,7 @@ impl Shard {
                 let doorbell = &turn.shared.doorbells[self.number];
                 self.ring.await_doorbell(doorbell, Operation::Doorbell.encode());
             }
+            Operation::Alarm => self.alarm = None,
             Operation::Accept(key) => self.on_accepted(key, &completion, turn),
             Operation::Connect(key) => self.on_connect_ended(key, &completion, turn),
             Operation::Receive(side, key, group) => self.on_received(side, key, group, &completion, turn),
@@ -303,19 +311,23 @@ impl Shard {
         self.resume_accepting(turn);
     }
 
-    fn timeout(&self) -> Option<Duration> {
-        if !self.ready_streams.is_empty() {
-            return Some(Duration::ZERO);
+    fn set_alarm(&mut self) {
+        let Some(when) = self.timers.next() else { return };
+        if self.alarm.is_none_or(|alarm| when < alarm) {
+            let after = Duration::from_millis(when).saturating_sub(self.started.elapsed());
+            let (alarm, nobody) = (Operation::Alarm.encode(), Operation::Nothing.encode());
+            self.ring.set_alarm(after, self.alarm.is_some(), alarm, nobody);
+            self.alarm = Some(when);
         }
+    }
+
+    /// How long the next turn may wait for news.
+    fn timeout(&self) -> Option<Duration> {
         let waits = !(self.starved.is_empty() && self.waiting.is_empty() && self.parked.is_empty());
-        let look_again = (waits || self.is_paused).then_some(LOOK_AGAIN);
-        let deadline = self.timers.next().map(|when| {
-            // Both are times since the start; the clock has moved on since `now` was read.
-            Duration::from_millis(when).saturating_sub(self.started.elapsed())
-        });
-        match (look_again, deadline) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
+        match () {
+            () if !self.ready_streams.is_empty() => Some(Duration::ZERO),
+            () if waits || self.is_paused => Some(LOOK_AGAIN),
+            () => None,
         }
     }
 
@@ -355,6 +367,13 @@ impl Session {
         match side {
             Side::Client => Some(&self.client),
             Side::Server => self.server.as_ref(),
+        }
+    }
+
+    /// Bytes were moved: idle time begins anew. How long a server may take to accept does not.
+    pub(super) fn on_moved(&mut self, at: Time) {
+        if self.patience == Patience::Idle {
+            self.since = self.since.max(at);
         }
     }
 

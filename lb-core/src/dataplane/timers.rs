@@ -1,6 +1,6 @@
 //! Deadlines of a shard's connections: at most one per slot, to the millisecond, in a hierarchical wheel (G. Varghese and
-//! T. Lauck, "Hashed and hierarchical timing wheels", SOSP 1987). Pure: time is an argument. The shard waits for the next
-//! deadline in the same system call in which it waits for completions.
+//! T. Lauck, "Hashed and hierarchical timing wheels", SOSP 1987). Pure: time is an argument. The shard has
+//! the kernel wake it for the next deadline.
 
 /// Bits of time per level: 64 places.
 const LEVEL_BITS: u32 = 6;

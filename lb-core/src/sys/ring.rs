@@ -94,6 +94,8 @@ pub(crate) struct Ring {
     news: usize,
     /// Completions that had to be taken out early, because the kernel took no submission before.
     early: Vec<Completion>,
+    /// What a submitted alarm points at; boxed, so that it stays where it is.
+    alarm: Box<Timespec>,
     /// Where the kernel puts what it reads from the doorbell; boxed, so that it stays where it is.
     doorbell_count: Box<u64>,
 }
@@ -116,7 +118,8 @@ impl Ring {
             vectors: Vec::with_capacity(capacity),
             messages: Vec::with_capacity(capacity),
         };
-        Ok(Self { ring, buffers, staging, news: 0, early: Vec::new(), doorbell_count: Box::new(0) })
+        let (alarm, doorbell_count) = (Box::new(Timespec::new()), Box::new(0));
+        Ok(Self { ring, buffers, staging, news: 0, early: Vec::new(), alarm, doorbell_count })
     }
 
     /// Accepts on a listening socket: one connection, or all until cancelled.
@@ -242,6 +245,17 @@ impl Ring {
         self.push(read.build().user_data(user_data));
     }
 
+    /// Completes once after a time. An alarm that is set already is moved there. For waits that are long and many this is
+    /// cheaper than a timeout of [`Ring::enter`], which costs a kernel timer each time.
+    pub(crate) fn set_alarm(&mut self, after: Duration, is_set: bool, user_data: u64, nobody: u64) {
+        *self.alarm = Timespec::from(after);
+        let alarm = &raw const *self.alarm;
+        self.push(match is_set {
+            true => opcode::TimeoutUpdate::new(user_data, alarm).build().user_data(nobody),
+            false => opcode::Timeout::new(alarm).build().user_data(user_data),
+        });
+    }
+
     /// Submits what was queued, without waiting.
     pub(crate) fn submit(&mut self) -> io::Result<()> {
         let entered = self.ring.submit();
@@ -309,8 +323,8 @@ impl Ring {
     fn push(&mut self, entry: squeue::Entry) {
         self.reserve();
         // SAFETY: what the entry points at stays valid until the kernel is done with it: addresses, vectors and messages
-        // are in `staging`, which is cleared only after the kernel took the submission; relay buffers and the doorbell's
-        // count live until the ring is closed. Descriptors may be stale at worst, which the kernel answers with EBADF.
+        // are in `staging`, which is cleared only after the kernel took the submission; relay buffers, the alarm and
+        // the doorbell's count live until the ring is closed. Descriptors may be stale at worst, which the kernel answers with EBADF.
         let pushed = unsafe { self.ring.submission().push(&entry) };
         debug_assert!(pushed.is_ok(), "a place was reserved");
     }

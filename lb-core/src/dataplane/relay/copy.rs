@@ -50,7 +50,7 @@ impl Shard {
             buffer.into_iter().for_each(|buffer| self.ring.give_back(buffer));
             return self.on_stale();
         };
-        session.since = self.now;
+        session.on_moved(self.now);
         if let Some(buffer) = buffer {
             let piece = Piece { buffer, start: 0, end: completion.result.max(0) as u16 };
             let unwanted = match piece.end {
@@ -135,7 +135,7 @@ impl Shard {
     fn on_bytes_sent(&mut self, side: Side, key: Key, sent: usize, at: Time) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.is_sent_at_once[side as usize] = false;
-        session.since = session.since.max(at);
+        session.on_moved(at);
         session.conn.on_sent(side, sent, |piece| self.ring.give_back(piece.buffer));
         session.count_bytes(side, sent as u64, self.number);
     }

@@ -154,7 +154,8 @@ impl Half {
         None
     }
 
-    fn next_receipt(&mut self) -> Option<Step> {
+    /// What to do next while there is no sink yet.
+    pub(crate) fn next_receipt(&mut self) -> Option<Step> {
         match self.receive {
             Receive::Idle if self.may_receive() => Some(self.begin_receipt()),
             Receive::Armed if self.must_stop_receiving() => {
@@ -248,6 +249,11 @@ impl Half {
         self.room = Room::Some;
     }
 
+    /// True if bytes wait to be sent.
+    pub(crate) fn has_bytes(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
     /// Bytes that were spliced from the source and not to the sink yet.
     pub(crate) fn in_pipe(&self) -> usize {
         self.in_pipe
@@ -288,6 +294,11 @@ impl Half {
 
     pub(crate) fn is_source_open(&self) -> bool {
         self.source == End::Open
+    }
+
+    /// True if the source has sent all it had to send.
+    pub(crate) fn is_source_ended(&self) -> bool {
+        self.source == End::Ended
     }
 
     pub(crate) fn is_sink_broken(&self) -> bool {

@@ -79,7 +79,7 @@ impl Shard {
         };
         session.conn.on_filled(side, filled);
         if let Filled::Bytes(_) = filled {
-            session.since = self.now;
+            session.on_moved(self.now);
             session.pipes[side.other() as usize] = Some(pipe);
         } else {
             self.pipes.take_back(pipe);
@@ -93,7 +93,7 @@ impl Shard {
         match pipe.drain(socket, session.conn.in_pipe_for(side)) {
             Ok(bytes) if bytes > 0 => {
                 session.conn.on_drained(side, Some(bytes));
-                session.since = self.now;
+                session.on_moved(self.now);
                 session.count_spliced(side, bytes as u64, self.number);
                 if session.conn.in_pipe_for(side) == 0 {
                     session.pipes[side as usize].take().into_iter().for_each(|pipe| self.pipes.take_back(pipe));
