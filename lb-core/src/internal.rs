@@ -1,5 +1,7 @@
 //! Doors for this project's own fuzz targets and benches. Not part of the library's interface.
 
+mod ring;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -10,6 +12,8 @@ use crate::sys::published;
 use crate::table::counters::FrontendCounters;
 use crate::table::publish::Publication;
 use crate::table::{self, Table};
+
+pub use ring::{Chunk, News, Ring};
 
 /// Runs one simulated connection whose course `decisions` decide, and panics if a promise is broken.
 pub fn simulate_connection(decisions: &[u8]) {

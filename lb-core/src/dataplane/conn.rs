@@ -2,6 +2,7 @@
 //! and asks for the next [`Action`] until there is none.
 
 use super::relay::{Filled, ReceiveEnd, Relay, Side, Step};
+use crate::sys::buffers::BufferSize;
 use crate::sys::ring::Piece;
 
 /// What a connection wants done.
@@ -11,8 +12,8 @@ pub(crate) enum Action {
     Connect,
     /// Cancel the connect that is under way: it took too long.
     StopConnecting,
-    /// Receive from a peer until told to stop.
-    Receive(Side),
+    /// Receive from a peer: into small buffers until told to stop, or into a single large one.
+    Receive(Side, BufferSize),
     /// Stop receiving from a peer.
     StopReceiving(Side),
     /// Send to a peer what waits for it.
@@ -328,7 +329,7 @@ impl Conn {
 /// What a step of the direction from `source` is to the connection.
 fn of_step(step: Step, source: Side) -> Action {
     match step {
-        Step::Receive => Action::Receive(source),
+        Step::Receive(size) => Action::Receive(source, size),
         Step::StopReceiving => Action::StopReceiving(source),
         Step::Send => Action::Send(source.other()),
         Step::Fill => Action::Fill(source),

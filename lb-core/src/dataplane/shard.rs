@@ -256,7 +256,7 @@ impl Shard {
         match action {
             Action::Connect => self.connect(key, turn),
             Action::StopConnecting => self.ring.cancel(Operation::Connect(key).encode(), Operation::Nothing.encode()),
-            Action::Receive(side) => self.receive(side, key),
+            Action::Receive(side, size) => self.receive(side, key, size),
             Action::StopReceiving(side) => self.stop_receiving(side, key),
             Action::Send(side) => self.send(side, key, SendMode::AtOnce),
             Action::Fill(side) => self.fill(side, key),

@@ -12,11 +12,11 @@ use std::collections::{HashMap, VecDeque};
 
 use super::conn::{Action, Conn, Ending};
 use super::relay::{Filled, ReceiveEnd, Side};
-use crate::sys::buffers::{BUFFER_SIZE, BufferId};
+use crate::sys::buffers::{BufferId, BufferSize};
 use crate::sys::ring::Piece;
 
-/// Buffers that one direction may hold: 256 KiB.
-const HELD_MAX: usize = 256 * 1024 / BUFFER_SIZE;
+/// Bytes of buffers that one direction may hold.
+const HELD_MAX: usize = 256 * 1024;
 /// Bytes that a pipe holds.
 const PIPE_SIZE: usize = 256 * 1024;
 /// Completions that a multishot receive gives before the kernel looks at anything else.
@@ -180,6 +180,8 @@ impl Peer {
 #[derive(Debug, Default)]
 struct Asked {
     receive: Option<IsCancelled>,
+    /// Of the buffers that the receive takes.
+    size: Option<BufferSize>,
     send: Option<IsCancelled>,
     /// What the send's pieces are.
     sending: Vec<Piece>,
@@ -205,8 +207,8 @@ struct World<C> {
     connect: Option<IsCancelled>,
     servers_left: usize,
     is_connected: bool,
-    /// Where in its stream each lent buffer begins; and the stream it is of.
-    buffers: HashMap<u32, (Side, usize)>,
+    /// Of each lent buffer, where in its stream it begins, the stream it is of, and its size.
+    buffers: HashMap<u32, (Side, usize, BufferSize)>,
     next_buffer: u32,
     /// Positions in the two streams, by source: received by us, and given to the sink's socket.
     received: [usize; 2],
@@ -401,19 +403,29 @@ impl<C: Chance> World<C> {
     fn receive_gives(&mut self, side: Side) {
         // The kernel takes the order to stop before it looks at the socket again.
         let is_cancelled = self.asked[side as usize].receive == Some(true);
-        let rounds = if is_cancelled { 0 } else { 1 + self.chance.below(BURST) };
+        let size = self.asked[side as usize].size.expect("a receive is asked for");
+        let rounds = match size {
+            _ if is_cancelled => 0,
+            BufferSize::Small => 1 + self.chance.below(BURST),
+            BufferSize::Large => 1,
+        };
         for _ in 0..rounds {
             let peer = &mut self.peers[side as usize];
             if peer.arrived == 0 {
                 break;
             }
-            let length = peer.arrived.min(1 + self.chance.below(BUFFER_SIZE));
-            let piece = self.fill(side, length);
+            let length = peer.arrived.min(1 + self.chance.below(size.bytes()));
+            let piece = self.fill(side, length, size);
             self.seen.copies_again |= self.has_spliced[side as usize];
             if let Some(unwanted) = self.conn.on_received(side, piece) {
                 self.take_back(unwanted);
             }
             self.check_held();
+            if size == BufferSize::Large {
+                self.asked[side as usize].receive = None;
+                self.conn.on_receive_ended(side, ReceiveEnd::Stopped);
+                return self.drive();
+            }
             // As the shard does after each completion, while more of the same turn wait.
             self.drive();
         }
@@ -443,11 +455,11 @@ impl<C: Chance> World<C> {
         }
     }
 
-    fn fill(&mut self, side: Side, length: usize) -> Piece {
+    fn fill(&mut self, side: Side, length: usize, size: BufferSize) -> Piece {
         let buffer = self.next_buffer;
         self.next_buffer += 1;
         let start = &mut self.received[side as usize];
-        self.buffers.insert(buffer, (side, *start));
+        self.buffers.insert(buffer, (side, *start, size));
         *start += length;
         self.peers[side as usize].arrived -= length;
         Piece { buffer: id(buffer), start: 0, end: length as u16 }
@@ -487,7 +499,7 @@ impl<C: Chance> World<C> {
         let source = sink.other();
         for piece in pieces {
             let length = usize::from(piece.end - piece.start).min(sent);
-            let (stream, start) = self.buffers[&number(piece.buffer)];
+            let (stream, start, _) = self.buffers[&number(piece.buffer)];
             assert_eq!(stream, source, "bytes of one direction go out in the other");
             if length > 0 {
                 let delivered = &mut self.delivered[source as usize];
@@ -525,7 +537,8 @@ impl<C: Chance> World<C> {
         match action {
             Action::Connect => self.begin_connect(),
             Action::StopConnecting => *self.connect.as_mut().expect("a connect to stop") = true,
-            Action::Receive(side) => {
+            Action::Receive(side, size) => {
+                self.asked[side as usize].size = Some(size);
                 assert!(self.asked[side as usize].receive.replace(false).is_none(), "two receives at once");
             }
             Action::StopReceiving(side) => {
@@ -652,8 +665,9 @@ impl<C: Chance> World<C> {
 
     fn check_held(&self) {
         for side in SIDES {
-            let held = self.buffers.values().filter(|(stream, _)| *stream == side).count();
-            assert!(held <= HELD_MAX, "a direction holds {held} buffers");
+            let of_side = self.buffers.values().filter(|(stream, ..)| *stream == side);
+            let held: usize = of_side.map(|(.., size)| size.bytes()).sum();
+            assert!(held <= HELD_MAX, "a direction holds {held} bytes");
         }
     }
 

@@ -3,6 +3,8 @@
 //!
 //! The first group is always there; further ones are mapped when many slow readers hold buffers, and given back to the
 //! system when they are unused. The memory is only ever touched by the kernel: the relay forwards without looking.
+//!
+//! There are small buffers for messages and large ones for streams, each group of one size.
 
 use std::io;
 use std::ptr::NonNull;
@@ -11,12 +13,33 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
 
-/// Bytes in a buffer. The kernel may fill 33 buffers for one socket before we can stop it (`MULTISHOT_MAX_RETRY`), and
-/// those and what is queued already must stay under 256 KiB per direction.
-pub(crate) const BUFFER_SIZE: usize = 4096;
+/// How large a buffer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BufferSize {
+    /// 4 KiB. The kernel may fill 33 buffers for one socket before we can stop it (`MULTISHOT_MAX_RETRY`), and those and
+    /// what is queued already must stay under 256 KiB per direction.
+    Small,
+    /// 32 KiB. Measured for streams on loopback: copying by way of 16 KiB takes two thirds of the CPU time that 4 KiB does, and
+    /// more than 32 KiB gains nothing.
+    Large,
+}
 
-/// Buffers in a group: 2 MiB, one huge page.
-const GROUP_SIZE: u16 = 512;
+impl BufferSize {
+    pub(crate) const fn bytes(self) -> usize {
+        match self {
+            Self::Small => 4 << 10,
+            Self::Large => 32 << 10,
+        }
+    }
+
+    /// Buffers in a group of this size.
+    const fn count(self) -> u16 {
+        (GROUP_BYTES / self.bytes()) as u16
+    }
+}
+
+/// Bytes in the buffers of a group: one huge page.
+const GROUP_BYTES: usize = 2 << 20;
 
 /// Most groups of a shard, 8 GiB: a group's number has 12 bits in an operation's user data.
 const GROUPS_MAX: usize = 1 << 12;
@@ -56,25 +79,27 @@ pub(crate) struct Buffers {
 impl Buffers {
     /// Maps the first group. At most `bytes_max` are ever used, but one group at least.
     pub(crate) fn new(submitter: &Submitter<'_>, bytes_max: usize) -> io::Result<Self> {
-        let groups_max = (bytes_max / (BUFFER_SIZE * usize::from(GROUP_SIZE))).clamp(1, GROUPS_MAX);
-        let first = Group::new(submitter, 0)?;
+        // One of each size at least.
+        let groups_max = (bytes_max / GROUP_BYTES).clamp(2, GROUPS_MAX);
+        let first = Group::new(submitter, 0, BufferSize::Small)?;
         Ok(Self { groups: vec![Some(first)], groups_max })
     }
 
     /// The group that the next receive should take from, with another one mapped if all are used up. `None`: no memory
     /// is to be had, wait until buffers come back.
-    pub(crate) fn group(&mut self, submitter: &Submitter<'_>) -> Option<u16> {
-        let free = self.groups.iter().position(|group| group.as_ref().is_some_and(|group| group.free > 0));
-        let number = free.or_else(|| self.grow(submitter))?;
+    pub(crate) fn group(&mut self, size: BufferSize, submitter: &Submitter<'_>) -> Option<u16> {
+        let has_free = |group: &Option<Group>| group.as_ref().is_some_and(|group| group.size == size && group.free > 0);
+        let free = self.groups.iter().position(has_free);
+        let number = free.or_else(|| self.grow(size, submitter))?;
         Some(number as u16)
     }
 
-    fn grow(&mut self, submitter: &Submitter<'_>) -> Option<usize> {
+    fn grow(&mut self, size: BufferSize, submitter: &Submitter<'_>) -> Option<usize> {
         let number = self.groups.iter().position(Option::is_none).unwrap_or(self.groups.len());
         if number >= self.groups_max {
             return None;
         }
-        let group = Group::new(submitter, number as u16).ok()?;
+        let group = Group::new(submitter, number as u16, size).ok()?;
         if number == self.groups.len() {
             self.groups.push(Some(group));
         } else {
@@ -103,17 +128,24 @@ impl Buffers {
         self.groups.len() > 1
     }
 
-    /// Unmaps the groups of which no buffer is in use, if the first one has plenty. Only while no completion is left that was
+    /// Unmaps the groups of which no buffer is in use, if the first one has plenty; but a single group of large buffers stays,
+    /// as a stream uses and returns them all the time. Only while no completion is left that was
     /// not handed to [`Buffers::take`]: until then a buffer that the kernel has filled counts as free here.
     pub(crate) fn shrink(&mut self, submitter: &Submitter<'_>) {
         let Some((Some(first), others)) = self.groups.split_first_mut() else { return };
-        if first.free < GROUP_SIZE / 4 * 3 {
+        if first.free < first.size.count() / 4 * 3 {
             return;
         }
+        let mut large = others.iter().flatten().filter(|group| group.size == BufferSize::Large).count();
         for (slot, number) in others.iter_mut().zip(1u16..) {
-            let is_unused = slot.as_ref().is_some_and(|group| group.free == GROUP_SIZE);
+            let Some(group) = slot else { continue };
+            let is_last_large = group.size == BufferSize::Large && large == 1;
+            if group.free < group.size.count() || is_last_large {
+                continue;
+            }
+            large -= usize::from(group.size == BufferSize::Large);
             // A receive that is still armed on the group ends with ENOBUFS and is armed again on another one.
-            if is_unused && submitter.unregister_buf_ring(number).is_ok() {
+            if submitter.unregister_buf_ring(number).is_ok() {
                 *slot = None;
             }
         }
@@ -125,12 +157,12 @@ impl Buffers {
     /// Where a buffer's bytes are.
     pub(crate) fn address(&self, buffer: BufferId) -> Option<*const u8> {
         let group = self.groups.get(buffer.group())?.as_ref()?;
-        Some(group.memory.address(buffer.index()).cast_const())
+        Some(group.address(buffer.index()).cast_const())
     }
 
     /// Mapped bytes.
     pub(crate) fn bytes(&self) -> usize {
-        self.groups.iter().flatten().count() * usize::from(GROUP_SIZE) * BUFFER_SIZE
+        self.groups.iter().flatten().count() * GROUP_BYTES
     }
 
     fn group_of(&mut self, buffer: BufferId) -> Option<&mut Group> {
@@ -157,8 +189,7 @@ impl Pages {
         Ok(Self { start, bytes })
     }
 
-    fn address(&self, index: u16) -> *mut u8 {
-        let offset = usize::from(index) * BUFFER_SIZE;
+    fn address(&self, offset: usize) -> *mut u8 {
         debug_assert!(offset < self.bytes);
         self.start.as_ptr().wrapping_add(offset)
     }
@@ -174,6 +205,7 @@ impl Drop for Pages {
 
 #[derive(Debug)]
 struct Group {
+    size: BufferSize,
     memory: Pages,
     /// What we share with the kernel: an array of entries in which the first one's last field is the tail.
     ring: Pages,
@@ -183,26 +215,31 @@ struct Group {
 }
 
 impl Group {
-    fn new(submitter: &Submitter<'_>, number: u16) -> io::Result<Self> {
-        let memory = Pages::new(usize::from(GROUP_SIZE) * BUFFER_SIZE)?;
-        let ring = Pages::new(usize::from(GROUP_SIZE) * size_of::<BufRingEntry>())?;
-        let mut group = Self { memory, ring, tail: 0, free: 0 };
+    fn new(submitter: &Submitter<'_>, number: u16, size: BufferSize) -> io::Result<Self> {
+        let count = size.count();
+        let memory = Pages::new(GROUP_BYTES)?;
+        let ring = Pages::new(usize::from(count) * size_of::<BufRingEntry>())?;
+        let mut group = Self { size, memory, ring, tail: 0, free: 0 };
         // SAFETY: the ring's pages are aligned, large enough for this many entries, and stay until it is unregistered or
         // the io_uring is closed (see `Pages::drop`).
-        unsafe { submitter.register_buf_ring_with_flags(group.ring.start.as_ptr() as u64, GROUP_SIZE, number, 0)? };
-        (0..GROUP_SIZE).for_each(|index| group.provide(index));
+        unsafe { submitter.register_buf_ring_with_flags(group.ring.start.as_ptr() as u64, count, number, 0)? };
+        (0..count).for_each(|index| group.provide(index));
         group.publish();
         Ok(group)
     }
 
+    fn address(&self, index: u16) -> *mut u8 {
+        self.memory.address(usize::from(index) * self.size.bytes())
+    }
+
     fn provide(&mut self, index: u16) {
         let entries = self.ring.start.as_ptr().cast::<BufRingEntry>();
-        let place = usize::from(self.tail & (GROUP_SIZE - 1));
+        let place = usize::from(self.tail & (self.size.count() - 1));
         // SAFETY: `place` is below the number of entries. The kernel reads an entry only once the tail has passed it, so
-        // nobody else touches this one now: at most GROUP_SIZE buffers are ever provided, each once.
+        // nobody else touches this one now: at most that many buffers are ever provided, each once.
         let entry = unsafe { &mut *entries.add(place) };
-        entry.set_addr(self.memory.address(index) as u64);
-        entry.set_len(BUFFER_SIZE as u32);
+        entry.set_addr(self.address(index) as u64);
+        entry.set_len(self.size.bytes() as u32);
         entry.set_bid(index);
         self.tail = self.tail.wrapping_add(1);
         self.free += 1;

@@ -13,7 +13,7 @@ use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use socket2::SockAddr;
 
-use super::buffers::{BufferId, Buffers};
+use super::buffers::{BufferId, BufferSize, Buffers};
 use super::doorbell::Doorbell;
 
 /// Submissions that fit between two enters; a full queue is submitted early.
@@ -143,11 +143,24 @@ impl Ring {
         self.push(connect.build().user_data(user_data));
     }
 
-    /// Receives until cancelled, each time into a buffer of the group that it returns. `None` if no buffer is to be had.
-    pub(crate) fn receive(&mut self, socket: &OwnedFd, user_data: impl FnOnce(u16) -> u64) -> Option<u16> {
-        let group = self.buffers.group(&self.ring.submitter())?;
-        let receive = opcode::RecvMulti::new(Fd(socket.as_raw_fd()), group);
-        self.push(receive.build().user_data(user_data(group)));
+    /// Receives, into buffers of the group that it returns: small ones until cancelled, or a single large one. `None` if no
+    /// buffer is to be had.
+    pub(crate) fn receive(
+        &mut self,
+        socket: &OwnedFd,
+        size: BufferSize,
+        user_data: impl FnOnce(u16) -> u64,
+    ) -> Option<u16> {
+        let group = self.buffers.group(size, &self.ring.submitter())?;
+        let fd = Fd(socket.as_raw_fd());
+        let receive = match size {
+            BufferSize::Small => opcode::RecvMulti::new(fd, group).build(),
+            BufferSize::Large => {
+                let anywhere = opcode::Recv::new(fd, std::ptr::null_mut(), 0).buf_group(group).build();
+                anywhere.flags(squeue::Flags::BUFFER_SELECT)
+            }
+        };
+        self.push(receive.user_data(user_data(group)));
         Some(group)
     }
 

@@ -1,9 +1,10 @@
-//! Relaying by copy: multishot receive into provided buffers, and send from the same buffers.
+//! Relaying by copy: receive into provided buffers (multishot, but for streams), and send from the same buffers.
 
 use super::{ReceiveEnd, Side};
 use crate::dataplane::key::{Key, Operation};
 use crate::dataplane::shard::{Session, Shard, Turn};
 use crate::dataplane::timers::Time;
+use crate::sys::buffers::BufferSize;
 use crate::sys::ring::{Completion, Piece, SendMode};
 
 /// A send whose success no completion tells.
@@ -16,11 +17,11 @@ pub(in crate::dataplane) struct SentAtOnce {
 
 impl Shard {
     /// Arms a receive. Without a buffer to receive into, the connection waits for one.
-    pub(in crate::dataplane) fn receive(&mut self, side: Side, key: Key) {
+    pub(in crate::dataplane) fn receive(&mut self, side: Side, key: Key, size: BufferSize) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.note_way(side, false, self.number);
         let Some(socket) = session.socket(side) else { return };
-        match self.ring.receive(socket, |group| Operation::Receive(side, key, group).encode()) {
+        match self.ring.receive(socket, size, |group| Operation::Receive(side, key, group).encode()) {
             Some(group) => session.groups[side as usize] = group,
             None => {
                 session.conn.on_receive_ended(side, ReceiveEnd::Starved);
@@ -106,8 +107,12 @@ impl Shard {
         }
         let mut settled = std::mem::take(&mut self.sent_at_once);
         for SentAtOnce { side, key, bytes, at } in settled.drain(..) {
+            let has_more_to_do =
+                self.sessions.get_mut(key).is_some_and(|session| session.conn.is_waiting_for_send(side));
             self.on_bytes_sent(side, key, bytes, at);
-            self.drive(key, turn);
+            if has_more_to_do {
+                self.drive(key, turn);
+            }
         }
         // The list's memory is used again; what was sent meanwhile stays.
         settled.append(&mut self.sent_at_once);

@@ -6,6 +6,7 @@
 //! while splicing, what one wake-up moves; while copying, what comes until everything that came is sent.
 //!
 //! * Up, to splicing: once [`UP_AFTER`] times [`BIG`] bytes have come in runs of at least that size, with no small run between.
+//! * Without a pipe to splice through, a stream is copied by way of large buffers: that costs a third less than small ones.
 //! * Down, to copying: after [`DOWN_AFTER`] small runs in a row. [`SMALL`] is well below [`BIG`], so a direction does not go back
 //!   and forth around one size.
 
@@ -20,35 +21,45 @@ const DOWN_AFTER: i16 = 3;
 /// After no pipe was to be had, this many big pieces more are copied before the next try: 32 MiB.
 const PENALTY: i16 = 1024;
 
+/// How a direction moves its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Copied by way of small buffers, many at a time.
+    Copy,
+    /// Spliced.
+    Splice,
+    /// A stream for which there is no pipe: copied by way of large buffers, one at a time.
+    CopyLarge,
+}
+
 /// Measures one direction.
 #[derive(Debug)]
 pub(super) struct Gauge {
-    is_splicing: bool,
+    way: Way,
     /// Bytes of the present run.
     run: u32,
-    /// Copying: big pieces without a small run between. Splicing: small runs in a row.
-    streak: i16,
+    /// Big pieces without a small run between. Only while copying.
+    big: i16,
+    /// Small runs in a row. Only of a stream.
+    small: i16,
 }
 
 impl Gauge {
     pub(super) fn new() -> Self {
-        Self { is_splicing: false, run: 0, streak: 0 }
+        Self { way: Way::Copy, run: 0, big: 0, small: 0 }
     }
 
-    /// Whether the direction is to be spliced.
-    pub(super) fn is_splicing(&self) -> bool {
-        self.is_splicing
+    pub(super) fn way(&self) -> Way {
+        self.way
     }
 
     /// So many bytes have come.
     pub(super) fn on_moved(&mut self, bytes: usize) {
         let before = self.run;
         self.run = before.saturating_add(bytes as u32);
-        if !self.is_splicing {
-            self.streak = self.streak.saturating_add((self.run / BIG - before / BIG) as i16);
-            if self.streak >= UP_AFTER {
-                (self.is_splicing, self.streak) = (true, 0);
-            }
+        self.big = self.big.saturating_add((self.run / BIG - before / BIG) as i16);
+        if self.way != Way::Splice && self.big >= UP_AFTER {
+            (self.way, self.small) = (Way::Splice, 0);
         }
     }
 
@@ -56,21 +67,22 @@ impl Gauge {
     pub(super) fn on_rest(&mut self) {
         let is_small = self.run < SMALL;
         self.run = 0;
-        match (self.is_splicing, is_small) {
-            (true, true) => {
-                self.streak += 1;
-                self.is_splicing = self.streak < DOWN_AFTER;
-                self.streak = if self.is_splicing { self.streak } else { 0 };
+        match self.way {
+            Way::Copy if is_small => self.big = self.big.min(0),
+            Way::Copy => {}
+            Way::Splice | Way::CopyLarge => {
+                self.small = if is_small { self.small + 1 } else { 0 };
+                if self.small >= DOWN_AFTER {
+                    // A penalty stays.
+                    (self.way, self.big) = (Way::Copy, self.big.min(0));
+                }
             }
-            (true, false) => self.streak = 0,
-            (false, true) => self.streak = self.streak.min(0),
-            (false, false) => {}
         }
     }
 
     /// There is no pipe to splice through: back to copying, for a good while.
     pub(super) fn on_no_pipe(&mut self) {
-        *self = Self { is_splicing: false, run: 0, streak: -PENALTY };
+        *self = Self { way: Way::CopyLarge, run: 0, big: -PENALTY, small: 0 };
     }
 }
 
@@ -83,7 +95,7 @@ mod tests {
             (0..bytes.div_ceil(4096)).for_each(|piece| gauge.on_moved(4096.min(bytes - piece * 4096)));
             gauge.on_rest();
         }
-        gauge.is_splicing()
+        gauge.way() == Way::Splice
     }
 
     #[test]
@@ -121,6 +133,15 @@ mod tests {
         assert!(after_runs(&mut gauge, 1, 128 << 10));
         gauge.on_no_pipe();
         assert!(!after_runs(&mut gauge, 1024 / 4, 128 << 10));
+        assert_eq!(gauge.way(), Way::CopyLarge);
         assert!(after_runs(&mut gauge, 1, 128 << 10));
+    }
+
+    #[test]
+    fn a_stream_without_a_pipe_that_has_become_a_chat_is_copied_by_small_buffers() {
+        let mut gauge = Gauge::new();
+        gauge.on_no_pipe();
+        assert!(!after_runs(&mut gauge, 3, 64));
+        assert_eq!(gauge.way(), Way::Copy);
     }
 }

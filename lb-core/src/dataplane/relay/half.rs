@@ -3,13 +3,14 @@
 
 use std::collections::VecDeque;
 
-use super::gauge::Gauge;
+use super::gauge::{Gauge, Way};
+use crate::sys::buffers::BufferSize;
 use crate::sys::ring::{PIECES_MAX, Piece};
 
 /// Receiving pauses when this many buffers wait to be sent. The kernel may deliver 33 more before it stops, together 49
 /// buffers or 196 KiB, below the 256 KiB that a slow reader may hold.
 const PAUSE_AT: usize = 16;
-/// Receiving resumes when no more than this many wait.
+/// Receiving resumes when no more than this many wait: with one large buffer more 160 KiB.
 const RESUME_AT: usize = 4;
 /// A queue that has grown beyond this for a burst is given back when it is empty again.
 const KEPT_CAPACITY: usize = 8;
@@ -17,8 +18,8 @@ const KEPT_CAPACITY: usize = 8;
 /// What a direction wants done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Receive from the source until told to stop.
-    Receive,
+    /// Receive from the source: into small buffers until told to stop, or into a single large one.
+    Receive(BufferSize),
     /// Stop that.
     StopReceiving,
     /// Send [`Half::pieces`] to the sink.
@@ -167,27 +168,31 @@ impl Half {
     }
 
     fn begin_receipt(&mut self) -> Step {
-        if !self.gauge.is_splicing() {
-            self.receive = Receive::Armed;
-            return Step::Receive;
-        }
-        if self.is_source_ready {
-            self.is_source_ready = false;
-            return Step::Fill;
-        }
-        self.receive = Receive::Awaiting;
-        Step::AwaitSource
+        let size = match self.gauge.way() {
+            Way::Copy => BufferSize::Small,
+            Way::CopyLarge => BufferSize::Large,
+            Way::Splice if self.is_source_ready => {
+                self.is_source_ready = false;
+                return Step::Fill;
+            }
+            Way::Splice => {
+                self.receive = Receive::Awaiting;
+                return Step::AwaitSource;
+            }
+        };
+        self.receive = Receive::Armed;
+        Step::Receive(size)
     }
 
     fn may_receive(&self) -> bool {
         let is_open = self.source == End::Open && self.sink == End::Open;
         // What was copied goes out before anything is spliced, and what was spliced before anything is copied.
-        let resume_at = if self.gauge.is_splicing() { 0 } else { RESUME_AT };
+        let resume_at = if self.gauge.way() == Way::Splice { 0 } else { RESUME_AT };
         is_open && self.queue.len() <= resume_at && self.in_pipe == 0 && !self.is_starved
     }
 
     fn must_stop_receiving(&self) -> bool {
-        self.queue.len() >= PAUSE_AT || self.sink == End::Broken || self.gauge.is_splicing()
+        self.queue.len() >= PAUSE_AT || self.sink == End::Broken || self.gauge.way() == Way::Splice
     }
 
     /// The source has sent this. Gives it back if there is nobody to send it to.
