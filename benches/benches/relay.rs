@@ -7,9 +7,9 @@
 
 use std::time::{Duration, Instant};
 
-use benches::load::{Connect, Direction, Load, RoundTrip, Stream};
-use benches::net::Net;
-use benches::{Result, cpu};
+use benches::load::{Kind, run_until};
+use benches::net::Servers;
+use benches::{Result, cpu, slice};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use lb_core::Balancer;
 use lb_core::config::{Bind, Config, Frontend, Server};
@@ -20,36 +20,27 @@ const PIECE: u64 = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn relay(criterion: &mut Criterion) {
-    let mut bench = Bench::start().expect("the balancer starts");
+    let bench = Bench::start().expect("the balancer starts");
     let mut group = criterion.benchmark_group("relay");
     group.throughput(Throughput::Elements(1));
-    group.bench_function("round_trip_64_bytes/64_connections", |b| {
-        b.iter_custom(|count| bench.time(Box::new(RoundTrip::new(64, 64)), count));
-    });
-    group.bench_function("round_trip_64_bytes/1_connection", |b| {
-        b.iter_custom(|count| bench.time(Box::new(RoundTrip::new(1, 64)), count));
-    });
-    group.bench_function("round_trip_4_KiB/64_connections", |b| {
-        b.iter_custom(|count| bench.time(Box::new(RoundTrip::new(64, 4096)), count));
-    });
-    group.bench_function("connection_with_64_bytes/32_at_once", |b| {
-        b.iter_custom(|count| bench.time(Box::new(Connect::new(32, 64)), count));
-    });
+    for (name, load) in [
+        ("round_trip_64_bytes/64_connections", "rr64"),
+        ("round_trip_64_bytes/1_connection", "rr64x1"),
+        ("round_trip_4_KiB/64_connections", "rr4k"),
+        ("connection_with_64_bytes/32_at_once", "connect"),
+    ] {
+        group.bench_function(name, |b| b.iter_custom(|count| bench.time(load, count)));
+    }
     group.throughput(Throughput::Bytes(PIECE));
-    for (name, direction) in [("down", Direction::Down), ("up", Direction::Up)] {
-        group.bench_function(format!("bulk_{name}_64_KiB/4_connections"), |b| {
-            b.iter_custom(|count| {
-                let stream = Stream::new(4, direction).expect("there is memory for the file");
-                bench.time(Box::new(stream), count * PIECE)
-            });
-        });
+    for (name, load) in [("bulk_down_64_KiB/4_connections", "bulk_down"), ("bulk_up_64_KiB/4_connections", "bulk_up")] {
+        group.bench_function(name, |b| b.iter_custom(|count| bench.time(load, count * PIECE)));
     }
     group.finish();
 }
 
 /// A balancer with its servers, ready for traffic.
 struct Bench {
-    net: Net,
+    servers: Servers,
     port: u16,
     /// Runs until this is dropped.
     _balancer: Balancer,
@@ -57,9 +48,9 @@ struct Bench {
 
 impl Bench {
     fn start() -> Result<Self> {
-        let net = Net::new()?;
+        let servers = Servers::listen()?;
         let mut frontend = Frontend::new("web", Bind::Addr("0.0.0.0:0".parse()?))?;
-        for (index, addr) in net.servers()?.into_iter().enumerate() {
+        for (index, addr) in servers.addresses()?.into_iter().enumerate() {
             frontend = frontend.with_server(Server::new(&format!("s{index}"), addr)?);
         }
         // The balancer's threads inherit the core of this one, which then moves to another. With one core only, both stay.
@@ -69,29 +60,25 @@ impl Bench {
             cpu::pin_this_thread(0)?;
         }
         let port = balancer.control().status().wait()?.frontends[0].addr.port();
-        Ok(Self { net, port, _balancer: balancer })
+        Ok(Self { servers, port, _balancer: balancer })
     }
 
-    /// The time of so many units, from the first connection on; then the traffic ends and is checked.
-    fn time(&mut self, mut load: Box<dyn Load>, units: u64) -> Duration {
-        self.try_time(load.as_mut(), units).expect("all bytes come through")
+    /// The time of so many units of a load, from the first connection on; then the traffic ends and is checked.
+    fn time(&self, load: &str, units: u64) -> Duration {
+        self.try_time(load, units).expect("all bytes come through")
     }
 
-    fn try_time(&mut self, load: &mut dyn Load, units: u64) -> Result<Duration> {
+    fn try_time(&self, load: &str, units: u64) -> Result<Duration> {
+        let mut load = Kind::by_name(load)?.make(&self.servers)?;
+        let load = load.as_mut();
         let begun = Instant::now();
-        let deadline = begun + PATIENCE;
-        load.start(&mut self.net, self.port)?;
-        self.net.run_until(load, deadline, |_, load| load.units() >= units)?;
+        load.start(self.port)?;
+        run_until(load, begun + PATIENCE, |load| load.units() >= units)?;
         let taken = begun.elapsed();
         if load.units() < units {
             return Err(format!("{} of {units} units came through in {PATIENCE:?}", load.units()).into());
         }
-        load.stop(&mut self.net)?;
-        self.net.run_until(load, deadline, |net, _| net.open() == 0)?;
-        if self.net.open() > 0 {
-            return Err(format!("{} connections do not end", self.net.open()).into());
-        }
-        load.check()?;
+        slice::end(load)?;
         Ok(taken)
     }
 }

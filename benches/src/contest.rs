@@ -1,8 +1,9 @@
 //! All balancers in turn, under one load.
 
 use crate::Result;
+use crate::latency::Percentiles;
 use crate::load::Kind;
-use crate::net::Net;
+use crate::net::Servers;
 use crate::peers::Peer;
 use crate::slice::{Length, Sample, measure};
 use crate::spread::Spread;
@@ -24,9 +25,30 @@ impl Outcome {
         Spread::of(self.rounds.iter().map(|round| figure(&round[peer])))
     }
 
+    /// The latencies, if the load has messages.
+    pub fn latency(&self) -> Option<Latencies<'_>> {
+        self.direct.latency.map(|_| Latencies(self))
+    }
+
     /// A figure of the first peer (ours) divided by that of another in the same round, over all rounds.
     pub fn ratio(&self, rival: usize, figure: impl Fn(&Sample) -> f64) -> Spread {
         Spread::of(self.rounds.iter().map(|round| figure(&round[0]) / figure(&round[rival])))
+    }
+}
+
+/// The latencies of an outcome.
+#[derive(Debug, Clone, Copy)]
+pub struct Latencies<'a>(&'a Outcome);
+
+impl Latencies<'_> {
+    /// See [`Outcome::of`].
+    pub fn of(&self, peer: usize, point: impl Fn(Percentiles) -> f64) -> Spread {
+        self.0.of(peer, |sample| sample.latency.map_or(f64::NAN, &point))
+    }
+
+    /// See [`Outcome::ratio`].
+    pub fn ratio(&self, rival: usize, point: impl Fn(Percentiles) -> f64) -> Spread {
+        self.0.ratio(rival, |sample| sample.latency.map_or(f64::NAN, &point))
     }
 }
 
@@ -35,16 +57,16 @@ impl Outcome {
 ///
 /// # Errors
 /// A slice failed: which.
-pub fn run(net: &mut Net, kind: Kind, peers: &[Peer], rounds: usize, length: Length) -> Result<Outcome> {
-    let servers_port = net.servers()?[0].port();
-    let direct = measure(net, kind, servers_port, None, length)?;
+pub fn run(servers: &Servers, kind: Kind, peers: &[Peer], rounds: usize, length: Length) -> Result<Outcome> {
+    let servers_port = servers.addresses()?[0].port();
+    let direct = measure(servers, kind, servers_port, None, length)?;
     let mut outcome = Outcome { kind, direct, rounds: Vec::with_capacity(rounds) };
     for round in 0..rounds {
         let mut samples = vec![None; peers.len()];
         for turn in 0..peers.len() {
             let index = (round + turn) % peers.len();
             let peer = &peers[index];
-            let sample = measure(net, kind, peer.port, Some(peer.pid()), length);
+            let sample = measure(servers, kind, peer.port, Some(peer.pid()), length);
             let failed = |error| format!("{} under {}: {error}\nit wrote: {}", peer.name, kind.name, peer.said());
             samples[index] = Some(sample.map_err(failed)?);
         }

@@ -1,17 +1,22 @@
 //! What the measuring programs have in common. `README.md` says what is measured and how.
 //!
-//! `peers` starts the balancers, `load` is the traffic, `net` the event loop that carries it, `slice` measures one
-//! balancer for a moment, `contest` takes turns among all of them, `report` prints what came out.
+//! `peers` starts the balancers, `load` is the traffic, `net` the event loops that carry it, `slice` measures one balancer for
+//! a moment, `contest` takes turns among all of them, `ladder` does so at rising rates, `report` and `plot` show what came
+//! out. `steps` counts instructions, for the guard.
 #![forbid(unsafe_code)]
 
 pub mod contest;
 pub mod cpu;
+pub mod ladder;
+pub mod latency;
 pub mod load;
 pub mod net;
 pub mod peers;
+pub mod plot;
 pub mod report;
 pub mod slice;
 pub mod spread;
+pub mod steps;
 
 /// Measuring programs stop at the first thing that goes wrong and say it; nobody handles it.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::load::{Kind, Load};
-use crate::net::Net;
+use crate::latency::Percentiles;
+use crate::load::{Kind, Load, run_until};
+use crate::net::Servers;
 use crate::{Result, cpu};
 
 /// How long traffic may take to end when asked to.
@@ -29,6 +30,8 @@ pub struct Sample {
     pub cpu: Duration,
     /// The CPU time of the load, both its ends.
     pub load_cpu: Duration,
+    /// How long its messages took; none of streams.
+    pub latency: Option<Percentiles>,
 }
 
 impl Sample {
@@ -47,27 +50,19 @@ impl Sample {
 ///
 /// # Errors
 /// A connection broke, or a byte is missing or too much.
-pub fn measure(net: &mut Net, kind: Kind, port: u16, pid: Option<u32>, length: Length) -> Result<Sample> {
-    let mut load = kind.make()?;
-    let sample = run(net, load.as_mut(), port, pid, length);
-    if sample.is_err() {
-        net.close_all();
+pub fn measure(servers: &Servers, kind: Kind, port: u16, pid: Option<u32>, length: Length) -> Result<Sample> {
+    let mut load = kind.make(servers)?;
+    let load = load.as_mut();
+    load.start(port)?;
+    run_until(load, Instant::now() + length.warm_up, |_| false)?;
+    if let Some(latency) = load.latency() {
+        latency.clear();
     }
-    sample
-}
-
-fn run(net: &mut Net, load: &mut dyn Load, port: u16, pid: Option<u32>, length: Length) -> Result<Sample> {
-    load.start(net, port)?;
-    net.run_until(load, Instant::now() + length.warm_up, |_, _| false)?;
     let before = Reading::take(load, pid)?;
-    net.run_until(load, before.at + length.measured, |_, _| false)?;
+    run_until(load, before.at + length.measured, |_| false)?;
     let after = Reading::take(load, pid)?;
-    load.stop(net)?;
-    net.run_until(load, Instant::now() + END_WITHIN, |net, _| net.open() == 0)?;
-    if net.open() > 0 {
-        return Err(format!("{} connections do not end within {END_WITHIN:?}", net.open()).into());
-    }
-    load.check()?;
+    let latency = load.latency().map(|latency| latency.percentiles());
+    end(load)?;
     if after.units == before.units {
         return Err("nothing came through".into());
     }
@@ -76,7 +71,21 @@ fn run(net: &mut Net, load: &mut dyn Load, port: u16, pid: Option<u32>, length: 
         wall: after.at - before.at,
         cpu: after.cpu - before.cpu,
         load_cpu: after.load_cpu - before.load_cpu,
+        latency,
     })
+}
+
+/// Ends a load and checks what came through.
+///
+/// # Errors
+/// It does not end, or a byte is missing or too much.
+pub fn end(load: &mut dyn Load) -> Result<()> {
+    load.stop()?;
+    run_until(load, Instant::now() + END_WITHIN, |load| load.open() == 0)?;
+    if load.open() > 0 {
+        return Err(format!("{} connections do not end within {END_WITHIN:?}", load.open()).into());
+    }
+    load.check()
 }
 
 /// The counters at one moment.

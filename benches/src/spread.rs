@@ -27,10 +27,14 @@ impl Spread {
     }
 }
 
+/// Two digits unless a precision is asked for; always to the right.
 impl fmt::Display for Spread {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Padding is for the whole, so that columns line up.
-        formatter.pad(&format!("{:.2} ({:.2}–{:.2})", self.median, self.min, self.max))
+        // Precision is for each figure; padding is for the whole, so that columns line up.
+        let digits = formatter.precision().unwrap_or(2);
+        let text = format!("{:.digits$} ({:.digits$}–{:.digits$})", self.median, self.min, self.max);
+        let missing = formatter.width().unwrap_or(0).saturating_sub(text.chars().count());
+        write!(formatter, "{}{text}", " ".repeat(missing))
     }
 }
 
@@ -43,5 +47,6 @@ mod tests {
         assert_eq!(Spread::of([3.0, 1.0, 2.0]), Spread { median: 2.0, min: 1.0, max: 3.0 });
         assert_eq!(Spread::of([4.0, 1.0]), Spread { median: 2.5, min: 1.0, max: 4.0 });
         assert_eq!(format!("{:>20}", Spread::of([1.0])), "    1.00 (1.00–1.00)");
+        assert_eq!(format!("{:.0}", Spread::of([1.0, 4.0, 2.0])), "2 (1–4)");
     }
 }

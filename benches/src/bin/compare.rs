@@ -1,4 +1,4 @@
-//! Compares `lb` with the other balancers of this machine: CPU time per unit of traffic, and throughput.
+//! Compares `lb` with the other balancers of this machine: CPU time per unit of traffic, throughput and latency.
 //!
 //! `cargo run --release -p benches --bin compare`; `--help` lists what can be chosen. README.md explains the method.
 #![forbid(unsafe_code)]
@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use benches::load::Kind;
-use benches::net::Net;
+use benches::net::Servers;
 use benches::peers::{self, Peer, Place};
 use benches::slice::Length;
-use benches::{Result, contest, cpu, report};
+use benches::{Result, contest, cpu, ladder, plot, report};
 use clap::Parser;
 
 /// Compares lb with the other balancers of this machine.
 #[derive(Debug, Parser)]
 struct Args {
     /// Rounds: each balancer gets one slice in each.
-    #[arg(long, default_value_t = 9)]
+    #[arg(long, default_value_t = 7)]
     pairs: usize,
     /// Length of a slice.
     #[arg(long, default_value_t = 1000, value_name = "MILLISECONDS")]
@@ -34,6 +34,12 @@ struct Args {
     /// A built program to measure, instead of building this workspace's.
     #[arg(long)]
     lb: Option<PathBuf>,
+    /// Leaves the latency ladder out.
+    #[arg(long)]
+    no_ladder: bool,
+    /// Where the picture of the ladder goes.
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/latency.svg"))]
+    plot: PathBuf,
     /// The core of the balancers.
     #[arg(long, default_value_t = 1)]
     core: usize,
@@ -47,9 +53,9 @@ fn main() -> Result<()> {
     let kinds = kinds(&args.loads)?;
     let program = args.lb.clone().map_or_else(peers::build_lb, Ok)?;
     let folder = tempfile::tempdir()?;
-    let mut net = Net::new()?;
-    let servers = net.servers()?;
-    let place = Place { folder: folder.path(), core: args.core, servers: &servers };
+    let servers = Servers::listen()?;
+    let addresses = servers.addresses()?;
+    let place = Place { folder: folder.path(), core: args.core, servers: &addresses };
     let peers = start_peers(&args, place, &program)?;
     // After the start of the balancers, which would inherit it.
     cpu::pin_this_thread(args.load_core)?;
@@ -60,9 +66,16 @@ fn main() -> Result<()> {
     let mut outcomes = Vec::new();
     for kind in kinds {
         eprintln!("{}: {}", kind.name, kind.about);
-        outcomes.push(contest::run(&mut net, kind, &peers, args.pairs.max(1), length)?);
+        outcomes.push(contest::run(&servers, kind, &peers, args.pairs.max(1), length)?);
     }
     println!("{}\n{}", report::ratios(&outcomes, &peers), report::absolutes(&outcomes, &peers));
+    if !args.no_ladder {
+        eprintln!("ladder: 64 B there and back at fixed times");
+        let ladder = ladder::run(&servers, &outcomes, &peers, args.pairs.max(1), length)?;
+        println!("{}", report::ladder(&ladder));
+        plot::write(&ladder, &args.plot)?;
+        eprintln!("picture of the ladder: {}", args.plot.display());
+    }
     Ok(())
 }
 

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use benches::load::{Load, RoundTrip};
-use benches::net::Net;
+use benches::load::{Load, Messages, Then, run_until};
+use benches::net::Servers;
 use benches::peers::{self, Lb, Place};
 use benches::{Result, cpu};
 use clap::Parser;
@@ -19,7 +19,7 @@ use clap::Parser;
 /// Measures lb's memory per idle connection.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Connections that are held.
+    /// Connections that are held; rounded up to fifties.
     #[arg(long, default_value_t = 5000)]
     connections: usize,
     /// A built program to measure, instead of building this workspace's.
@@ -36,33 +36,32 @@ fn main() -> Result<()> {
     let args = Args::parse();
     let program = args.lb.map_or_else(peers::build_lb, Ok)?;
     let folder = tempfile::tempdir()?;
-    let mut net = Net::new()?;
-    let servers = net.servers()?;
-    let lb = Lb::start(Place { folder: folder.path(), core: 1, servers: &servers }, &program)?;
+    let servers = Servers::listen()?;
+    let lb = Lb::start(Place { folder: folder.path(), core: 1, servers: &servers.addresses()? }, &program)?;
+    let mut load = Messages::new(&servers, AT_ONCE, 64, Then::Stay)?;
 
     // What is allocated once, by the first connections, is no connection's.
-    hold(&mut net, lb.port, AT_ONCE)?;
+    hold(&mut load, lb.port, AT_ONCE)?;
     let before = settled(lb.pid())?;
-    hold(&mut net, lb.port, args.connections)?;
+    hold(&mut load, lb.port, args.connections)?;
     let after = settled(lb.pid())?;
 
-    let each = after.saturating_sub(before) as f64 / args.connections as f64;
-    println!("{}: {} idle connections", lb.version, args.connections);
+    let connections = args.connections.next_multiple_of(AT_ONCE);
+    let each = after.saturating_sub(before) as f64 / connections as f64;
+    println!("{}: {connections} idle connections", lb.version);
     println!("VmRSS before {} KiB, after {} KiB: {each:.0} B per connection", before >> 10, after >> 10);
     Ok(())
 }
 
-/// Opens connections and lets each carry one message there and back. They stay open as long as `net`.
-fn hold(net: &mut Net, port: u16, count: usize) -> Result<()> {
-    let target = net.open() + 2 * count;
-    while net.open() < target {
-        let batch = AT_ONCE.min((target - net.open()) / 2);
-        let mut load = RoundTrip::once(batch, 64);
-        load.start(net, port)?;
-        let deadline = Instant::now() + Duration::from_secs(10);
-        net.run_until(&mut load, deadline, |_, load| load.units() >= batch as u64)?;
-        if load.units() < batch as u64 {
-            return Err(format!("{} of {batch} connections were answered", load.units()).into());
+/// Opens `count` more connections, some at a time, each of which carries one message there and back. They stay open as long
+/// as `load`.
+fn hold(load: &mut Messages, port: u16, count: usize) -> Result<()> {
+    for _ in 0..count.div_ceil(AT_ONCE) {
+        let wanted = load.units() + AT_ONCE as u64;
+        load.start(port)?;
+        run_until(load, Instant::now() + Duration::from_secs(10), |load| load.units() >= wanted)?;
+        if load.units() < wanted {
+            return Err(format!("{} of {wanted} connections were answered", load.units()).into());
         }
     }
     Ok(())

@@ -8,9 +8,11 @@ use std::os::fd::OwnedFd;
 use rustix::event::epoll::EventFlags;
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
-use super::{Load, balancer_address};
+use super::balancer_address;
+use super::on_epoll::Part;
 use crate::Result;
-use crate::net::{End, Id, Net, Received, do_not_pace};
+use crate::net::epoll::{Net, Received, Traffic};
+use crate::net::{End, Id, do_not_pace};
 
 /// Which way the bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub struct Stream {
     direction: Direction,
     file: OwnedFd,
     buffer: Vec<u8>,
+    clients: Vec<Id>,
+    servers: Vec<Id>,
     sent: u64,
     received: u64,
     stopping: bool,
@@ -44,7 +48,14 @@ impl Stream {
     pub fn new(connections: usize, direction: Direction) -> Result<Self> {
         let file = memfd_create("stream", MemfdFlags::CLOEXEC)?;
         ftruncate(&file, PIECE as u64)?;
-        Ok(Self { connections, direction, file, buffer: vec![0; PIECE], sent: 0, received: 0, stopping: false })
+        let (clients, servers) = (Vec::new(), Vec::new());
+        let buffer = vec![0; PIECE];
+        Ok(Self { connections, direction, file, buffer, clients, servers, sent: 0, received: 0, stopping: false })
+    }
+
+    /// The clients' connections.
+    pub fn clients(&self) -> &[Id] {
+        &self.clients
     }
 
     fn source(&self) -> End {
@@ -87,31 +98,35 @@ impl Stream {
     }
 }
 
-impl Load for Stream {
-    fn start(&mut self, net: &mut Net, port: u16) -> Result<()> {
-        for _ in 0..self.connections {
-            let id = net.connect(balancer_address(0, port), self.interest(End::Client))?;
-            if let Some(conn) = net.conn(id) {
-                do_not_pace(&conn.socket);
-            }
-        }
-        Ok(())
-    }
-
+impl Traffic for Stream {
     fn on_ready(&mut self, net: &mut Net, id: Id, events: EventFlags) -> Result<()> {
-        match net.conn(id).map(|conn| conn.end) {
-            // Accepted after the stop.
-            Some(End::Server) if self.stopping && events.is_empty() && self.source() == End::Server => {
-                net.finish_sending(id)
-            }
-            Some(end) if end == self.source() => self.on_source(net, id),
-            Some(_) => self.on_sink(net, id),
-            None => Ok(()),
+        let Some(end) = net.conn(id).map(|conn| conn.end) else { return Ok(()) };
+        let is_new = end == End::Server && events.is_empty();
+        if is_new {
+            self.servers.push(id);
+        }
+        match end == self.source() {
+            true if is_new && self.stopping => net.finish_sending(id),
+            true => self.on_source(net, id),
+            false => self.on_sink(net, id),
         }
     }
 
     fn server_interest(&self) -> EventFlags {
         self.interest(End::Server)
+    }
+}
+
+impl Part for Stream {
+    fn start(&mut self, net: &mut Net, port: u16) -> Result<()> {
+        for _ in 0..self.connections {
+            let id = net.connect(balancer_address(0, port), self.interest(End::Client))?;
+            self.clients.push(id);
+            if let Some(conn) = net.conn(id) {
+                do_not_pace(&conn.socket);
+            }
+        }
+        Ok(())
     }
 
     fn units(&self) -> u64 {
@@ -120,7 +135,8 @@ impl Load for Stream {
 
     fn stop(&mut self, net: &mut Net) -> Result<()> {
         self.stopping = true;
-        net.ids(self.source()).into_iter().try_for_each(|id| net.finish_sending(id))
+        let sources = if self.source() == End::Client { &self.clients } else { &self.servers };
+        sources.iter().try_for_each(|id| net.finish_sending(*id))
     }
 
     fn check(&self) -> Result<()> {

@@ -6,10 +6,9 @@ use std::io::{BufRead, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{Peer, Place, Process, START_WITHIN, free_port, version};
+use super::{Peer, Place, Process, START_WITHIN, free_port, own, version};
 use crate::Result;
 
 /// Builds the program in release mode and gives its path.
@@ -17,19 +16,7 @@ use crate::Result;
 /// # Errors
 /// It does not build.
 pub fn build() -> Result<PathBuf> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("benches has no parent folder")?;
-    let built = Command::new("cargo")
-        .current_dir(workspace)
-        .args(["build", "--release", "--quiet", "--bin", "lb", "--message-format", "json-render-diagnostics"])
-        .stderr(Stdio::inherit())
-        .output()?;
-    if !built.status.success() {
-        return Err("lb does not build".into());
-    }
-    // One of cargo's messages names the program; looked for by hand, as it is one field of one message.
-    let messages = String::from_utf8(built.stdout)?;
-    let path = messages.lines().find_map(|line| line.split_once("\"executable\":\"")?.1.split('"').next());
-    Ok(path.ok_or("cargo does not say where lb is")?.into())
+    own::build("lb-bin", "lb")
 }
 
 pub(super) fn start(place: Place<'_>, program: &Path) -> Result<Peer> {

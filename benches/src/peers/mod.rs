@@ -3,6 +3,7 @@
 mod haproxy;
 mod lb;
 mod nginx;
+mod own;
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
@@ -12,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::Result;
+use haproxy::Forwarding;
 
 pub use lb::{Admin, Lb, build as build_lb};
 
@@ -56,7 +58,7 @@ impl Peer {
 }
 
 /// The names of all rivals, in the order of the report.
-pub const RIVALS: [&str; 2] = ["haproxy", "nginx"];
+pub const RIVALS: [&str; 5] = ["haproxy", "haproxy-splice", "nginx", "glommio", "epoll"];
 
 /// Starts the balancer `lb`.
 ///
@@ -72,8 +74,11 @@ pub fn start_ours(place: Place<'_>, program: &Path) -> Result<Peer> {
 /// It is there and does not start; with what it said.
 pub fn start_rival(place: Place<'_>, name: &str) -> Result<Option<Peer>> {
     match name {
-        "haproxy" => haproxy::start(place),
+        "haproxy" => haproxy::start(place, "haproxy", Forwarding::Copying),
+        "haproxy-splice" => haproxy::start(place, "haproxy-splice", Forwarding::Splicing),
         "nginx" => nginx::start(place),
+        "glommio" => own::start(place, "glommio", "glommio_relay", "glommio 0.9, its streams, one executor"),
+        "epoll" => own::start(place, "epoll", "epoll_relay", "one thread, edge-triggered, bulk by splice"),
         _ => Err(format!("no rival is named {name:?}, known are {}", RIVALS.join(", ")).into()),
     }
 }

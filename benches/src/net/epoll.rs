@@ -1,34 +1,32 @@
-//! The event loop of the traffic: one thread, one epoll, both the clients and the servers.
-//!
-//! It is kept cheap, so that the balancer under load is the bottleneck and not this: connections are slots in a vector,
-//! and what a connection does next is tried at once before waiting for its readiness.
+//! The event loop of streams and of messages at fixed times, on epoll. Connections are slots in a vector, and what a
+//! connection does next is tried at once before waiting for its readiness.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
+use super::{End, Id, Servers};
 use crate::Result;
-use crate::load::Load;
 
 /// How many events one wait gives.
 const EVENTS: usize = 256;
-/// Connections that may wait to be accepted by the servers.
-const BACKLOG: i32 = 4096;
-/// The servers are reached by this many addresses, 127.0.1.1 and up: a balancer has 28,000 local ports towards each.
-const SERVER_ADDRESSES: u8 = 16;
 
-/// Which end of the traffic a connection belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// Connected to the balancer.
-    Client,
-    /// Accepted from the balancer.
-    Server,
+/// Traffic that this loop carries.
+pub trait Traffic {
+    /// A connection may have become ready for what it waits for. The server's end is also given here when it has just been
+    /// accepted, with no flags.
+    ///
+    /// # Errors
+    /// A connection broke, or too many bytes came.
+    fn on_ready(&mut self, net: &mut Net, id: Id, events: EventFlags) -> Result<()>;
+
+    /// What a connection that a server accepts now waits for.
+    fn server_interest(&self) -> EventFlags;
 }
 
 /// A connection of the traffic.
@@ -44,9 +42,6 @@ pub struct Conn {
     pub sent: u64,
 }
 
-/// Place of a connection in the loop.
-pub type Id = usize;
-
 /// The listening socket's place; connections never have it.
 const LISTENER: u64 = u64::MAX;
 
@@ -60,28 +55,15 @@ pub struct Net {
 }
 
 impl Net {
-    /// A loop whose servers listen on a port of the kernel's choice.
+    /// A loop without connections.
     ///
     /// # Errors
-    /// A socket or the epoll could not be made.
-    pub fn new() -> Result<Self> {
+    /// The epoll could not be made.
+    pub fn new(servers: &Servers) -> Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let listener = net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
-        net::bind(&listener, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0))?;
-        net::listen(&listener, BACKLOG)?;
-        do_not_pace(&listener);
+        let listener = servers.listener()?;
         epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
         Ok(Self { epoll, listener, conns: Vec::new(), free: Vec::new(), events: Vec::with_capacity(EVENTS) })
-    }
-
-    /// Where the servers can be reached.
-    ///
-    /// # Errors
-    /// The kernel does not name the port.
-    pub fn servers(&self) -> Result<Vec<SocketAddr>> {
-        let port = SocketAddr::try_from(net::getsockname(&self.listener)?)?.port();
-        Ok((1..=SERVER_ADDRESSES).map(|last| SocketAddr::from(([127, 0, 1, last], port))).collect())
     }
 
     /// Connections that are open, of both ends.
@@ -107,23 +89,11 @@ impl Net {
         self.conns.get_mut(id)?.as_mut()
     }
 
-    /// The places of all connections of one end.
-    pub fn ids(&self, end: End) -> Vec<Id> {
-        let is_that = |id: &Id| self.conns[*id].as_ref().is_some_and(|conn| conn.end == end);
-        (0..self.conns.len()).filter(is_that).collect()
-    }
-
     /// Closes a connection.
     pub fn close(&mut self, id: Id) {
         if self.conns[id].take().is_some() {
             self.free.push(id);
         }
-    }
-
-    /// Closes all connections, at once.
-    pub fn close_all(&mut self) {
-        self.conns.clear();
-        self.free.clear();
     }
 
     /// Says that nothing more will be sent, and waits for the other end to do the same.
@@ -137,28 +107,11 @@ impl Net {
         Ok(())
     }
 
-    /// Serves events until `is_done`, or until `deadline` at the latest.
+    /// Waits once and serves what is ready.
     ///
     /// # Errors
-    /// What the load found wrong.
-    pub fn run_until(
-        &mut self,
-        load: &mut dyn Load,
-        deadline: Instant,
-        is_done: impl Fn(&Self, &dyn Load) -> bool,
-    ) -> Result<()> {
-        while !is_done(self, load) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            self.turn(load, left)?;
-        }
-        Ok(())
-    }
-
-    /// Waits once and serves what is ready.
-    fn turn(&mut self, load: &mut dyn Load, wait: Duration) -> Result<()> {
+    /// What the traffic found wrong.
+    pub fn turn(&mut self, traffic: &mut dyn Traffic, wait: Duration) -> Result<()> {
         let mut events = std::mem::take(&mut self.events);
         events.clear();
         match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&wait.try_into()?)) {
@@ -167,20 +120,20 @@ impl Net {
         }
         for event in &events {
             match event.data.u64() {
-                LISTENER => self.accept(load)?,
-                id => load.on_ready(self, id as Id, event.flags)?,
+                LISTENER => self.accept(traffic)?,
+                id => traffic.on_ready(self, id as Id, event.flags)?,
             }
         }
         self.events = events;
         Ok(())
     }
 
-    fn accept(&mut self, load: &mut dyn Load) -> Result<()> {
+    fn accept(&mut self, traffic: &mut dyn Traffic) -> Result<()> {
         loop {
             match net::accept_with(&self.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok(socket) => {
-                    let id = self.add(socket, End::Server, load.server_interest())?;
-                    load.on_ready(self, id, EventFlags::empty())?;
+                    let id = self.add(socket, End::Server, traffic.server_interest())?;
+                    traffic.on_ready(self, id, EventFlags::empty())?;
                 }
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(error) => return Err(format!("accepting at a server: {error}").into()),
@@ -197,13 +150,6 @@ impl Net {
         self.conns[id] = Some(Conn { socket, end, received: 0, sent: 0 });
         Ok(id)
     }
-}
-
-/// Makes a socket send as fast as the other end takes it. The system's default may be an algorithm that paces (bbr), which
-/// on loopback holds streams back. The balancers' sockets stay with the default. Accepted sockets inherit it.
-pub fn do_not_pace(socket: impl AsFd) {
-    // Where it is missing, the default has to do.
-    let _ = net::sockopt::set_tcp_congestion(socket, "cubic");
 }
 
 /// What a try to receive gave.

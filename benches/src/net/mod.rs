@@ -1,0 +1,73 @@
+//! The two event loops of the traffic. Each is one thread, both the clients and the servers, and kept cheap, so that the
+//! balancer under load is the bottleneck and not the load.
+//!
+//! `ring` carries messages: a shard's own io_uring, for a sixth less CPU time than `epoll` takes for them. `epoll` carries
+//! streams, which are sent and dropped without touching them, and what has to happen at a certain time.
+
+pub mod epoll;
+pub mod ring;
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
+
+use crate::Result;
+
+/// Connections that may wait to be accepted by the servers.
+const BACKLOG: i32 = 4096;
+/// The servers are reached by this many addresses, 127.0.1.1 and up: a balancer has 28,000 local ports towards each.
+const SERVER_ADDRESSES: u8 = 16;
+
+/// Which end of the traffic a connection belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Connected to the balancer.
+    Client,
+    /// Accepted from the balancer.
+    Server,
+}
+
+/// Place of a connection in its loop.
+pub type Id = usize;
+
+/// The listening socket of all servers. The traffic of the moment accepts on it.
+#[derive(Debug)]
+pub struct Servers {
+    listener: OwnedFd,
+}
+
+impl Servers {
+    /// Servers that listen on a port of the kernel's choice.
+    ///
+    /// # Errors
+    /// No socket is to be had.
+    pub fn listen() -> Result<Self> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let listener = net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+        net::bind(&listener, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0))?;
+        net::listen(&listener, BACKLOG)?;
+        do_not_pace(&listener);
+        Ok(Self { listener })
+    }
+
+    /// Where they can be reached.
+    ///
+    /// # Errors
+    /// The kernel does not name the port.
+    pub fn addresses(&self) -> Result<Vec<SocketAddr>> {
+        let port = SocketAddr::try_from(net::getsockname(&self.listener)?)?.port();
+        Ok((1..=SERVER_ADDRESSES).map(|last| SocketAddr::from(([127, 0, 1, last], port))).collect())
+    }
+
+    fn listener(&self) -> Result<OwnedFd> {
+        Ok(self.listener.try_clone()?)
+    }
+}
+
+/// Makes a socket send as fast as the other end takes it. The system's default may be an algorithm that paces (bbr), which
+/// on loopback holds streams back. The balancers' sockets stay with the default. Accepted sockets inherit it.
+pub fn do_not_pace(socket: impl AsFd) {
+    // Where it is missing, the default has to do.
+    let _ = net::sockopt::set_tcp_congestion(socket, "cubic");
+}

@@ -1,0 +1,191 @@
+//! The event loop of messages, on a shard's own io_uring. Servers answer with what they receive, right here; what clients
+//! receive goes to the load.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use lb_core::internal::{Chunk, News, Ring};
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
+
+use super::{End, Id, Servers, do_not_pace};
+use crate::Result;
+
+/// The listening socket's token; connections never have it.
+const LISTENER: u32 = u32::MAX;
+
+/// The event loop.
+pub struct Net {
+    ring: Ring,
+    listener: OwnedFd,
+    listens: bool,
+    /// What clients send.
+    message: Chunk,
+    conns: Vec<Option<Conn>>,
+    free: Vec<Id>,
+    clients: usize,
+    news: Vec<(u32, News)>,
+    echoed: u64,
+}
+
+/// A connection of the traffic. It keeps its place until nothing of it is left in the ring.
+struct Conn {
+    end: End,
+    /// None: closed, and waits for the end of its receive.
+    socket: Option<OwnedFd>,
+}
+
+impl Net {
+    /// A loop for messages of `size` bytes.
+    ///
+    /// # Errors
+    /// No ring is to be had, or a message is larger than a buffer of it.
+    pub fn new(servers: &Servers, size: usize) -> Result<Self> {
+        let mut ring = Ring::new()?;
+        let message = message(&mut ring, size)?;
+        let listener = servers.listener()?;
+        ring.accept(&listener, LISTENER);
+        let (conns, free, news) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { ring, listener, listens: true, message, conns, free, clients: 0, news, echoed: 0 })
+    }
+
+    /// Begins a connection, and sends the first message over it.
+    ///
+    /// # Errors
+    /// Out of ports or descriptors, or refused.
+    pub fn connect(&mut self, to: SocketAddr) -> Result<Id> {
+        let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        // Doesn't wait: on loopback the handshake is over before the call would sleep, unless the backlog is full.
+        net::connect(&socket, &to).map_err(|error| format!("connecting to {to}: {error}"))?;
+        let id = self.add(socket, End::Client);
+        self.send(id);
+        Ok(id)
+    }
+
+    /// For connections that carry more than one message.
+    ///
+    /// # Errors
+    /// The connection has been closed.
+    pub fn prepare_to_stay(&self, id: Id) -> Result<()> {
+        let socket = self.conns[id].as_ref().and_then(|conn| conn.socket.as_ref()).ok_or("a connection is closed")?;
+        sockopt::set_tcp_nodelay(socket, true)?;
+        do_not_pace(socket);
+        Ok(())
+    }
+
+    /// Sends the message over a client's connection.
+    pub fn send(&mut self, id: Id) {
+        if let Some(Conn { socket: Some(socket), .. }) = &self.conns[id] {
+            self.ring.send(socket, &self.message, id as u32);
+        }
+    }
+
+    /// Closes a client's connection in the ordinary way.
+    pub fn close(&mut self, id: Id) {
+        let Some(socket) = self.conns[id].as_mut().and_then(|conn| conn.socket.take()) else { return };
+        // The receive would hold the socket open.
+        self.ring.cancel(&socket);
+        self.ring.close(socket);
+    }
+
+    /// Accepts no more.
+    pub fn stop_listening(&mut self) {
+        self.ring.cancel(&self.listener);
+    }
+
+    /// Connections that are open, of both ends, and the listening.
+    pub fn open(&self) -> usize {
+        self.conns.len() - self.free.len() + usize::from(self.listens)
+    }
+
+    /// Clients' connections that are open.
+    pub fn clients(&self) -> usize {
+        self.clients
+    }
+
+    /// Bytes that the servers sent back.
+    pub fn echoed(&self) -> u64 {
+        self.echoed
+    }
+
+    /// Waits once, serves what is there, and adds to `answers` which clients received how many bytes. Gives the moment when
+    /// the wait was over.
+    ///
+    /// # Errors
+    /// A connection broke.
+    pub fn turn(&mut self, wait: Duration, answers: &mut Vec<(Id, usize)>) -> Result<Instant> {
+        let mut news = std::mem::take(&mut self.news);
+        self.ring.turn(wait, &mut news)?;
+        let now = Instant::now();
+        for (token, what) in news.drain(..) {
+            match (token, what) {
+                (_, News::Failed(error)) => return Err(format!("a message or connection failed: {error}").into()),
+                (LISTENER, News::Accepted(socket)) => drop(self.add(socket, End::Server)),
+                (LISTENER, _) => self.listens = false,
+                (id, News::Received(chunk)) => self.on_received(id as Id, chunk, answers),
+                (id, _) => self.on_ended(id as Id)?,
+            }
+        }
+        self.news = news;
+        Ok(now)
+    }
+
+    fn on_received(&mut self, id: Id, chunk: Chunk, answers: &mut Vec<(Id, usize)>) {
+        match &self.conns[id] {
+            Some(Conn { end: End::Server, socket: Some(socket) }) => {
+                self.echoed += chunk.bytes() as u64;
+                self.ring.send_away(socket, chunk, id as u32);
+            }
+            _ => {
+                answers.push((id, chunk.bytes()));
+                self.ring.give_back(chunk);
+            }
+        }
+    }
+
+    fn on_ended(&mut self, id: Id) -> Result<()> {
+        match self.conns[id].take() {
+            Some(Conn { end: End::Client, socket: Some(_) }) => return Err("the balancer closed a connection".into()),
+            Some(Conn { end: End::Server, socket: Some(socket) }) => self.ring.close(socket),
+            Some(Conn { end: End::Client, socket: None }) => self.clients -= 1,
+            _ => {}
+        }
+        self.free.push(id);
+        Ok(())
+    }
+
+    fn add(&mut self, socket: OwnedFd, end: End) -> Id {
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.conns.push(None);
+            self.conns.len() - 1
+        });
+        self.ring.receive(&socket, id as u32);
+        self.clients += usize::from(end == End::Client);
+        self.conns[id] = Some(Conn { end, socket: Some(socket) });
+        id
+    }
+}
+
+/// A message in a buffer of the ring, where only the ring itself can put it: so it is received, once, and kept.
+fn message(ring: &mut Ring, size: usize) -> Result<Chunk> {
+    if size > Chunk::BYTES_MAX {
+        return Err(format!("messages have at most {} B", Chunk::BYTES_MAX).into());
+    }
+    let (sender, receiver) = UnixStream::pair()?;
+    net::send(&sender, &vec![b'm'; size], net::SendFlags::empty())?;
+    let receiver = OwnedFd::from(receiver);
+    ring.receive(&receiver, 0);
+    drop(sender);
+    let (mut news, mut message) = (Vec::new(), None);
+    loop {
+        ring.turn(Duration::from_secs(1), &mut news)?;
+        for (_, what) in news.drain(..) {
+            match what {
+                News::Received(chunk) if chunk.bytes() == size => message = Some(chunk),
+                News::Ended => return message.ok_or_else(|| "the ring did not receive its message".into()),
+                other => return Err(format!("a message for the ring came as {other:?}").into()),
+            }
+        }
+    }
+}
