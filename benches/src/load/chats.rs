@@ -31,8 +31,10 @@ impl Chats {
 impl Traffic for Chats {
     fn on_ready(&mut self, net: &mut Net, id: Id, events: EventFlags) -> Result<()> {
         let is_new = events.is_empty() && net.conn(id).is_some_and(|conn| conn.end == End::Server);
-        if is_new && !self.begun {
-            self.bulk.push(id);
+        if is_new {
+            // The place may have been that of a stream: some balancers let chats wait until the streams have ended.
+            self.bulk.retain(|bulk| *bulk != id);
+            self.bulk.extend((!self.begun).then_some(id));
         }
         if self.bulk.contains(&id) {
             self.streams.on_ready(net, id, events)
