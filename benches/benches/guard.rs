@@ -71,7 +71,7 @@ fn instructions() -> Result<(f64, f64)> {
     let folder = tempfile::tempdir()?;
     let core = usize::from(thread::available_parallelism()?.get() > 1);
     let place = Place { folder: folder.path(), core, servers: &[server] };
-    let lb = Lb::start(place, &peers::build_lb()?)?;
+    let lb = Lb::start(place, "lb", &peers::build_lb()?)?;
     let frontend = SocketAddr::from((Ipv4Addr::LOCALHOST, lb.port));
     warm_up(frontend, WARM_UP, || 0)?;
     let steps = Steps::default();

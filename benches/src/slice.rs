@@ -61,6 +61,7 @@ pub fn measure(servers: &Servers, kind: Kind, port: u16, pid: Option<u32>, lengt
     let before = Reading::take(load, pid)?;
     run_until(load, before.at + length.measured, |_| false)?;
     let after = Reading::take(load, pid)?;
+    load.count_unanswered();
     let latency = load.latency().map(|latency| latency.percentiles());
     end(load)?;
     if after.units == before.units {

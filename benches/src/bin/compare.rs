@@ -34,6 +34,9 @@ struct Args {
     /// A built program to measure, instead of building this workspace's.
     #[arg(long)]
     lb: Option<PathBuf>,
+    /// Another build of lb, which becomes a rival of that name: what a change is worth.
+    #[arg(long)]
+    before: Option<PathBuf>,
     /// Leaves the latency ladder out.
     #[arg(long)]
     no_ladder: bool,
@@ -88,7 +91,10 @@ fn kinds(names: &[String]) -> Result<Vec<Kind>> {
 
 /// Ours first, then the rivals that are installed.
 fn start_peers(args: &Args, place: Place<'_>, program: &Path) -> Result<Vec<Peer>> {
-    let mut peers = vec![peers::start_ours(place, program)?];
+    let mut peers = vec![peers::start_ours(place, "lb", program)?];
+    if let Some(before) = &args.before {
+        peers.push(peers::start_ours(place, "before", before)?);
+    }
     for name in &args.rivals {
         match peers::start_rival(place, name)? {
             Some(peer) => peers.push(peer),

@@ -37,7 +37,7 @@ fn main() -> Result<()> {
     let program = args.lb.map_or_else(peers::build_lb, Ok)?;
     let folder = tempfile::tempdir()?;
     let servers = Servers::listen()?;
-    let lb = Lb::start(Place { folder: folder.path(), core: 1, servers: &servers.addresses()? }, &program)?;
+    let lb = Lb::start(Place { folder: folder.path(), core: 1, servers: &servers.addresses()? }, "lb", &program)?;
     let mut load = Messages::new(&servers, AT_ONCE, 64, Then::Stay)?;
 
     // What is allocated once, by the first connections, is no connection's.

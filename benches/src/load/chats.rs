@@ -77,6 +77,10 @@ impl Part for Chats {
         self.chats.latency()
     }
 
+    fn count_unanswered(&mut self) {
+        self.chats.count_unanswered();
+    }
+
     fn stop(&mut self, net: &mut Net) -> Result<()> {
         self.chats.stop(net)?;
         self.streams.stop(net)

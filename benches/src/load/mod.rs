@@ -42,6 +42,9 @@ pub trait Load {
     /// How long its messages took, if it has messages.
     fn latency(&mut self) -> Option<&mut Latency>;
 
+    /// Has messages that wait for their answer count as long as they have waited, where this says more than the answered ones.
+    fn count_unanswered(&mut self) {}
+
     /// How much is still open.
     fn open(&self) -> usize;
 

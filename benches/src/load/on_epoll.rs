@@ -37,6 +37,9 @@ pub trait Part: Traffic {
         None
     }
 
+    /// See [`Load::count_unanswered`].
+    fn count_unanswered(&mut self) {}
+
     /// See [`Load::stop`].
     ///
     /// # Errors
@@ -83,6 +86,10 @@ impl<P: Part> Load for OnEpoll<P> {
 
     fn latency(&mut self) -> Option<&mut Latency> {
         self.part.latency()
+    }
+
+    fn count_unanswered(&mut self) {
+        self.part.count_unanswered();
     }
 
     fn open(&self) -> usize {

@@ -151,6 +151,13 @@ impl Part for Paced {
         Some(&mut self.latency)
     }
 
+    /// A balancer that answers nothing would else have the best latency of all.
+    fn count_unanswered(&mut self) {
+        for due in self.busy.values().chain(&self.late) {
+            self.latency.record(due.elapsed());
+        }
+    }
+
     fn stop(&mut self, net: &mut Net) -> Result<()> {
         self.next = None;
         self.idle.drain(..).for_each(|id| net.close(id));

@@ -19,9 +19,9 @@ pub fn build() -> Result<PathBuf> {
     own::build("lb-bin", "lb")
 }
 
-pub(super) fn start(place: Place<'_>, program: &Path) -> Result<Peer> {
-    let Lb { version, port, process, .. } = Lb::start(place, program)?;
-    Ok(Peer { name: "lb", version, port, process })
+pub(super) fn start(place: Place<'_>, name: &'static str, program: &Path) -> Result<Peer> {
+    let Lb { version, port, process, .. } = Lb::start(place, name, program)?;
+    Ok(Peer { name, version, port, process })
 }
 
 /// A running `lb`, for what only it is measured for.
@@ -36,17 +36,18 @@ pub struct Lb {
 }
 
 impl Lb {
-    /// Starts it with one frontend `web` and servers `s0`, `s1` and so on.
+    /// Starts it with one frontend `web` and servers `s0`, `s1` and so on. Its files in the folder are called `name`.
     ///
     /// # Errors
     /// It does not start; with what it said.
-    pub fn start(place: Place<'_>, program: &Path) -> Result<Self> {
+    pub fn start(place: Place<'_>, name: &str, program: &Path) -> Result<Self> {
         let port = free_port()?;
-        let (file, admin) = (place.folder.join("lb.ron"), place.folder.join("lb.sock"));
+        let in_folder = |ending: &str| place.folder.join(format!("{name}.{ending}"));
+        let (file, admin) = (in_folder("ron"), in_folder("sock"));
         fs::write(&file, configuration(place.servers, port)?)?;
         let version = version(&program.to_string_lossy(), "--version").ok_or("lb does not run")?;
         let arguments = ["run", "--config", &file.to_string_lossy(), "--admin", &admin.to_string_lossy()];
-        let mut process = Process::start("lb", place, program, &arguments)?;
+        let mut process = Process::start(name, place, program, &arguments)?;
         process.wait_until_listening(port)?;
         Ok(Self { version, port, admin, process })
     }

@@ -60,12 +60,12 @@ impl Peer {
 /// The names of all rivals, in the order of the report.
 pub const RIVALS: [&str; 5] = ["haproxy", "haproxy-splice", "nginx", "glommio", "epoll"];
 
-/// Starts the balancer `lb`.
+/// Starts a build of the balancer `lb`, to be called `name`.
 ///
 /// # Errors
 /// It does not start; with what it said.
-pub fn start_ours(place: Place<'_>, program: &Path) -> Result<Peer> {
-    lb::start(place, program)
+pub fn start_ours(place: Place<'_>, name: &'static str, program: &Path) -> Result<Peer> {
+    lb::start(place, name, program)
 }
 
 /// Starts a rival, if its program is there.
