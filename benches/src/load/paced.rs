@@ -15,7 +15,7 @@ use super::{ARRIVALS, balancer_address, echo};
 use crate::Result;
 use crate::latency::Latency;
 use crate::net::epoll::{Net, Traffic};
-use crate::net::{End, Id, do_not_pace};
+use crate::net::{End, Id};
 
 /// The load of that name; its unit is a round trip.
 #[derive(Debug)]
@@ -120,7 +120,6 @@ impl Part for Paced {
             let id = net.connect(balancer_address(0, port), ARRIVALS)?;
             if let Some(conn) = net.conn(id) {
                 set_tcp_nodelay(&conn.socket, true)?;
-                do_not_pace(&conn.socket);
             }
             self.idle.push_back(id);
         }

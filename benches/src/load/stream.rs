@@ -12,7 +12,7 @@ use super::balancer_address;
 use super::on_epoll::Part;
 use crate::Result;
 use crate::net::epoll::{Net, Received, Traffic};
-use crate::net::{End, Id, do_not_pace};
+use crate::net::{End, Id};
 
 /// Which way the bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,9 +122,6 @@ impl Part for Stream {
         for _ in 0..self.connections {
             let id = net.connect(balancer_address(0, port), self.interest(End::Client))?;
             self.clients.push(id);
-            if let Some(conn) = net.conn(id) {
-                do_not_pace(&conn.socket);
-            }
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
-use super::{End, Id, Servers};
+use super::{End, Id, Servers, do_not_pace};
 use crate::Result;
 
 /// How many events one wait gives.
@@ -78,6 +78,7 @@ impl Net {
     pub fn connect(&mut self, to: SocketAddr, interest: EventFlags) -> Result<Id> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+        do_not_pace(&socket);
         match net::connect(&socket, &to) {
             Ok(()) | Err(Errno::INPROGRESS) => self.add(socket, End::Client, interest),
             Err(error) => Err(format!("connecting to {to}: {error}").into()),

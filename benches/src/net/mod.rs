@@ -66,7 +66,8 @@ impl Servers {
 }
 
 /// Makes a socket send as fast as the other end takes it. The system's default may be an algorithm that paces (bbr), which
-/// on loopback holds streams back. The balancers' sockets stay with the default. Accepted sockets inherit it.
+/// on loopback holds streams back. To be called before the socket is connected: one that has paced goes on with it. The
+/// balancers' sockets stay with the default. Accepted sockets inherit it.
 pub fn do_not_pace(socket: impl AsFd) {
     // Where it is missing, the default has to do.
     let _ = net::sockopt::set_tcp_congestion(socket, "cubic");

@@ -56,6 +56,7 @@ impl Net {
     /// Out of ports or descriptors, or refused.
     pub fn connect(&mut self, to: SocketAddr) -> Result<Id> {
         let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        do_not_pace(&socket);
         // Doesn't wait: on loopback the handshake is over before the call would sleep, unless the backlog is full.
         net::connect(&socket, &to).map_err(|error| format!("connecting to {to}: {error}"))?;
         let id = self.add(socket, End::Client);
@@ -69,9 +70,7 @@ impl Net {
     /// The connection has been closed.
     pub fn prepare_to_stay(&self, id: Id) -> Result<()> {
         let socket = self.conns[id].as_ref().and_then(|conn| conn.socket.as_ref()).ok_or("a connection is closed")?;
-        sockopt::set_tcp_nodelay(socket, true)?;
-        do_not_pace(socket);
-        Ok(())
+        Ok(sockopt::set_tcp_nodelay(socket, true)?)
     }
 
     /// Sends the message over a client's connection.
