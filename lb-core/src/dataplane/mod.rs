@@ -8,6 +8,7 @@
 //!
 //! [`shard`] is the loop that turns completions into calls of the pure machines and their actions into operations.
 
+pub(crate) mod gather;
 pub(crate) mod shard;
 
 mod accept;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::accept::Listener;
 use super::close;
 use super::conn::{Action, Conn, Ending, Patience};
+use super::gather;
 use super::key::{Key, Operation};
 use super::recycle::Recycled;
 use super::relay::{Pipe, Pipes, ReadyStream, SentAtOnce, Side};
@@ -144,19 +145,20 @@ impl Shard {
         self.ring.await_doorbell(doorbell, Operation::Doorbell.encode());
         let (mut completions, mut due) = (Vec::new(), Vec::new());
         // The first turn does not wait: the table is there already.
-        let mut timeout = Some(Duration::ZERO);
+        let (mut timeout, mut gather) = (Some(Duration::ZERO), None);
         while !self.is_done() {
             // That a send has completed is no news, or each message would cost a second enter: sends are done once they
             // are submitted. Only when one of them has to be followed up is there no waiting for anything else.
             match self.is_waiting_for_sends() {
                 true => self.ring.submit()?,
-                false => self.ring.enter(timeout)?,
+                false => self.ring.enter(timeout, gather)?,
             }
             self.now = self.started.elapsed().as_millis() as Time;
             let guard = published::pin();
             let turn = Turn { shared, table: shared.publication.load(&guard) };
             self.follow(&turn);
             self.ring.reap(&mut completions);
+            let (news, spliced_before) = (completions.len(), self.spliced);
             self.settle_sends(&completions, &turn);
             for completion in completions.drain(..) {
                 self.on_completion(completion, &turn);
@@ -170,9 +172,10 @@ impl Shard {
             self.count(&turn);
             self.set_alarm();
             timeout = self.timeout();
+            gather = gather::after_turn(news, self.spliced - spliced_before);
         }
         // What was queued last are the sockets' closes.
-        self.ring.enter(Some(Duration::ZERO))
+        self.ring.enter(Some(Duration::ZERO), None)
     }
 
     fn is_done(&self) -> bool {

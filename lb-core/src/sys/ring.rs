@@ -20,13 +20,6 @@ use super::doorbell::Doorbell;
 const SUBMISSIONS: u32 = 512;
 /// Completions of one turn: every connection of a busy shard may have some. More fall to the kernel's slow list.
 const COMPLETIONS: u32 = 8192;
-/// Under load a turn waits for more news than one, but no longer than this. Fewer turns do the same work, and peers are
-/// woken less often too, which costs more than a turn does.
-const BATCH_WAIT_MICROS: u32 = 30;
-/// Most news that a turn waits for beyond the first.
-const BATCH_MAX: usize = 32;
-/// News of one turn from which on a shard counts as loaded: a lone conversation is never held up.
-const BATCH_FROM: usize = 2;
 /// Most pieces that one send gathers.
 pub(crate) const PIECES_MAX: usize = 16;
 
@@ -85,13 +78,19 @@ pub(crate) enum SendMode {
     Wait,
 }
 
+/// More than one completion to wait for, for a little while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Gather {
+    pub(crate) completions: usize,
+    /// Microseconds after which one is enough.
+    pub(crate) micros: u32,
+}
+
 pub(crate) struct Ring {
     // Dropped before `buffers`: closing the ring ends every operation that may write to them.
     ring: IoUring,
     buffers: Buffers,
     staging: Staging,
-    /// Completions of the last turn.
-    news: usize,
     /// Completions that had to be taken out early, because the kernel took no submission before.
     early: Vec<Completion>,
     /// What a submitted alarm points at; boxed, so that it stays where it is.
@@ -119,7 +118,7 @@ impl Ring {
             messages: Vec::with_capacity(capacity),
         };
         let (alarm, doorbell_count) = (Box::new(Timespec::new()), Box::new(0));
-        Ok(Self { ring, buffers, staging, news: 0, early: Vec::new(), alarm, doorbell_count })
+        Ok(Self { ring, buffers, staging, early: Vec::new(), alarm, doorbell_count })
     }
 
     /// Accepts on a listening socket: one connection, or all until cancelled.
@@ -276,27 +275,29 @@ impl Ring {
         accept_passing(entered)
     }
 
-    /// Submits what was queued and waits for a completion, at most for `timeout`; `None` waits without end. Under load the
-    /// wait is for one more than the last turn had, up to [`BATCH_WAIT_MICROS`] (kernel 6.12).
-    pub(crate) fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+    /// Submits what was queued and waits for a completion, at most for `timeout`; `None` waits without end. Kernels before
+    /// 6.12 don't gather.
+    pub(crate) fn enter(&mut self, timeout: Option<Duration>, gather: Option<Gather>) -> io::Result<()> {
         let entered = match timeout {
             Some(timeout) if timeout.is_zero() => self.enter_without_waiting(),
-            _ => self.enter_and_wait(timeout),
+            _ => self.enter_and_wait(timeout, gather),
         };
         self.after_submit();
         accept_passing(entered)
     }
 
-    fn enter_and_wait(&self, timeout: Option<Duration>) -> io::Result<usize> {
+    fn enter_and_wait(&self, timeout: Option<Duration>, gather: Option<Gather>) -> io::Result<usize> {
         let timespec = timeout.map(Timespec::from);
         let mut args = SubmitArgs::new();
         if let Some(timespec) = &timespec {
             args = args.timespec(timespec);
         }
         let mut wanted = 1;
-        if self.news >= BATCH_FROM && self.ring.params().is_feature_min_timeout() {
-            wanted += self.news.min(BATCH_MAX);
-            args = args.min_wait_usec(BATCH_WAIT_MICROS);
+        if let Some(Gather { completions, micros }) = gather
+            && self.ring.params().is_feature_min_timeout()
+        {
+            wanted = completions;
+            args = args.min_wait_usec(micros);
         }
         self.ring.submitter().submit_with_args(wanted, &args)
     }
@@ -313,7 +314,6 @@ impl Ring {
     pub(crate) fn reap(&mut self, into: &mut Vec<Completion>) {
         into.append(&mut self.early);
         into.extend(completions(&mut self.ring));
-        self.news = into.len();
     }
 
     /// True if the kernel has taken every submission, and every completion that it had for them has been reaped. Then the
