@@ -8,7 +8,6 @@
 //!
 //! [`shard`] is the loop that turns completions into calls of the pure machines and their actions into operations.
 
-pub(crate) mod gather;
 pub(crate) mod shard;
 
 mod accept;
@@ -17,6 +16,7 @@ mod relay;
 
 mod close;
 mod conn;
+mod gather;
 mod key;
 mod recycle;
 mod slots;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::accept::Listener;
 use super::close;
 use super::conn::{Action, Conn, Ending, Patience};
-use super::gather;
+use super::gather::Gathering;
 use super::key::{Key, Operation};
 use super::recycle::Recycled;
 use super::relay::{Pipe, Pipes, ReadyStream, SentAtOnce, Side};
@@ -145,7 +145,7 @@ impl Shard {
         self.ring.await_doorbell(doorbell, Operation::Doorbell.encode());
         let (mut completions, mut due) = (Vec::new(), Vec::new());
         // The first turn does not wait: the table is there already.
-        let (mut timeout, mut gather) = (Some(Duration::ZERO), None);
+        let (mut timeout, mut gather, mut gathering) = (Some(Duration::ZERO), None, Gathering::default());
         while !self.is_done() {
             // That a send has completed is no news, or each message would cost a second enter: sends are done once they
             // are submitted. Only when one of them has to be followed up is there no waiting for anything else.
@@ -158,11 +158,7 @@ impl Shard {
             let turn = Turn { shared, table: shared.publication.load(&guard) };
             self.follow(&turn);
             self.ring.reap(&mut completions);
-            let (news, spliced_before) = (completions.len(), self.spliced);
-            self.settle_sends(&completions, &turn);
-            for completion in completions.drain(..) {
-                self.on_completion(completion, &turn);
-            }
+            let messages = self.hand_out(&mut completions, &turn);
             // After the messages, which are short.
             self.serve_streams(&turn);
             self.expire(&mut due, &turn);
@@ -172,7 +168,7 @@ impl Shard {
             self.count(&turn);
             self.set_alarm();
             timeout = self.timeout();
-            gather = gather::after_turn(news, self.spliced - spliced_before);
+            gather = gathering.after_turn(messages, self.spliced);
         }
         // What was queued last are the sockets' closes.
         self.ring.enter(Some(Duration::ZERO), None)
@@ -219,6 +215,16 @@ impl Shard {
             }
             self.drive(key, turn);
         }
+    }
+
+    /// Deals with what has completed, and gives how much of it was not of streams, which are served later.
+    fn hand_out(&mut self, completions: &mut Vec<Completion>, turn: &Turn<'_>) -> usize {
+        let (news, streams) = (completions.len(), self.ready_streams.len());
+        self.settle_sends(completions, turn);
+        for completion in completions.drain(..) {
+            self.on_completion(completion, turn);
+        }
+        news - (self.ready_streams.len() - streams)
     }
 
     fn on_completion(&mut self, completion: Completion, turn: &Turn<'_>) {

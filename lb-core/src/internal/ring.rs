@@ -4,7 +4,6 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use crate::dataplane::gather;
 use crate::sys::buffers::{BufferId, BufferSize};
 use crate::sys::ring::{Completion, Multishot, Piece, SendMode};
 use crate::sys::{ring, socket};
@@ -13,8 +12,6 @@ use crate::sys::{ring, socket};
 pub struct Ring {
     ring: ring::Ring,
     completions: Vec<Completion>,
-    /// How many the last turn brought.
-    news: usize,
     /// Buffers whose bytes are on their way out with the next turn.
     leaving: Vec<BufferId>,
 }
@@ -82,7 +79,7 @@ impl Ring {
     /// The kernel refuses it: the text says what to change.
     pub fn new() -> io::Result<Self> {
         let ring = ring::Ring::new(0).map_err(|error| io::Error::other(ring::explain(&error)))?;
-        Ok(Self { ring, completions: Vec::new(), news: 0, leaving: Vec::new() })
+        Ok(Self { ring, completions: Vec::new(), leaving: Vec::new() })
     }
 
     /// Accepts connections until cancelled.
@@ -132,10 +129,9 @@ impl Ring {
     /// # Errors
     /// The kernel refuses the wait.
     pub fn turn(&mut self, timeout: Duration, news: &mut Vec<(u32, News)>) -> io::Result<()> {
-        self.ring.enter(Some(timeout), gather::after_turn(self.news, 0))?;
+        self.ring.enter(Some(timeout), None)?;
         let mut completions = std::mem::take(&mut self.completions);
         self.ring.reap(&mut completions);
-        self.news = completions.len();
         // Sends at once are over when they have been submitted.
         if self.ring.is_settled() {
             self.leaving.drain(..).for_each(|buffer| self.ring.give_back(buffer));
