@@ -11,6 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use serde_json::Value;
+use socket2::SockRef;
 use tests::program::Redis;
 use tests::stream::Digest;
 use tests::{Backend, Config, Frontend, Lb, Listener, Pair, Place, client, stream, wait};
@@ -134,6 +135,31 @@ fn a_pipe_with_bytes_of_a_dead_connection_is_never_used_again() {
     lb.until_idle();
     let grown = lb.descriptors().saturating_sub(before);
     assert!(grown <= 8, "20 broken streams left {grown} descriptors");
+}
+
+#[test]
+fn an_urgent_byte_in_a_stream_ends_nothing() {
+    let listener = Listener::new();
+    let lb = Lb::start(Config::of(Frontend::new("web").server("a", listener.addr())));
+    let client = client::connect_with_small_buffer(lb.addr("web"));
+    let mut server = listener.accept();
+    let sender = thread::spawn(move || {
+        // What follows the urgent byte must be there with it when the reader lets the stream go on.
+        let before = send(&mut server, 1, 8 * MIB);
+        SockRef::from(&server).send_out_of_band(b"!").unwrap();
+        let after = send(&mut server, 2, 64 << 10);
+        server.shutdown(Shutdown::Write).unwrap();
+        (before, after, server)
+    });
+    wait::until("the stream is spliced", || spliced(&lb) > 0);
+    wait::until_still("the reader's buffers are full", Duration::from_millis(50), || spliced(&lb));
+
+    let mut reading = client;
+    let got_before = receive(&mut reading, 8 * MIB);
+    let got_after = stream::read(&mut reading).unwrap();
+
+    let (before, after, _server) = sender.join().unwrap();
+    assert_eq!((got_before, got_after), (before, after), "the urgent byte itself is not part of the stream");
 }
 
 #[test]

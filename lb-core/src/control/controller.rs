@@ -20,7 +20,7 @@ use crate::balancer::Builder;
 use crate::config::Config;
 use crate::sys::doorbell::Doorbell;
 use crate::sys::limits;
-use crate::table::counters::ProcessLimit;
+use crate::table::counters::{ProcessLimit, SpareDescriptors};
 use crate::table::{self, Endpoint, Shared, Stop};
 
 /// The desired state and all that it takes to put it into effect.
@@ -269,19 +269,21 @@ impl Controller {
     }
 }
 
-/// What the configuration says, or what the descriptor limit allows: two for each connection and pipe, and some for
-/// listeners, files and the admin socket.
+/// What the configuration says, or what the descriptor limit allows: two for each connection and pipe, one for each socket
+/// that is kept, and some for listeners, files and the admin socket.
 fn process_limit(config: &Config, shards: usize) -> Result<ProcessLimit, StartError> {
     const KEPT_FREE: u64 = 1_200;
     /// Streams with a slow reader that a shard splices; further ones are copied.
     const PIPES_MAX: u64 = 128;
+    /// Sockets to servers that a shard keeps: as many as end between two turns of a busy one.
+    const SOCKETS_MAX: u64 = 64;
     let descriptors = limits::raise_descriptors();
     let descriptors = descriptors.map_err(|error| StartError::Kernel(format!("descriptor limit: {error}")))?;
     let shards = shards as u64;
-    // No more than a 32nd of the descriptors.
-    let pipes = (descriptors / 64 / shards).min(PIPES_MAX);
+    // No more than a 32nd of the descriptors for pipes, and half of that for sockets.
+    let (pipes, sockets) = ((descriptors / 64 / shards).min(PIPES_MAX), (descriptors / 64 / shards).min(SOCKETS_MAX));
     let listeners = config.frontends.len() as u64 * shards;
-    let kept_free = KEPT_FREE.min(descriptors / 4) + listeners + 2 * pipes * shards;
+    let kept_free = KEPT_FREE.min(descriptors / 4) + listeners + (2 * pipes + sockets) * shards;
     let possible = u32::try_from(descriptors.saturating_sub(kept_free) / 2).unwrap_or(u32::MAX).max(1);
     let connections = config.max_connections.unwrap_or(possible);
     if connections > possible {
@@ -290,5 +292,6 @@ fn process_limit(config: &Config, shards: usize) -> Result<ProcessLimit, StartEr
              which is the limit now: raise `ulimit -n`"
         );
     }
-    Ok(ProcessLimit::new(connections.min(possible), pipes as usize))
+    let spare = SpareDescriptors { pipes: pipes as usize, sockets: sockets as usize };
+    Ok(ProcessLimit::new(connections.min(possible), spare))
 }

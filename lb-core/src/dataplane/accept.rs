@@ -133,7 +133,7 @@ impl Shard {
     pub(super) fn on_shortage(&mut self, errno: i32, turn: &Turn<'_>) {
         self.short_until = self.now + SHORT_PAUSE;
         self.pipes.close_idle();
-        self.recycled.close();
+        self.recycled.close_all();
         if !turn.shared.process.shortage_logged.swap(true, Ordering::Relaxed) {
             let error = std::io::Error::from_raw_os_error(errno);
             tracing::warn!("accepting pauses: {error}; raise `ulimit -n` or lower max_connections");

@@ -39,8 +39,9 @@ impl Shard {
         let mut server = session.server;
         if let Some(endpoint) = session.endpoint {
             connect::on_left(&endpoint, session.frontend, turn);
-            // A long-lived one has keepalive and large buffers, which the next connection should not inherit.
-            if ending == Ending::Close && session.conn.is_server_done() && !session.is_kept_alive {
+            // A long-lived one has keepalive, one that streamed large buffers, which the next connection should not inherit.
+            let is_fresh = !session.is_kept_alive && !session.has_streamed;
+            if ending == Ending::Close && session.conn.is_server_done() && is_fresh {
                 server = server.and_then(|server| self.recycled.keep(server, endpoint.addr));
             }
         }
@@ -56,9 +57,7 @@ impl Shard {
 }
 
 /// Gives a long-lived connection's server socket keepalive; the client's has it from the listener.
-pub(super) fn keep_alive(server: Option<&OwnedFd>) {
-    if let Some(server) = server {
-        // Without it the connection works as well, only a vanished server is noticed later.
-        let _ = socket::keep_alive(server);
-    }
+pub(super) fn keep_alive(server: &OwnedFd) {
+    // Without it the connection works as well, only a vanished server is noticed later.
+    let _ = socket::keep_alive(server);
 }

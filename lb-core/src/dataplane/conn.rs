@@ -107,7 +107,7 @@ impl Conn {
     }
 
     /// Without a server yet. The client is received from already: what it has sent can go out as soon as there is a server,
-    /// and if it gives up, no server is troubled.
+    /// and if it has reset the connection before it sent anything, no server is troubled.
     fn next_early_action(&mut self) -> Option<Action> {
         if self.relay.is_broken_off() {
             self.begin_close(Ending::Reset);
@@ -185,14 +185,8 @@ impl Conn {
     /// The kernel has no receive from this peer any more.
     pub(crate) fn on_receive_ended(&mut self, source: Side, how: ReceiveEnd) {
         self.relay.from(source).on_receive_ended(how);
-        if how == ReceiveEnd::SourceEnded {
-            self.on_source_ended(source);
-        }
-    }
-
-    fn on_source_ended(&mut self, source: Side) {
         // The error that a send has reported is not reported to the receive again: that looks like an orderly end.
-        if self.relay.to(source).is_sink_broken() {
+        if how == ReceiveEnd::SourceEnded && self.relay.to(source).is_sink_broken() {
             self.relay.from(source).break_source();
         }
     }
@@ -200,9 +194,6 @@ impl Conn {
     /// What [`Action::Fill`] came to.
     pub(crate) fn on_filled(&mut self, source: Side, filled: Filled) {
         self.relay.from(source).on_filled(filled);
-        if filled == Filled::SourceEnded {
-            self.on_source_ended(source);
-        }
     }
 
     /// What [`Action::Drain`] came to: so many bytes have gone to a peer; `None` if it takes none at the moment.

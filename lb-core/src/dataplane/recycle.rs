@@ -1,50 +1,59 @@
-//! Sockets to servers whose connection has ended in order, kept to be connected anew.
+//! Sockets to servers whose connection has ended in order, kept to be connected to the same address anew.
 //!
 //! Making and destroying a socket is a tenth of the CPU time of a short connection: its file, inode and the structures of TCP.
-//! A connection gets a fresh start all the same: nothing of the earlier one is left in the kernel but the options we set.
+//! A connection gets a fresh start all the same, with its options as they were, and with one thing to mind: the kernel counts
+//! sequence numbers on from the last connection instead of drawing new ones (RFC 6528). Only that connection's peer could
+//! foretell them. So a socket goes to the address it was connected to and to no other; an IPv6 socket would also stay bound to
+//! the interface of a link-local address.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use crate::sys::socket;
 
-/// Most sockets that are kept, per address family: as many as end between two turns of a busy shard.
-const KEPT: usize = 64;
-
 /// The kept sockets of a shard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Recycled {
-    v4: Vec<OwnedFd>,
-    v6: Vec<OwnedFd>,
+    /// The one that was kept last is at the back.
+    sockets: VecDeque<(SocketAddr, OwnedFd)>,
+    max: usize,
 }
 
 impl Recycled {
+    /// Keeps at most this many.
+    pub(super) fn new(max: usize) -> Self {
+        Self { sockets: VecDeque::new(), max }
+    }
+
     /// A socket to connect to this address with, a kept one if there is one.
     ///
     /// # Errors
     /// Descriptors or memory have run out.
     pub(super) fn socket_for(&mut self, addr: SocketAddr) -> io::Result<OwnedFd> {
-        self.of(addr).pop().map_or_else(|| socket::for_server(addr), Ok)
+        let kept = self.sockets.iter().rposition(|(kept, _)| *kept == addr);
+        match kept.and_then(|position| self.sockets.remove(position)) {
+            Some((_, socket)) => Ok(socket),
+            None => socket::for_server(addr),
+        }
     }
 
-    /// Keeps a socket that was connected to this address. Both sides must have ended. Gives it back, to be closed, if it can't be
-    /// kept.
+    /// Keeps a socket that was connected to this address. Both sides must have ended. Gives back what is to be closed: this
+    /// one, if it can't be kept, or the one that has been kept for longest, if there is no room.
     pub(super) fn keep(&mut self, socket: OwnedFd, addr: SocketAddr) -> Option<OwnedFd> {
-        let kept = self.of(addr);
-        if kept.len() < KEPT && matches!(socket::disconnect(&socket), Ok(true)) {
-            kept.push(socket);
+        if self.max == 0 || !matches!(socket::disconnect(&socket), Ok(true)) {
+            return Some(socket);
+        }
+        self.sockets.push_back((addr, socket));
+        if self.sockets.len() <= self.max {
             return None;
         }
-        Some(socket)
+        self.sockets.pop_front().map(|(_, oldest)| oldest)
     }
 
     /// Closes all, because descriptors are needed.
-    pub(super) fn close(&mut self) {
-        *self = Self::default();
-    }
-
-    fn of(&mut self, addr: SocketAddr) -> &mut Vec<OwnedFd> {
-        if addr.is_ipv4() { &mut self.v4 } else { &mut self.v6 }
+    pub(super) fn close_all(&mut self) {
+        self.sockets.clear();
     }
 }

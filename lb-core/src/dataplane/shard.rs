@@ -22,6 +22,7 @@ use crate::sys::published;
 use crate::sys::ring::{Completion, Ring, SendMode};
 use crate::sys::signals;
 use crate::table::counters::FrontendCounters;
+use crate::table::counters::SpareDescriptors;
 use crate::table::{Endpoint, Frontend, Shared, Stop, Table};
 
 /// How often a shard looks whether what it waits for without a completion (a limit shared with other shards, descriptors,
@@ -61,6 +62,8 @@ pub(super) struct Session {
     pub(super) pipes: [Option<Pipe>; 2],
     /// By the side that they come from: whether bytes are spliced.
     pub(super) is_spliced: [bool; 2],
+    /// Whether any were ever spliced.
+    pub(super) has_streamed: bool,
     /// Buffer groups of the receives that are armed, which their user data carries.
     pub(super) groups: [u16; 2],
 }
@@ -107,8 +110,8 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    /// A shard for the calling thread. At most this many bytes of relay buffers and pipes are used.
-    pub(crate) fn new(number: usize, buffer_bytes_max: usize, pipes_max: usize) -> io::Result<Self> {
+    /// A shard for the calling thread. It uses at most this many bytes of relay buffers, and lends at most this many pipes.
+    pub(crate) fn new(number: usize, buffer_bytes_max: usize, spare: SpareDescriptors) -> io::Result<Self> {
         signals::block_broken_pipe()?;
         Ok(Self {
             number,
@@ -120,8 +123,8 @@ impl Shard {
             now: 0,
             random: fastrand::Rng::new(),
             sent_at_once: Vec::new(),
-            pipes: Pipes::new(pipes_max),
-            recycled: Recycled::default(),
+            pipes: Pipes::new(spare.pipes),
+            recycled: Recycled::new(spare.sockets),
             ready_streams: VecDeque::new(),
             spliced: 0,
             parked: VecDeque::new(),
@@ -368,6 +371,7 @@ impl Session {
             is_sent_at_once: [false; 2],
             pipes: [None, None],
             is_spliced: [false; 2],
+            has_streamed: false,
             groups: [0; 2],
         }
     }
@@ -409,9 +413,12 @@ impl Session {
     }
 
     fn on_long_lived(&mut self) {
-        if self.patience == Patience::Idle && !self.is_kept_alive {
+        if self.patience == Patience::Idle
+            && !self.is_kept_alive
+            && let Some(server) = &self.server
+        {
             self.is_kept_alive = true;
-            close::keep_alive(self.server.as_ref());
+            close::keep_alive(server);
         }
     }
 }

@@ -597,7 +597,7 @@ impl<C: Chance> World<C> {
             () if self.chance.one_in(30) => Filled::NoPipe,
             () if peer.arrived > 0 => Filled::Bytes(1 + self.chance.below(peer.arrived.min(PIPE_SIZE))),
             () if peer.is_gone() && !self.error_taken[source as usize] => return self.break_off(source),
-            () if peer.is_gone() || peer.has_ended => Filled::SourceEnded,
+            () if peer.is_gone() || peer.has_ended => Filled::Over,
             () => Filled::Nothing,
         };
         if let Filled::Bytes(bytes) = filled {

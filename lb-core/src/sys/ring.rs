@@ -82,7 +82,7 @@ pub(crate) enum SendMode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Gather {
     pub(crate) completions: usize,
-    /// Microseconds after which one is enough.
+    /// Microseconds after which one is enough; or none, if the wait has no timeout.
     pub(crate) micros: u32,
 }
 
@@ -263,7 +263,11 @@ impl Ring {
         *self.alarm = Timespec::from(after);
         let alarm = &raw const *self.alarm;
         self.push(match is_set {
-            true => opcode::TimeoutUpdate::new(user_data, alarm).build().user_data(nobody),
+            // That it was moved is no news.
+            true => opcode::TimeoutUpdate::new(user_data, alarm)
+                .build()
+                .flags(squeue::Flags::SKIP_SUCCESS)
+                .user_data(nobody),
             false => opcode::Timeout::new(alarm).build().user_data(user_data),
         });
     }

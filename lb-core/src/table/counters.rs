@@ -80,6 +80,15 @@ pub(crate) struct ShardCounters {
     pub(crate) stale_completions: Counter,
 }
 
+/// What a shard may have open beside listeners and connections.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SpareDescriptors {
+    /// Most pipes, of two descriptors each, that are lent to streams at once.
+    pub(crate) pipes: usize,
+    /// Most sockets that are kept to be connected anew.
+    pub(crate) sockets: usize,
+}
+
 /// What the process's limits hold for.
 #[derive(Debug)]
 pub(crate) struct ProcessLimit {
@@ -87,14 +96,14 @@ pub(crate) struct ProcessLimit {
     pub(crate) open: CachePadded<AtomicU32>,
     /// Most connections.
     pub(crate) max: u32,
-    /// Most pipes that a shard may lend to streams.
-    pub(crate) pipes_max: usize,
+    /// What each shard may use beside that.
+    pub(crate) spare: SpareDescriptors,
     /// Whether it was said that descriptors have run out, so that it is said once.
     pub(crate) shortage_logged: AtomicBool,
 }
 
 impl ProcessLimit {
-    pub(crate) fn new(max: u32, pipes_max: usize) -> Self {
-        Self { open: CachePadded::default(), max, pipes_max, shortage_logged: AtomicBool::new(false) }
+    pub(crate) fn new(max: u32, spare: SpareDescriptors) -> Self {
+        Self { open: CachePadded::default(), max, spare, shortage_logged: AtomicBool::new(false) }
     }
 }

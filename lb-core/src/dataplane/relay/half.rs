@@ -8,7 +8,7 @@ use crate::sys::buffers::BufferSize;
 use crate::sys::ring::{PIECES_MAX, Piece};
 
 /// Receiving pauses when this many buffers wait to be sent. The kernel may deliver 33 more before it stops, together 49
-/// buffers or 196 KiB, below the 256 KiB that a slow reader may hold.
+/// buffers or 196 KiB, below the 256 KiB of user memory that a slow reader may hold.
 const PAUSE_AT: usize = 16;
 /// Receiving resumes when no more than this many wait: with one large buffer more 160 KiB.
 const RESUME_AT: usize = 4;
@@ -43,8 +43,9 @@ pub(crate) enum Filled {
     Bytes(usize),
     /// The source has nothing at the moment.
     Nothing,
-    /// The source has sent all it had to send (FIN).
-    SourceEnded,
+    /// The source has ended, or is at an urgent byte, behind which there may be more: splice(2) says the same of both. A
+    /// receive finds out which.
+    Over,
     /// There is no pipe.
     NoPipe,
 }
@@ -209,15 +210,9 @@ impl Half {
     pub(crate) fn on_receive_ended(&mut self, how: ReceiveEnd) {
         self.receive = Receive::Idle;
         match how {
-            ReceiveEnd::SourceEnded => self.end_source(),
+            ReceiveEnd::SourceEnded if self.source == End::Open => self.source = End::Ended,
             ReceiveEnd::Starved => self.is_starved = true,
-            ReceiveEnd::Stopped => {}
-        }
-    }
-
-    fn end_source(&mut self) {
-        if self.source == End::Open {
-            self.source = End::Ended;
+            ReceiveEnd::SourceEnded | ReceiveEnd::Stopped => {}
         }
     }
 
@@ -230,7 +225,7 @@ impl Half {
                 self.gauge.on_rest();
             }
             Filled::Nothing => self.gauge.on_rest(),
-            Filled::SourceEnded => self.end_source(),
+            Filled::Over => self.gauge.on_over(),
             Filled::NoPipe => self.gauge.on_no_pipe(),
         }
     }

@@ -60,13 +60,13 @@ impl Shard {
     /// Splices from a peer into a pipe.
     pub(in crate::dataplane) fn fill(&mut self, side: Side, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        session.note_way(side, true, self.number);
         let Ok(pipe) = self.pipes.lend() else {
             return session.conn.on_filled(side, Filled::NoPipe);
         };
+        session.note_way(side, true, self.number);
         let filled = session.socket(side).map_or(Err(ErrorKind::NotConnected.into()), |socket| pipe.fill(socket));
         let filled = match filled {
-            Ok(0) => Filled::SourceEnded,
+            Ok(0) => Filled::Over,
             Ok(bytes) => {
                 self.spliced += bytes as u64;
                 Filled::Bytes(bytes)
@@ -112,6 +112,7 @@ impl Session {
     pub(in crate::dataplane) fn note_way(&mut self, source: Side, is_spliced: bool, shard: usize) {
         if self.is_spliced[source as usize] != is_spliced {
             self.is_spliced[source as usize] = is_spliced;
+            self.has_streamed |= is_spliced;
             self.counters.shards[shard].relay_switches.add(1);
         }
     }
