@@ -5,6 +5,8 @@
 
 use std::os::fd::OwnedFd;
 
+use nix::sys::socket::SetSockOpt;
+use nix::{libc, setsockopt_impl, sockopt_impl};
 use rustix::event::epoll::EventFlags;
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
@@ -39,6 +41,14 @@ pub struct Stream {
 
 /// What is sent and received at one go.
 const PIECE: usize = 256 << 10;
+/// A receiver is told when so much is there, or the end (SO_RCVLOWAT, socket(7)). A program that takes a packet at a time would
+/// be busier than the balancer, and be what is measured.
+const TOLD_AT: libc::c_int = 128 << 10;
+
+sockopt_impl!(
+    /// See [`TOLD_AT`].
+    ReceiveLowWater, SetOnly, libc::SOL_SOCKET, libc::SO_RCVLOWAT, libc::c_int
+);
 
 impl Stream {
     /// With so many connections at once.
@@ -62,6 +72,13 @@ impl Stream {
         match self.direction {
             Direction::Down => End::Server,
             Direction::Up => End::Client,
+        }
+    }
+
+    fn prepare(&self, net: &mut Net, id: Id) -> Result<()> {
+        match net.conn(id) {
+            Some(conn) if conn.end != self.source() => Ok(ReceiveLowWater.set(&conn.socket, &TOLD_AT)?),
+            _ => Ok(()),
         }
     }
 
@@ -104,6 +121,7 @@ impl Traffic for Stream {
         let is_new = end == End::Server && events.is_empty();
         if is_new {
             self.servers.push(id);
+            self.prepare(net, id)?;
         }
         match end == self.source() {
             true if is_new && self.stopping => net.finish_sending(id),
@@ -122,6 +140,7 @@ impl Part for Stream {
         for _ in 0..self.connections {
             let id = net.connect(balancer_address(0, port), self.interest(End::Client))?;
             self.clients.push(id);
+            self.prepare(net, id)?;
         }
         Ok(())
     }
