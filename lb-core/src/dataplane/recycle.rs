@@ -1,6 +1,6 @@
 //! Sockets to servers whose connection has ended in order, kept to be connected to the same address anew.
 //!
-//! Making and destroying a socket is a tenth of the CPU time of a short connection: its file, inode and the structures of TCP.
+//! Making and destroying a socket is a twentieth of the CPU time of a short connection: its file, inode and the structures of TCP.
 //! A connection gets a fresh start all the same, with its options as they were, and with one thing to mind: the kernel counts
 //! sequence numbers on from the last connection instead of drawing new ones (RFC 6528). Only that connection's peer could
 //! foretell them. So a socket goes to the address it was connected to and to no other; an IPv6 socket would also stay bound to
