@@ -245,7 +245,7 @@ impl Watched {
         let lb = Lb::start(Config::of(frontend));
         let addr = lb.addr("web");
         let descriptors =
-            wait::until_still("descriptors are counted", Duration::from_millis(100), || lb.descriptors() as u64);
+            wait::until_still("descriptors are counted", Duration::from_millis(100), || lb.descriptors_in_use() as u64);
         let buffer_bytes = lb.buffer_bytes();
         Self { lb, addr, descriptors: descriptors as usize, buffer_bytes }
     }
@@ -260,7 +260,7 @@ impl Watched {
 
     fn left_nothing_behind(&self) {
         self.lb.until_idle();
-        wait::until("descriptors are as many as before", || self.lb.descriptors() == self.descriptors);
+        wait::until("descriptors are as many as before", || self.lb.descriptors_in_use() == self.descriptors);
         wait::until("buffers are given back", || self.lb.buffer_bytes() <= self.buffer_bytes);
         for shard in self.lb.status()["shards"].as_array().unwrap() {
             assert_eq!(shard["stale_completions"], 0, "a completion came for a connection that was gone");

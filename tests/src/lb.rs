@@ -327,6 +327,14 @@ impl Lb {
         fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("lb runs").count()
     }
 
+    /// Open descriptors that are not kept for the next stream or connection, which the status tells the number of.
+    pub fn descriptors_in_use(&self) -> usize {
+        let status = self.status();
+        let shards = status["shards"].as_array().expect("status has shards");
+        let kept: u64 = shards.iter().map(|shard| 2 * number(&shard["pipes"]) + number(&shard["kept_sockets"])).sum();
+        self.descriptors().saturating_sub(kept as usize)
+    }
+
     /// User memory of the process, in bytes.
     pub fn memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("lb runs");

@@ -3,8 +3,7 @@
 //!
 //! Both sockets of a connection are watched once, for all that may happen (edge-triggered). Bytes are received into one
 //! buffer that all connections share and sent at once; what the other side doesn't take is set aside, and until it has gone
-//! nothing more is received. A direction that fills the buffer carries bulk, and goes on through a pipe (`splice(2)`)
-//! unless `--copy` forbids it.
+//! nothing more is received. A direction that fills the buffer carries bulk, and goes on through a pipe (`splice(2)`).
 #![forbid(unsafe_code)]
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -28,9 +27,6 @@ struct Args {
     /// The servers, comma-separated.
     #[arg(long, value_delimiter = ',', required = true)]
     servers: Vec<SocketAddr>,
-    /// Never splice.
-    #[arg(long)]
-    copy: bool,
 }
 
 const BUFFER: usize = 64 << 10;
@@ -186,7 +182,7 @@ impl Relay {
             return;
         }
         for _ in 0..TURNS {
-            match pair.step(from, &mut self.buffer, to_the_end, !self.args.copy) {
+            match pair.step(from, &mut self.buffer, to_the_end) {
                 Ok(Step::More) => {}
                 Ok(Step::Wait) => return,
                 Ok(Step::Done) if !pair.directions[1 - from].told => return,
@@ -202,7 +198,7 @@ impl Relay {
 }
 
 impl Pair {
-    fn step(&mut self, from: usize, buffer: &mut [u8], to_the_end: bool, may_splice: bool) -> Result<Step> {
+    fn step(&mut self, from: usize, buffer: &mut [u8], to_the_end: bool) -> Result<Step> {
         let (source, target) = (&self.sockets[from], &self.sockets[1 - from]);
         let direction = &mut self.directions[from];
         if !direction.flush(target)? {
@@ -223,7 +219,7 @@ impl Pair {
                     Ok(Step::More)
                 }
             },
-            None => direction.copy(source, target, buffer, to_the_end, may_splice),
+            None => direction.copy(source, target, buffer, to_the_end),
         }
     }
 }
@@ -234,14 +230,7 @@ impl Direction {
     }
 
     /// Receives once, and sends what the other side takes.
-    fn copy(
-        &mut self,
-        source: &OwnedFd,
-        target: &OwnedFd,
-        buffer: &mut [u8],
-        to_the_end: bool,
-        may_splice: bool,
-    ) -> Result<Step> {
+    fn copy(&mut self, source: &OwnedFd, target: &OwnedFd, buffer: &mut [u8], to_the_end: bool) -> Result<Step> {
         let bytes = match net::recv(source, &mut *buffer, RecvFlags::empty()) {
             Ok((_, bytes)) => bytes,
             Err(Errno::AGAIN) => return Ok(Step::Wait),
@@ -250,7 +239,7 @@ impl Direction {
         self.ended = bytes == 0;
         let sent = send(target, &buffer[..bytes])?;
         self.rest.extend_from_slice(&buffer[sent..bytes]);
-        if bytes == buffer.len() && may_splice {
+        if bytes == buffer.len() {
             self.pipe = Some(Pipe::new()?);
         }
         Ok(if bytes > 0 && bytes < buffer.len() && !to_the_end { Step::Wait } else { Step::More })

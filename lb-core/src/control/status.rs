@@ -70,8 +70,10 @@ pub struct ShardStatus {
     pub accepted: u64,
     /// User memory of its relay buffers, in bytes.
     pub buffer_bytes: u64,
-    /// Pipes that are open for splicing.
+    /// Pipes that are open for splicing, of two descriptors each.
     pub pipes: u64,
+    /// Sockets to servers whose connection is over, kept to be connected anew.
+    pub kept_sockets: u64,
     /// Completions that the kernel had to put on its slow overflow list.
     pub completion_overflows: u64,
     /// Completions for connections that were gone: always 0 unless there is a bug.
@@ -194,6 +196,7 @@ pub(super) fn shards(shared: &Shared, cores: &[usize]) -> Vec<ShardStatus> {
             accepted: counters.accepted.get(),
             buffer_bytes: counters.buffer_bytes.get(),
             pipes: counters.pipes.get(),
+            kept_sockets: counters.kept_sockets.get(),
             completion_overflows: counters.completion_overflows.get(),
             stale_completions: counters.stale_completions.get(),
         }

@@ -39,9 +39,12 @@ impl Shard {
         let mut server = session.server;
         if let Some(endpoint) = session.endpoint {
             connect::on_left(&endpoint, session.frontend, turn);
+            let is_over = ending == Ending::Close && session.conn.is_server_done();
             // A long-lived one has keepalive, one that streamed large buffers, which the next connection should not inherit.
             let is_fresh = !session.is_kept_alive && !session.has_streamed;
-            if ending == Ending::Close && session.conn.is_server_done() && is_fresh {
+            let frontend = turn.table.frontend(session.frontend);
+            let is_worth_it = frontend.is_some_and(|frontend| self.recycled.is_worth_it(frontend.candidates.len()));
+            if is_over && is_fresh && is_worth_it {
                 server = server.and_then(|server| self.recycled.keep(server, endpoint.addr));
             }
         }

@@ -27,6 +27,12 @@ impl Recycled {
         Self { sockets: VecDeque::new(), max }
     }
 
+    /// Whether keeping sockets is worth it: with more servers than sockets, one would be closed before its server's turn comes
+    /// again.
+    pub(super) fn is_worth_it(&self, servers: usize) -> bool {
+        servers <= self.max
+    }
+
     /// A socket to connect to this address with, a kept one if there is one.
     ///
     /// # Errors
@@ -42,7 +48,7 @@ impl Recycled {
     /// Keeps a socket that was connected to this address. Both sides must have ended. Gives back what is to be closed: this
     /// one, if it can't be kept, or the one that has been kept for longest, if there is no room.
     pub(super) fn keep(&mut self, socket: OwnedFd, addr: SocketAddr) -> Option<OwnedFd> {
-        if self.max == 0 || !matches!(socket::disconnect(&socket), Ok(true)) {
+        if !matches!(socket::disconnect(&socket), Ok(true)) {
             return Some(socket);
         }
         self.sockets.push_back((addr, socket));
@@ -50,6 +56,11 @@ impl Recycled {
             return None;
         }
         self.sockets.pop_front().map(|(_, oldest)| oldest)
+    }
+
+    /// How many are kept.
+    pub(super) fn count(&self) -> usize {
+        self.sockets.len()
     }
 
     /// Closes all, because descriptors are needed.

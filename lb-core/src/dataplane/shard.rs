@@ -59,7 +59,7 @@ pub(super) struct Session {
     /// Whether a send to this side was submitted of which only a failure is completed.
     pub(super) is_sent_at_once: [bool; 2],
     /// By the side that they are drained to: pipes with bytes in them, and no others.
-    pub(super) pipes: [Option<Pipe>; 2],
+    pub(super) pipes: [Option<Box<Pipe>>; 2],
     /// By the side that they come from: whether bytes are spliced.
     pub(super) is_spliced: [bool; 2],
     /// Whether any were ever spliced.
@@ -347,6 +347,7 @@ impl Shard {
         let counters = &turn.shared.counters[self.number];
         counters.connections.set(self.sessions.len() as u64);
         counters.pipes.set(self.pipes.open() as u64);
+        counters.kept_sockets.set(self.recycled.count() as u64);
         counters.buffer_bytes.set(self.ring.buffer_bytes() as u64);
         counters.completion_overflows.set(self.ring.overflows().into());
         counters.stale_completions.set(self.stale_completions);

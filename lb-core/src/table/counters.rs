@@ -76,6 +76,7 @@ pub(crate) struct ShardCounters {
     pub(crate) accepted: Counter,
     pub(crate) buffer_bytes: Counter,
     pub(crate) pipes: Counter,
+    pub(crate) kept_sockets: Counter,
     pub(crate) completion_overflows: Counter,
     pub(crate) stale_completions: Counter,
 }

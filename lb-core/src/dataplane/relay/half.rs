@@ -101,9 +101,9 @@ pub(crate) struct Half {
     /// True until buffers come back after there was none.
     is_starved: bool,
     /// Pieces at the front of the queue that the kernel is sending; 0 exactly while it has no send.
-    sending: usize,
+    sending: u8,
     /// Bytes spliced from the source and not to the sink yet. Not 0 only while the queue is empty.
-    in_pipe: usize,
+    in_pipe: u32,
     /// True from when the source can be read until it was: one pipe's worth, then it is the turn of others.
     is_source_ready: bool,
     room: Room,
@@ -146,7 +146,7 @@ impl Half {
             };
         }
         if self.sending == 0 && !self.queue.is_empty() {
-            self.sending = self.queue.len().min(PIECES_MAX);
+            self.sending = self.queue.len().min(PIECES_MAX) as u8;
             return Some(Step::Send);
         }
         if self.source == End::Ended && self.queue.is_empty() {
@@ -220,7 +220,7 @@ impl Half {
     pub(crate) fn on_filled(&mut self, filled: Filled) {
         match filled {
             Filled::Bytes(bytes) => {
-                self.in_pipe = bytes;
+                self.in_pipe = bytes as u32;
                 self.gauge.on_moved(bytes);
                 self.gauge.on_rest();
             }
@@ -233,7 +233,7 @@ impl Half {
     /// What [`Step::Drain`] came to: so many bytes have gone out; `None` if the sink takes none at the moment.
     pub(crate) fn on_drained(&mut self, bytes: Option<usize>) {
         match bytes {
-            Some(bytes) => self.in_pipe -= bytes.min(self.in_pipe),
+            Some(bytes) => self.in_pipe = self.in_pipe.saturating_sub(bytes as u32),
             None => self.room = Room::None,
         }
     }
@@ -256,7 +256,7 @@ impl Half {
 
     /// Bytes that were spliced from the source and not to the sink yet.
     pub(crate) fn in_pipe(&self) -> usize {
-        self.in_pipe
+        self.in_pipe as usize
     }
 
     /// Buffers came back.
@@ -322,12 +322,12 @@ impl Half {
     /// wait for other news first. Otherwise the next news is the source's.
     pub(crate) fn is_waiting_for_send(&self) -> bool {
         let is_at_rest = self.source == End::Open && self.sink == End::Open && self.receive == Receive::Armed;
-        self.sending > 0 && !(is_at_rest && self.queue.len() == self.sending)
+        self.sending > 0 && !(is_at_rest && self.queue.len() == usize::from(self.sending))
     }
 
     /// What is to be sent, in order.
     pub(crate) fn pieces(&self) -> impl Iterator<Item = Piece> {
-        self.queue.iter().copied().take(self.sending)
+        self.queue.iter().copied().take(self.sending.into())
     }
 
     /// True if the source ended in order, everything was delivered and the end was passed on.

@@ -49,7 +49,9 @@ impl Pipe {
 /// Empty pipes, and how many others there are.
 #[derive(Debug)]
 pub(in crate::dataplane) struct Pipes {
-    idle: Vec<Pipe>,
+    /// Boxed, so that a connection without a pipe takes less memory.
+    #[allow(clippy::vec_box, reason = "they are lent as boxes")]
+    idle: Vec<Box<Pipe>>,
     lent: usize,
     /// Most pipes lent at once: each slow reader of a stream keeps one, two descriptors, as long as it is slow.
     lent_max: usize,
@@ -64,17 +66,17 @@ impl Pipes {
     ///
     /// # Errors
     /// Too many are lent, or descriptors or the user's pipe memory have run out.
-    pub(super) fn lend(&mut self) -> io::Result<Pipe> {
+    pub(super) fn lend(&mut self) -> io::Result<Box<Pipe>> {
         if self.lent >= self.lent_max {
             return Err(io::ErrorKind::ResourceBusy.into());
         }
-        let pipe = self.idle.pop().map_or_else(Pipe::new, Ok)?;
+        let pipe = self.idle.pop().map_or_else(|| Pipe::new().map(Box::new), Ok)?;
         self.lent += 1;
         Ok(pipe)
     }
 
     /// Takes an empty pipe back.
-    pub(super) fn take_back(&mut self, pipe: Pipe) {
+    pub(super) fn take_back(&mut self, pipe: Box<Pipe>) {
         self.lent -= 1;
         if self.idle.len() < KEPT {
             self.idle.push(pipe);
@@ -82,7 +84,7 @@ impl Pipes {
     }
 
     /// Destroys a pipe with bytes in it, which nobody may get to see any more.
-    pub(in crate::dataplane) fn destroy(&mut self, pipe: Pipe) {
+    pub(in crate::dataplane) fn destroy(&mut self, pipe: Box<Pipe>) {
         self.lent -= 1;
         drop(pipe);
     }
