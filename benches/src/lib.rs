@@ -13,6 +13,7 @@ pub mod load;
 pub mod net;
 pub mod peers;
 pub mod plot;
+pub mod relay_args;
 pub mod report;
 pub mod slice;
 pub mod spread;

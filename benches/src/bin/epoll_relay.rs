@@ -6,10 +6,11 @@
 //! nothing more is received. A direction that fills the buffer carries bulk, and goes on through a pipe (`splice(2)`).
 #![forbid(unsafe_code)]
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 
 use benches::Result;
+use benches::relay_args::RelayArgs;
 use clap::Parser;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -17,17 +18,6 @@ use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, sockopt};
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 use rustix::time::Timespec;
-
-/// Relays TCP connections with epoll.
-#[derive(Debug, Parser)]
-struct Args {
-    /// Where to listen, on all addresses.
-    #[arg(long)]
-    port: u16,
-    /// The servers, comma-separated.
-    #[arg(long, value_delimiter = ',', required = true)]
-    servers: Vec<SocketAddr>,
-}
 
 const BUFFER: usize = 64 << 10;
 const EVENTS: usize = 256;
@@ -38,11 +28,11 @@ const LISTENER: u64 = u64::MAX;
 const NONBLOCKING: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 
 fn main() -> Result<()> {
-    Relay::new(Args::parse())?.run()
+    Relay::new(RelayArgs::parse())?.run()
 }
 
 struct Relay {
-    args: Args,
+    args: RelayArgs,
     epoll: OwnedFd,
     listener: OwnedFd,
     pairs: Vec<Option<Pair>>,
@@ -89,7 +79,7 @@ enum Step {
 }
 
 impl Relay {
-    fn new(args: Args) -> Result<Self> {
+    fn new(args: RelayArgs) -> Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let listener = net::socket_with(AddressFamily::INET, SocketType::STREAM, NONBLOCKING, None)?;
         sockopt::set_socket_reuseaddr(&listener, true)?;

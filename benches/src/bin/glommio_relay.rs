@@ -6,22 +6,12 @@ use std::io;
 use std::net::SocketAddr;
 
 use benches::Result;
+use benches::relay_args::RelayArgs;
 use clap::Parser;
 use futures_lite::future;
 use futures_lite::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use glommio::net::{TcpListener, TcpStream};
 use glommio::{LocalExecutorBuilder, Placement, spawn_local};
-
-/// Relays TCP connections with glommio.
-#[derive(Debug, Parser)]
-struct Args {
-    /// Where to listen, on all addresses.
-    #[arg(long)]
-    port: u16,
-    /// The servers, comma-separated.
-    #[arg(long, value_delimiter = ',', required = true)]
-    servers: Vec<SocketAddr>,
-}
 
 /// Bytes of an executor for buffers of files, of which there are none here; glommio's default is 10 MiB.
 const FILE_MEMORY: usize = 64 << 10;
@@ -29,12 +19,12 @@ const FILE_MEMORY: usize = 64 << 10;
 const BUFFER: usize = 16 << 10;
 
 fn main() -> Result<()> {
-    let args = Args::parse();
+    let args = RelayArgs::parse();
     let executor = LocalExecutorBuilder::new(Placement::Unbound).io_memory(FILE_MEMORY).make()?;
     executor.run(serve(args))
 }
 
-async fn serve(args: Args) -> Result<()> {
+async fn serve(args: RelayArgs) -> Result<()> {
     let listener = TcpListener::bind(("0.0.0.0", args.port))?;
     for server in args.servers.iter().cycle() {
         let client = listener.accept().await?;
