@@ -255,7 +255,7 @@ impl Watched {
     }
 
     fn bytes_to_server(&self) -> u64 {
-        self.lb.status()["traffic"]["bytes_to_server"].as_u64().unwrap()
+        self.lb.traffic("bytes_to_server")
     }
 
     fn left_nothing_behind(&self) {

@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use serde_json::Value;
 use socket2::SockRef;
 use tests::program::Redis;
 use tests::stream::Digest;
@@ -128,7 +127,7 @@ fn a_pipe_with_bytes_of_a_dead_connection_is_never_used_again() {
         let paused = client::connect(lb.addr("dead"));
         wait::until("the stream is spliced", || spliced(&lb) > spliced_before);
         wait::until_still("the reader's buffers are full", Duration::from_millis(50), || spliced(&lb));
-        assert!(pipes(&lb) > 0, "a stream with a slow reader has a pipe");
+        assert!(lb.pipes() > 0, "a stream with a slow reader has a pipe");
         client::reset(paused);
         assert_eq!(stream(), expected, "bytes of another connection came");
     }
@@ -170,7 +169,7 @@ fn without_descriptors_for_pipes_a_stream_is_copied() {
     let got = stream::read(&mut client::connect(lb.addr("web"))).unwrap();
 
     assert_eq!(got, stream::digest(7, 64 * MIB));
-    assert_eq!((spliced(&lb), pipes(&lb)), (0, 0));
+    assert_eq!((spliced(&lb), lb.pipes()), (0, 0));
 }
 
 #[test]
@@ -231,19 +230,11 @@ fn redis_gets_and_gives_a_large_value_through_it() {
 }
 
 fn spliced(lb: &Lb) -> u64 {
-    number(&lb.status()["traffic"]["bytes_spliced"])
+    lb.traffic("bytes_spliced")
 }
 
 fn switches(lb: &Lb) -> u64 {
-    number(&lb.status()["traffic"]["relay_switches"])
-}
-
-fn pipes(lb: &Lb) -> u64 {
-    lb.status()["shards"].as_array().unwrap().iter().map(|shard| number(&shard["pipes"])).sum()
-}
-
-fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("{value} is no count"))
+    lb.traffic("relay_switches")
 }
 
 fn send(target: &mut impl Write, seed: u64, bytes: u64) -> Digest {

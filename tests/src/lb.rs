@@ -308,8 +308,17 @@ impl Lb {
 
     /// User memory of the relay's buffers, in bytes.
     pub fn buffer_bytes(&self) -> u64 {
-        let status = self.status();
-        status["shards"].as_array().expect("status has shards").iter().map(|s| number(&s["buffer_bytes"])).sum()
+        sum_over_shards(&self.status(), "buffer_bytes")
+    }
+
+    /// Pipes that are open.
+    pub fn pipes(&self) -> u64 {
+        sum_over_shards(&self.status(), "pipes")
+    }
+
+    /// A total of all traffic since the start.
+    pub fn traffic(&self, total: &str) -> u64 {
+        number(&self.status()["traffic"][total])
     }
 
     /// True if a frontend's accepting pauses.
@@ -330,8 +339,7 @@ impl Lb {
     /// Open descriptors that are not kept for the next stream or connection, which the status tells the number of.
     pub fn descriptors_in_use(&self) -> usize {
         let status = self.status();
-        let shards = status["shards"].as_array().expect("status has shards");
-        let kept: u64 = shards.iter().map(|shard| 2 * number(&shard["pipes"]) + number(&shard["kept_sockets"])).sum();
+        let kept = 2 * sum_over_shards(&status, "pipes") + sum_over_shards(&status, "kept_sockets");
         self.descriptors().saturating_sub(kept as usize)
     }
 
@@ -404,6 +412,10 @@ pub fn text(bytes: &[u8]) -> String {
     let mut bytes = bytes;
     bytes.read_to_string(&mut text).expect("lb prints UTF-8");
     text
+}
+
+fn sum_over_shards(status: &Value, field: &str) -> u64 {
+    status["shards"].as_array().expect("status has shards").iter().map(|shard| number(&shard[field])).sum()
 }
 
 fn number(value: &Value) -> u64 {

@@ -371,9 +371,13 @@ mod tests {
     }
 
     fn line(stream: &BlockingStream) -> String {
+        try_line(stream).unwrap()
+    }
+
+    fn try_line(stream: &BlockingStream) -> io::Result<String> {
         let mut line = String::new();
-        BufReader::new(stream).read_line(&mut line).unwrap();
-        line
+        BufReader::new(stream).read_line(&mut line)?;
+        Ok(line)
     }
 
     fn ask(path: &Path, request: &[u8]) -> String {
@@ -383,9 +387,7 @@ mod tests {
     fn try_ask(path: &Path, request: &[u8]) -> io::Result<String> {
         let mut stream = connect(path);
         stream.write_all(request)?;
-        let mut line = String::new();
-        BufReader::new(&stream).read_line(&mut line)?;
-        Ok(line)
+        try_line(&stream)
     }
 
     #[test]

@@ -281,7 +281,8 @@ fn process_limit(config: &Config, shards: usize) -> Result<ProcessLimit, StartEr
     let descriptors = descriptors.map_err(|error| StartError::Kernel(format!("descriptor limit: {error}")))?;
     let shards = shards as u64;
     // No more than a 32nd of the descriptors for pipes, and half of that for sockets.
-    let (pipes, sockets) = ((descriptors / 64 / shards).min(PIPES_MAX), (descriptors / 64 / shards).min(SOCKETS_MAX));
+    let share = descriptors / 64 / shards;
+    let (pipes, sockets) = (share.min(PIPES_MAX), share.min(SOCKETS_MAX));
     let listeners = config.frontends.len() as u64 * shards;
     let kept_free = KEPT_FREE.min(descriptors / 4) + listeners + (2 * pipes + sockets) * shards;
     let possible = u32::try_from(descriptors.saturating_sub(kept_free) / 2).unwrap_or(u32::MAX).max(1);

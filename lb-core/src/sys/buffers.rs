@@ -85,13 +85,17 @@ impl Buffers {
         Ok(Self { groups: vec![Some(first)], groups_max })
     }
 
-    /// The group that the next receive should take from, with another one mapped if all are used up. `None`: no memory
-    /// is to be had, wait until buffers come back.
+    /// The group that the next receive should take from, with another one mapped if all are used up. Where no large buffers are
+    /// to be had small ones do. `None`: no memory is to be had, wait until buffers come back.
     pub(crate) fn group(&mut self, size: BufferSize, submitter: &Submitter<'_>) -> Option<u16> {
-        let has_free = |group: &Option<Group>| group.as_ref().is_some_and(|group| group.size == size && group.free > 0);
-        let free = self.groups.iter().position(has_free);
-        let number = free.or_else(|| self.grow(size, submitter))?;
+        let number = self.free(size).or_else(|| self.grow(size, submitter)).or_else(|| self.free(BufferSize::Small))?;
         Some(number as u16)
+    }
+
+    /// A group of this size with a free buffer.
+    fn free(&self, size: BufferSize) -> Option<usize> {
+        let has_free = |group: &Group| group.size == size && group.free > 0;
+        self.groups.iter().position(|group| group.as_ref().is_some_and(has_free))
     }
 
     fn grow(&mut self, size: BufferSize, submitter: &Submitter<'_>) -> Option<usize> {

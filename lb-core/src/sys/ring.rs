@@ -142,8 +142,8 @@ impl Ring {
         self.push(connect.build().user_data(user_data));
     }
 
-    /// Receives, into buffers of the group that it returns: small ones until cancelled, or a single large one. `None` if no
-    /// buffer is to be had.
+    /// Receives, into buffers of the group that it returns: small ones until cancelled, or a single large one, or small where
+    /// there is none. `None` if no buffer is to be had.
     pub(crate) fn receive(
         &mut self,
         socket: &OwnedFd,

@@ -21,10 +21,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.note_way(side, false, self.number);
         let Some(socket) = session.socket(side) else { return };
-        let operation = |group| Operation::Receive(side, key, group).encode();
-        let armed = self.ring.receive(socket, size, operation);
-        // Where no large buffers are to be had small ones do.
-        match armed.or_else(|| self.ring.receive(socket, BufferSize::Small, operation)) {
+        match self.ring.receive(socket, size, |group| Operation::Receive(side, key, group).encode()) {
             Some(group) => session.groups[side as usize] = group,
             None => {
                 session.conn.on_receive_ended(side, ReceiveEnd::Starved);
