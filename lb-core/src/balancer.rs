@@ -9,10 +9,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::balance::{Policies, PolicyBuilder};
-use crate::config::{Config, Frontend, Invalid, Name, Server};
+use crate::config::{Config, Frontend, FrontendUpdate, Invalid, Millis, Name, Server, ServerUpdate};
 use crate::control::{
-    Applied, Change, Command, CommandSender, Commands, ControlThread, Died, FrontendUpdate, NoStore, Options, Record,
-    Refused, Resume, ServerUpdate, StartError, Status, Store, Transaction, Wanted,
+    Applied, Change, Command, CommandSender, Commands, ControlThread, Died, NoStore, Options, Record,
+    Refused, Resume, StartError, Status, Store, Transaction, Wanted,
 };
 
 /// A running load balancer: its shards, and the control thread that changes them.
@@ -179,12 +179,17 @@ impl Control {
         self.change(names(frontend, name).map(|(frontend, name)| Change::RemoveServer { frontend, name }))
     }
 
-    /// Gives a server no new connections.
-    pub fn drain_server(&self, frontend: &str, name: &str) -> Pending<Applied> {
-        self.change(names(frontend, name).map(|(frontend, name)| Change::DrainServer { frontend, name }))
+    /// Gives a server no new connections. Those that exist may go on until they end, or for the time `within`.
+    pub fn drain_server(&self, frontend: &str, name: &str, within: Option<Millis>) -> Pending<Applied> {
+        self.change(names(frontend, name).map(|(frontend, name)| Change::DrainServer { frontend, name, within }))
     }
 
-    /// Takes a draining server into balancing again.
+    /// Takes a server out of service for maintenance: no new connections and no checks.
+    pub fn disable_server(&self, frontend: &str, name: &str) -> Pending<Applied> {
+        self.change(names(frontend, name).map(|(frontend, name)| Change::DisableServer { frontend, name }))
+    }
+
+    /// Takes a draining or disabled server into balancing again.
     pub fn enable_server(&self, frontend: &str, name: &str) -> Pending<Applied> {
         self.change(names(frontend, name).map(|(frontend, name)| Change::EnableServer { frontend, name }))
     }

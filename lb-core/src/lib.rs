@@ -67,8 +67,9 @@ mod sys;
 mod table;
 
 pub use balancer::{Balancer, Builder, Control, Drain, Pending};
+pub use config::{FrontendUpdate, ServerUpdate};
 pub use control::{
-    Applied, Change, Died, FrontendStatus, FrontendUpdate, NoStore, Options, Record, Refused, Resume, Saved,
-    ServerStatus, ServerUpdate, ShardStatus, Snapshot, StartError, Status, Store, Traffic, Transaction,
+    Applied, Change, Died, FrontendStatus, NoStore, Options, Record, Refused, Resume, Saved,
+    ServerStatus, ShardStatus, Snapshot, StartError, Status, Store, Traffic, Transaction,
 };
 pub use sys::socket::inherited_listener;

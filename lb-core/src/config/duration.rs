@@ -84,9 +84,84 @@ impl From<Millis> for String {
     }
 }
 
+/// A duration that may be zero, which means at once or not at all: `"0s"` to 30 days.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Delay(Option<Millis>);
+
+impl Delay {
+    /// The number of milliseconds.
+    pub fn as_millis(self) -> u32 {
+        self.0.map_or(0, Millis::as_millis)
+    }
+
+    /// The same as a [`Duration`].
+    pub fn as_duration(self) -> Duration {
+        Duration::from_millis(self.as_millis().into())
+    }
+
+    /// True if there is none.
+    pub fn is_zero(self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl From<Millis> for Delay {
+    fn from(duration: Millis) -> Self {
+        Self(Some(duration))
+    }
+}
+
+impl fmt::Display for Delay {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.as_duration()).fmt(formatter)
+    }
+}
+
+impl fmt::Debug for Delay {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+impl std::str::FromStr for Delay {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match humantime::parse_duration(text) {
+            Ok(Duration::ZERO) => Ok(Self(None)),
+            _ => text.parse().map(|duration| Self(Some(duration))),
+        }
+    }
+}
+
+impl TryFrom<String> for Delay {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Delay> for String {
+    fn from(delay: Delay) -> Self {
+        delay.to_string()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_delay_may_be_zero() {
+        for (text, millis) in [("0s", 0), ("0ms", 0), ("3s", 3_000)] {
+            let parsed: Delay = text.parse().unwrap();
+            assert_eq!((parsed.as_millis(), parsed.is_zero()), (millis, millis == 0));
+            assert_eq!(parsed.to_string().parse(), Ok(parsed));
+        }
+        assert!("1us".parse::<Delay>().is_err());
+    }
 
     #[test]
     fn durations_read_as_written_and_are_whole_milliseconds() {

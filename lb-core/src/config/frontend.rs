@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FRONTENDS_MAX, Invalid, Millis, Name, SERVERS_MAX, Server};
+use super::{
+    Check, Delay, FRONTENDS_MAX, Invalid, Millis, Name, OnUnavailable, PassiveConnections, PassiveUse, PassiveWhen,
+    Percent, SERVERS_MAX, Server,
+};
 
 /// Where a frontend accepts connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,12 +127,55 @@ pub struct Frontend {
     /// How long a connection may go without a byte in either direction.
     #[serde(default = "idle_timeout")]
     pub(crate) idle_timeout: Millis,
+    /// How long servers may be tried for one client, one after the other, in all.
+    #[serde(default = "redispatch_timeout")]
+    pub(crate) redispatch_timeout: Millis,
+    /// Most clients that wait while every server is at its connection limit.
+    #[serde(default = "queue")]
+    pub(crate) queue: u32,
+    /// How long each of them may wait.
+    #[serde(default = "queue_timeout")]
+    pub(crate) queue_timeout: Millis,
+    /// What clients get while no server is available.
+    #[serde(default)]
+    pub(crate) on_unavailable: OnUnavailable,
+    /// How servers are checked.
+    #[serde(default)]
+    pub(crate) check: Check,
+    /// How long a server that has come up takes to get its full share.
+    #[serde(default)]
+    pub(crate) slow_start: Delay,
+    /// Failures of real connections in a row after which a server is ejected; 0 is never.
+    #[serde(default = "eject_after")]
+    pub(crate) eject_after: u32,
+    /// How long a server is ejected at first; it doubles each time.
+    #[serde(default = "eject_time")]
+    pub(crate) eject_time: Millis,
+    /// How long it is ejected at most.
+    #[serde(default = "eject_time_max")]
+    pub(crate) eject_time_max: Millis,
+    /// Most servers that are ejected at once, in percent of all.
+    #[serde(default = "max_ejected")]
+    pub(crate) max_ejected: Percent,
+    /// Which passive servers are used.
+    #[serde(default)]
+    pub(crate) passive_use: PassiveUse,
+    /// When passive servers take part.
+    #[serde(default)]
+    pub(crate) passive_when: PassiveWhen,
+    /// What happens to their connections when they are not needed any more.
+    #[serde(default)]
+    pub(crate) passive_connections: PassiveConnections,
+    /// How long enough active servers must have been available before the passive ones leave.
+    #[serde(default)]
+    pub(crate) fail_back_after: Delay,
     #[serde(default, deserialize_with = "servers")]
     pub(crate) servers: Vec<Arc<Server>>,
 }
 
 impl Frontend {
-    /// A frontend without servers: `round_robin`, no limit of its own, 5 s to connect, 10 min idle.
+    /// A frontend without servers, with the defaults of the configuration: `round_robin`, no limit of its own, 5 s to
+    /// connect, 10 min idle, servers checked by a TCP connect every 2 s.
     ///
     /// # Errors
     /// A name that is not allowed (see [`Name`]).
@@ -141,6 +187,20 @@ impl Frontend {
             max_connections: None,
             connect_timeout: connect_timeout(),
             idle_timeout: idle_timeout(),
+            redispatch_timeout: redispatch_timeout(),
+            queue: queue(),
+            queue_timeout: queue_timeout(),
+            on_unavailable: OnUnavailable::default(),
+            check: Check::default(),
+            slow_start: Delay::default(),
+            eject_after: eject_after(),
+            eject_time: eject_time(),
+            eject_time_max: eject_time_max(),
+            max_ejected: max_ejected(),
+            passive_use: PassiveUse::default(),
+            passive_when: PassiveWhen::default(),
+            passive_connections: PassiveConnections::default(),
+            fail_back_after: Delay::default(),
             servers: Vec::new(),
         })
     }
@@ -203,6 +263,81 @@ impl Frontend {
         self.idle_timeout
     }
 
+    /// How long servers may be tried for one client, one after the other, in all.
+    pub fn redispatch_timeout(&self) -> Millis {
+        self.redispatch_timeout
+    }
+
+    /// Most clients that wait while every server is at its connection limit.
+    pub fn queue(&self) -> u32 {
+        self.queue
+    }
+
+    /// How long each of them may wait.
+    pub fn queue_timeout(&self) -> Millis {
+        self.queue_timeout
+    }
+
+    /// What clients get while no server is available.
+    pub fn on_unavailable(&self) -> OnUnavailable {
+        self.on_unavailable
+    }
+
+    /// How its servers are checked, those that have no check of their own.
+    pub fn check(&self) -> &Check {
+        &self.check
+    }
+
+    /// How `server`, one of its own, is checked.
+    pub fn check_of<'a>(&'a self, server: &'a Server) -> &'a Check {
+        server.check.own().unwrap_or(&self.check)
+    }
+
+    /// How long a server that has come up takes to get its full share.
+    pub fn slow_start(&self) -> Delay {
+        self.slow_start
+    }
+
+    /// Failures of real connections in a row after which a server is ejected; 0 is never.
+    pub fn eject_after(&self) -> u32 {
+        self.eject_after
+    }
+
+    /// How long a server is ejected at first; it doubles each time.
+    pub fn eject_time(&self) -> Millis {
+        self.eject_time
+    }
+
+    /// How long it is ejected at most.
+    pub fn eject_time_max(&self) -> Millis {
+        self.eject_time_max
+    }
+
+    /// Most servers that are ejected at once, in percent of all.
+    pub fn max_ejected(&self) -> Percent {
+        self.max_ejected
+    }
+
+    /// Which passive servers are used.
+    pub fn passive_use(&self) -> PassiveUse {
+        self.passive_use
+    }
+
+    /// When passive servers take part.
+    pub fn passive_when(&self) -> PassiveWhen {
+        self.passive_when
+    }
+
+    /// What happens to connections on passive servers when these are not needed any more.
+    pub fn passive_connections(&self) -> PassiveConnections {
+        self.passive_connections
+    }
+
+    /// How long enough active servers must have been available before the passive ones leave.
+    pub fn fail_back_after(&self) -> Delay {
+        self.fail_back_after
+    }
+
     /// Its servers, in the order they were added.
     pub fn servers(&self) -> &[Arc<Server>] {
         &self.servers
@@ -215,6 +350,34 @@ fn connect_timeout() -> Millis {
 
 fn idle_timeout() -> Millis {
     Millis::from_duration_clamped(Duration::from_secs(600))
+}
+
+fn redispatch_timeout() -> Millis {
+    Millis::from_duration_clamped(Duration::from_secs(15))
+}
+
+fn queue() -> u32 {
+    1024
+}
+
+fn queue_timeout() -> Millis {
+    Millis::from_duration_clamped(Duration::from_secs(5))
+}
+
+fn eject_after() -> u32 {
+    5
+}
+
+fn eject_time() -> Millis {
+    Millis::from_duration_clamped(Duration::from_secs(10))
+}
+
+fn eject_time_max() -> Millis {
+    Millis::from_duration_clamped(Duration::from_secs(300))
+}
+
+fn max_ejected() -> Percent {
+    Percent::HALF
 }
 
 pub(super) fn positive<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {

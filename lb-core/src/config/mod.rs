@@ -2,21 +2,27 @@
 //! checked where they are made, and each type's `Deserialize` makes the same check, so that a parser which knows
 //! positions (RON does) can point at the wrong value.
 
+mod check;
 mod duration;
+mod failover;
 mod frontend;
 mod name;
 mod server;
+mod update;
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use duration::Millis;
+pub use check::{Check, CheckKind};
+pub use duration::{Delay, Millis};
+pub use failover::{OnUnavailable, PassiveConnections, PassiveUse, PassiveWhen, Percent};
 pub use frontend::{Bind, Frontend, PolicyKind};
 pub use name::Name;
-pub(crate) use server::{NOT_SUPPORTED, check_ip};
-pub use server::{Port, Server, Weight};
+use server::{NOT_SUPPORTED, check_ip};
+pub use server::{Mode, Port, Server, ServerCheck, Weight};
+pub use update::{FrontendUpdate, ServerUpdate};
 
 /// A value that cannot be accepted: which field, and one sentence that says what was found and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

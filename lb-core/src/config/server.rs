@@ -1,10 +1,12 @@
 //! A backend server as it is configured.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Invalid, Name};
+use super::frontend::positive;
+use super::{Check, Invalid, Millis, Name};
 
 /// A port that a server listens on: 1 to 65 535.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +28,12 @@ impl Port {
     /// The number.
     pub fn get(self) -> u16 {
         self.0
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
     }
 }
 
@@ -72,6 +80,12 @@ impl Default for Weight {
     }
 }
 
+impl fmt::Display for Weight {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
 impl TryFrom<u32> for Weight {
     type Error = String;
 
@@ -86,6 +100,47 @@ impl From<Weight> for u16 {
     }
 }
 
+/// How a server is checked. Written `frontend`, or `own(kind: tcp, …)`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerCheck {
+    /// As its frontend says.
+    #[default]
+    Frontend,
+    /// In its own way.
+    Own(Check),
+}
+
+impl ServerCheck {
+    /// Its own check, if it has one.
+    pub fn own(&self) -> Option<&Check> {
+        match self {
+            Self::Frontend => None,
+            Self::Own(check) => Some(check),
+        }
+    }
+}
+
+impl fmt::Display for ServerCheck {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Frontend => formatter.write_str("frontend"),
+            Self::Own(check) => check.fmt(formatter),
+        }
+    }
+}
+
+/// What the operator wants of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// It takes part in balancing.
+    Enabled,
+    /// It gets no new connections while those that exist finish; after this time they are closed.
+    Drain(Option<Millis>),
+    /// It is out of service for maintenance: no new connections, and no checks. Those that exist go on.
+    Disabled,
+}
+
 /// A backend server of a frontend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -96,12 +151,25 @@ pub struct Server {
     pub(crate) port: Port,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) weight: Weight,
+    /// Most connections at once.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "positive")]
+    pub(crate) max_connections: Option<u32>,
     /// No new connections; those that exist finish.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) drain: bool,
+    /// How long they may take; then they are closed. Only with `drain`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) drain_within: Option<Millis>,
+    /// Out of service for maintenance: no new connections, and no checks. Excludes `drain`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) disabled: bool,
+    /// How it is checked.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) check: ServerCheck,
     #[serde(default, skip_serializing_if = "is_default", deserialize_with = "unsupported_flag")]
     pub(crate) ssl_offload: bool,
-    #[serde(default, skip_serializing_if = "is_default", deserialize_with = "unsupported_flag")]
+    /// A standby.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) passive: bool,
     #[serde(default, skip_serializing_if = "is_default", deserialize_with = "unsupported_name")]
     pub(crate) server_certificate: Option<Name>,
@@ -119,7 +187,11 @@ impl Server {
             ip: check_ip(addr.ip())?,
             port: Port::new(addr.port().into())?,
             weight: Weight::default(),
+            max_connections: None,
             drain: false,
+            drain_within: None,
+            disabled: false,
+            check: ServerCheck::default(),
             ssl_offload: false,
             passive: false,
             server_certificate: None,
@@ -144,6 +216,37 @@ impl Server {
         Ok(self)
     }
 
+    /// The same server as a standby, or not.
+    #[must_use]
+    pub fn with_passive(mut self, passive: bool) -> Self {
+        self.passive = passive;
+        self
+    }
+
+    /// The same server in another mode.
+    #[must_use]
+    pub fn with_mode(mut self, mode: Mode) -> Self {
+        (self.drain, self.drain_within, self.disabled) = match mode {
+            Mode::Enabled => (false, None, false),
+            Mode::Drain(within) => (true, within, false),
+            Mode::Disabled => (false, None, true),
+        };
+        self
+    }
+
+    /// What the fields must be together.
+    ///
+    /// # Errors
+    /// Both drained and disabled, or a time to drain without draining.
+    pub(crate) fn check_whole(&self) -> Result<(), Invalid> {
+        let refuse = |field: &str, reason: &str| Err(Invalid::new(field, format!("server {}: {reason}", self.name)));
+        match (self.drain, self.drain_within, self.disabled) {
+            (true, _, true) => refuse("disabled", "it is either drained or disabled, not both"),
+            (false, Some(_), _) => refuse("drain_within", "drain_within is for a server with drain: true"),
+            _ => Ok(()),
+        }
+    }
+
     /// The server's name, unique in its frontend.
     pub fn name(&self) -> &Name {
         &self.name
@@ -159,9 +262,23 @@ impl Server {
         self.weight.get()
     }
 
-    /// True if it gets no new connections while those that exist finish.
-    pub fn is_draining(&self) -> bool {
-        self.drain
+    /// Most connections at once; `None` is no limit.
+    pub fn max_connections(&self) -> Option<u32> {
+        self.max_connections
+    }
+
+    /// Whether it may get new connections, as far as the operator is concerned.
+    pub fn mode(&self) -> Mode {
+        match (self.disabled, self.drain) {
+            (true, _) => Mode::Disabled,
+            (false, true) => Mode::Drain(self.drain_within),
+            (false, false) => Mode::Enabled,
+        }
+    }
+
+    /// How it is checked.
+    pub fn check(&self) -> &ServerCheck {
+        &self.check
     }
 
     /// Whether the client's TLS ends here before the bytes go to this server. Not supported yet, always false.
@@ -169,7 +286,7 @@ impl Server {
         self.ssl_offload
     }
 
-    /// Whether it is a standby, without traffic unless the active servers are unavailable. Not supported yet, always false.
+    /// Whether it is a standby: no traffic unless the active servers are unavailable.
     pub fn is_passive(&self) -> bool {
         self.passive
     }
@@ -184,7 +301,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-pub(crate) fn check_ip(ip: IpAddr) -> Result<IpAddr, Invalid> {
+pub(super) fn check_ip(ip: IpAddr) -> Result<IpAddr, Invalid> {
     let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
     if ip.is_unspecified() || ip.is_multicast() || broadcast {
         return Err(Invalid::new("ip", format!("{ip} is not the address of one server")));
@@ -199,7 +316,7 @@ fn ip<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<IpAddr, D::Er
 }
 
 /// What is said of a part of the model whose implementation has not landed.
-pub(crate) const NOT_SUPPORTED: &str = "not supported yet";
+pub(super) const NOT_SUPPORTED: &str = "not supported yet";
 
 fn unsupported_flag<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     match bool::deserialize(deserializer)? {

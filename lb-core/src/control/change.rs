@@ -1,10 +1,8 @@
 //! What can be asked of a running balancer, and what it answers.
 
-use std::net::IpAddr;
-
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Bind, Frontend, Invalid, Millis, Name, PolicyKind, Port, Server, Weight};
+use crate::config::{Frontend, FrontendUpdate, Invalid, Millis, Name, Server, ServerUpdate};
 
 /// One change of the frontends and servers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,8 +37,18 @@ pub enum Change {
         frontend: Name,
         /// The server's name.
         name: Name,
+        /// How long they may take; then they are closed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        within: Option<Millis>,
     },
-    /// Takes a draining server into balancing again.
+    /// Takes a server out of service for maintenance: no new connections and no checks. Those that exist go on.
+    DisableServer {
+        /// The frontend's name.
+        frontend: Name,
+        /// The server's name.
+        name: Name,
+    },
+    /// Takes a draining or disabled server into balancing again.
     EnableServer {
         /// The frontend's name.
         frontend: Name,
@@ -64,48 +72,6 @@ pub enum Change {
         /// The frontend's name.
         name: Name,
     },
-}
-
-/// The settings of a server to change; `None` leaves a setting as it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs, reason = "the fields are those of `Server`")]
-pub struct ServerUpdate {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rename: Option<Name>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ip: Option<IpAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub port: Option<Port>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub weight: Option<Weight>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ssl_offload: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub passive: Option<bool>,
-    /// The CA bundle's name, or `none`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub server_certificate: Option<Name>,
-}
-
-/// The settings of a frontend to change; `None` leaves a setting as it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs, reason = "the fields are those of `Frontend`")]
-pub struct FrontendUpdate {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rename: Option<Name>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bind: Option<Bind>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub policy: Option<PolicyKind>,
-    /// Most connections at once; 0 takes the limit away.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_connections: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub connect_timeout: Option<Millis>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub idle_timeout: Option<Millis>,
 }
 
 /// Changes that take effect together or not at all, as one revision.
@@ -162,6 +128,8 @@ pub struct Applied {
     pub connections_on_replaced: u64,
     /// What changed, a sentence per change. Of a dry run: what would.
     pub summary: Vec<String>,
+    /// What is allowed but may surprise, a sentence each.
+    pub warnings: Vec<String>,
     /// Whether this was a dry run.
     pub dry_run: bool,
 }

@@ -11,7 +11,7 @@ mod status;
 mod store;
 mod thread;
 
-pub use change::{Applied, Change, FrontendUpdate, Options, Record, Refused, ServerUpdate, Transaction};
+pub use change::{Applied, Change, Options, Record, Refused, Transaction};
 pub use status::{FrontendStatus, ServerStatus, ShardStatus, Status, Traffic};
 pub use store::{NoStore, Saved, Snapshot, Store};
 pub(crate) use thread::ControlThread;

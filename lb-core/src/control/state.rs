@@ -6,8 +6,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::change::{Change, FrontendUpdate, Refused, ServerUpdate};
-use crate::config::{self, Bind, FRONTENDS_MAX, Frontend, Name, PolicyKind, SERVERS_MAX, Server};
+use super::change::{Change, Refused};
+use crate::config::{
+    Bind, FRONTENDS_MAX, Frontend, FrontendUpdate, Mode, Name, PolicyKind, SERVERS_MAX, Server, ServerUpdate,
+};
 
 /// Identity of a frontend over its life.
 pub(crate) type FrontendId = u32;
@@ -55,8 +57,9 @@ impl State {
             Change::AddServer { frontend, server } => self.add_server(frontend, server),
             Change::UpdateServer { frontend, name, update } => self.update_server(frontend, name, update),
             Change::RemoveServer { frontend, name } => self.remove_server(frontend, name),
-            Change::DrainServer { frontend, name } => self.set_drain(frontend, name, true),
-            Change::EnableServer { frontend, name } => self.set_drain(frontend, name, false),
+            Change::DrainServer { frontend, name, within } => self.set_mode(frontend, name, Mode::Drain(*within)),
+            Change::DisableServer { frontend, name } => self.set_mode(frontend, name, Mode::Disabled),
+            Change::EnableServer { frontend, name } => self.set_mode(frontend, name, Mode::Enabled),
             Change::AddFrontend { frontend } => self.add_frontend(frontend),
             Change::UpdateFrontend { name, update } => self.update_frontend(name, update),
             Change::RemoveFrontend { name } => self.remove_frontend(name),
@@ -64,6 +67,7 @@ impl State {
     }
 
     fn add_server(&mut self, frontend: &Name, server: &Server) -> Result<Effect, Refused> {
+        server.check_whole()?;
         let id = self.next_server;
         let entry = self.entry(frontend)?;
         if find(&entry.frontend, &server.name).is_some() {
@@ -91,7 +95,6 @@ impl State {
     }
 
     fn update_server(&mut self, frontend: &Name, name: &Name, update: &ServerUpdate) -> Result<Effect, Refused> {
-        check_supported(update)?;
         let (entry, index) = self.server(frontend, name)?;
         let old = Arc::clone(&entry.frontend.servers[index]);
         if let Some(new) = update.rename.as_ref().filter(|new| *new != name)
@@ -99,39 +102,35 @@ impl State {
         {
             return Err(Refused::field("name", format!("frontend {frontend} already has a server {new}")));
         }
-        let mut server = Server::clone(&old);
-        server.name = update.rename.clone().unwrap_or(server.name);
-        server.ip = update.ip.map(config::check_ip).transpose()?.unwrap_or(server.ip);
-        server.port = update.port.unwrap_or(server.port);
-        server.weight = update.weight.unwrap_or(server.weight);
+        let server = Server::clone(&old).with(update)?;
         if server == *old {
             return Ok(None);
         }
-        let summary = format!("server {name} of {frontend} updated: {}", describe_server_change(&old, &server));
+        let summary = format!("server {name} of {frontend} updated: {}", ServerUpdate::describe(&old, &server));
         let inverse = Change::UpdateServer {
             frontend: frontend.clone(),
             name: server.name.clone(),
-            update: server_update_between(&server, &old),
+            update: ServerUpdate::between(&server, &old),
         };
         Arc::make_mut(&mut entry.frontend).servers[index] = Arc::new(server);
         Ok(Some((inverse, summary)))
     }
 
-    fn set_drain(&mut self, frontend: &Name, name: &Name, drain: bool) -> Result<Effect, Refused> {
+    fn set_mode(&mut self, frontend: &Name, name: &Name, mode: Mode) -> Result<Effect, Refused> {
         let (entry, index) = self.server(frontend, name)?;
         let server = &mut Arc::make_mut(&mut entry.frontend).servers[index];
-        if server.drain == drain {
+        let before = server.mode();
+        if before == mode {
             return Ok(None);
         }
-        Arc::make_mut(server).drain = drain;
-        let (frontend, name) = (frontend.clone(), name.clone());
-        Ok(Some(if drain {
-            let summary = format!("server {name} of {frontend} drains");
-            (Change::EnableServer { frontend, name }, summary)
-        } else {
-            let summary = format!("server {name} of {frontend} enabled");
-            (Change::DrainServer { frontend, name }, summary)
-        }))
+        *server = Arc::new(Server::clone(server).with_mode(mode));
+        let what = match mode {
+            Mode::Enabled => "enabled".to_owned(),
+            Mode::Drain(None) => "drains".to_owned(),
+            Mode::Drain(Some(within)) => format!("drains within {within}"),
+            Mode::Disabled => "disabled".to_owned(),
+        };
+        Ok(Some((mode_change(frontend, name, before), format!("server {name} of {frontend} {what}"))))
     }
 
     fn add_frontend(&mut self, frontend: &Frontend) -> Result<Effect, Refused> {
@@ -139,6 +138,7 @@ impl State {
             return Err(Refused::field("name", format!("there are {FRONTENDS_MAX} frontends, the most possible")));
         }
         self.check_frontend(frontend, None)?;
+        frontend.servers.iter().try_for_each(|server| server.check_whole())?;
         if let Some(twice) = first_twice(frontend.servers.iter().map(|server| &server.name)) {
             return Err(Refused::field(
                 "servers",
@@ -168,23 +168,13 @@ impl State {
     fn update_frontend(&mut self, name: &Name, update: &FrontendUpdate) -> Result<Effect, Refused> {
         let index = self.index(name)?;
         let old = Arc::clone(&self.entries[index].frontend);
-        let mut new = Frontend::clone(&old);
-        new.name = update.rename.clone().unwrap_or(new.name);
-        new.bind = update.bind.unwrap_or(new.bind);
-        new.policy = update.policy.clone().unwrap_or(new.policy);
-        new.max_connections = match update.max_connections {
-            None => new.max_connections,
-            Some(0) => None,
-            limit => limit,
-        };
-        new.connect_timeout = update.connect_timeout.unwrap_or(new.connect_timeout);
-        new.idle_timeout = update.idle_timeout.unwrap_or(new.idle_timeout);
-        let inverse = frontend_update_between(&new, &old);
+        let new = Frontend::clone(&old).with(update);
+        let inverse = FrontendUpdate::between(&new, &old);
         if inverse == FrontendUpdate::default() {
             return Ok(None);
         }
         self.check_frontend(&new, Some(index))?;
-        let summary = format!("frontend {name} updated: {}", describe_frontend_change(&old, &new));
+        let summary = format!("frontend {name} updated: {}", FrontendUpdate::describe(&old, &new));
         let inverse = Change::UpdateFrontend { name: new.name.clone(), update: inverse };
         Arc::make_mut(&mut self.entries[index]).frontend = Arc::new(new);
         Ok(Some((inverse, summary)))
@@ -262,7 +252,7 @@ pub(crate) fn difference(from: &[Arc<Frontend>], to: &[Frontend]) -> Vec<Change>
             changes.push(Change::AddFrontend { frontend: new.clone() });
             continue;
         };
-        let update = frontend_update_between(old, new);
+        let update = FrontendUpdate::between(old, new);
         if update != FrontendUpdate::default() {
             changes.push(Change::UpdateFrontend { name: new.name.clone(), update });
         }
@@ -283,16 +273,23 @@ fn server_differences(old: &Frontend, new: &Frontend, changes: &mut Vec<Change>)
             changes.push(Change::AddServer { frontend: frontend(), server: Server::clone(server) });
             continue;
         };
-        let update = server_update_between(before, server);
+        let update = ServerUpdate::between(before, server);
         if update != ServerUpdate::default() {
             changes.push(Change::UpdateServer { frontend: frontend(), name: server.name.clone(), update });
         }
-        let name = || server.name.clone();
-        match (before.drain, server.drain) {
-            (false, true) => changes.push(Change::DrainServer { frontend: frontend(), name: name() }),
-            (true, false) => changes.push(Change::EnableServer { frontend: frontend(), name: name() }),
-            _ => {}
+        if before.mode() != server.mode() {
+            changes.push(mode_change(&new.name, &server.name, server.mode()));
         }
+    }
+}
+
+/// The change that brings a server into a mode.
+fn mode_change(frontend: &Name, name: &Name, mode: Mode) -> Change {
+    let (frontend, name) = (frontend.clone(), name.clone());
+    match mode {
+        Mode::Enabled => Change::EnableServer { frontend, name },
+        Mode::Drain(within) => Change::DrainServer { frontend, name, within },
+        Mode::Disabled => Change::DisableServer { frontend, name },
     }
 }
 
@@ -314,86 +311,11 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     }
 }
 
-fn check_supported(update: &ServerUpdate) -> Result<(), Refused> {
-    let refuse = |field: &str| Err(Refused::field(field, format!("{field}: {}", config::NOT_SUPPORTED)));
-    if update.ssl_offload == Some(true) {
-        return refuse("ssl_offload");
-    }
-    if update.passive == Some(true) {
-        return refuse("passive");
-    }
-    if update.server_certificate.as_ref().is_some_and(|name| name.as_str() != "none") {
-        return refuse("server_certificate");
-    }
-    Ok(())
-}
-
-/// `Some(to)` where it differs from `from`.
-fn changed<T: PartialEq + Clone>(from: &T, to: &T) -> Option<T> {
-    (from != to).then(|| to.clone())
-}
-
-fn server_update_between(from: &Server, to: &Server) -> ServerUpdate {
-    ServerUpdate {
-        rename: changed(&from.name, &to.name),
-        ip: changed(&from.ip, &to.ip),
-        port: changed(&from.port, &to.port),
-        weight: changed(&from.weight, &to.weight),
-        ..ServerUpdate::default()
-    }
-}
-
-fn frontend_update_between(from: &Frontend, to: &Frontend) -> FrontendUpdate {
-    FrontendUpdate {
-        rename: changed(&from.name, &to.name),
-        bind: changed(&from.bind, &to.bind),
-        policy: changed(&from.policy, &to.policy),
-        max_connections: changed(&from.max_connections, &to.max_connections).map(Option::unwrap_or_default),
-        connect_timeout: changed(&from.connect_timeout, &to.connect_timeout),
-        idle_timeout: changed(&from.idle_timeout, &to.idle_timeout),
-    }
-}
-
-/// Collects `field old → new` for each field that differs.
-#[derive(Default)]
-struct Differences(Vec<String>);
-
-impl Differences {
-    fn field<T: PartialEq>(mut self, field: &str, old: T, new: T, show: impl Fn(T) -> String) -> Self {
-        if old != new {
-            self.0.push(format!("{field} {} → {}", show(old), show(new)));
-        }
-        self
-    }
-}
-
-fn describe_server_change(old: &Server, new: &Server) -> String {
-    Differences::default()
-        .field("name", &old.name, &new.name, ToString::to_string)
-        .field("ip", old.ip, new.ip, |ip| ip.to_string())
-        .field("port", old.port, new.port, |port| port.get().to_string())
-        .field("weight", old.weight, new.weight, |weight| weight.get().to_string())
-        .0
-        .join(", ")
-}
-
-fn describe_frontend_change(old: &Frontend, new: &Frontend) -> String {
-    let limit = |limit: Option<u32>| limit.map_or("none".to_owned(), |limit| limit.to_string());
-    Differences::default()
-        .field("name", &old.name, &new.name, ToString::to_string)
-        .field("bind", old.bind, new.bind, |bind| bind.to_string())
-        .field("policy", &old.policy, &new.policy, ToString::to_string)
-        .field("max_connections", old.max_connections, new.max_connections, limit)
-        .field("connect_timeout", old.connect_timeout, new.connect_timeout, |timeout| timeout.to_string())
-        .field("idle_timeout", old.idle_timeout, new.idle_timeout, |timeout| timeout.to_string())
-        .0
-        .join(", ")
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::config::{Port, Weight};
+    use crate::config::{Millis, PassiveWhen, Port, Weight};
+    use std::time::Duration;
     use proptest::prelude::*;
 
     fn name(number: u8) -> Name {
@@ -421,13 +343,19 @@ pub(super) mod tests {
                         rename: (which & 1 > 0).then(|| name(r)),
                         port: (which & 2 > 0).then(|| Port::new(p.into()).unwrap()),
                         weight: (which & 4 > 0).then(|| Weight::new(w).unwrap()),
+                        passive: (which & 3 == 3).then_some(w > 2),
+                        max_connections: (which & 6 == 6).then_some(w - 1),
                         ..ServerUpdate::default()
                     };
                     Change::UpdateServer { frontend: name(f), name: name(s), update }
                 }
             ),
             (few.clone(), few.clone()).prop_map(|(f, s)| Change::RemoveServer { frontend: name(f), name: name(s) }),
-            (few.clone(), few.clone()).prop_map(|(f, s)| Change::DrainServer { frontend: name(f), name: name(s) }),
+            (few.clone(), few.clone(), prop::option::of(1u64..3)).prop_map(|(f, s, within)| {
+                let within = within.map(|seconds| Millis::from_duration_clamped(Duration::from_secs(seconds)));
+                Change::DrainServer { frontend: name(f), name: name(s), within }
+            }),
+            (few.clone(), few.clone()).prop_map(|(f, s)| Change::DisableServer { frontend: name(f), name: name(s) }),
             (few.clone(), few.clone()).prop_map(|(f, s)| Change::EnableServer { frontend: name(f), name: name(s) }),
             (few.clone(), port.clone()).prop_map(|(f, p)| Change::AddFrontend { frontend: frontend(f, p) }),
             (few.clone(), few.clone(), port, 0u8..4).prop_map(|(f, r, p, which)| {
@@ -436,6 +364,7 @@ pub(super) mod tests {
                     bind: (which & 2 > 0).then(|| Bind::Addr(([127, 0, 0, 1], p).into())),
                     policy: (which == 0).then_some(PolicyKind::SourceHash),
                     max_connections: (which == 3).then_some(u32::from(p) - 1),
+                    passive_when: (which == 1).then_some(PassiveWhen::FewerThan(p.into())),
                     ..FrontendUpdate::default()
                 };
                 Change::UpdateFrontend { name: name(f), update }
@@ -539,10 +468,10 @@ pub(super) mod tests {
                 Change::UpdateServer {
                     frontend: name(0),
                     name: name(0),
-                    update: ServerUpdate { passive: Some(true), ..ServerUpdate::default() },
+                    update: ServerUpdate { ssl_offload: Some(true), ..ServerUpdate::default() },
                 },
-                "passive",
-                "passive: not supported yet",
+                "ssl_offload",
+                "ssl_offload: not supported yet",
             ),
         ];
         for (change, field, reason) in cases {

@@ -187,7 +187,7 @@ impl Shard {
         let Some(listener) = self.listeners.get_mut(key).filter(|listener| !listener.is_leaving) else { return };
         let Some(frontend) = turn.table.frontend(listener.frontend) else { return };
         // Who was accepted and waits for a descriptor comes before who would take another one.
-        let is_short = self.now < self.short_until || !self.waiting.is_empty();
+        let is_short = self.now < self.short_until || !self.waiting_for_descriptors.is_empty();
         let wanted = match room(frontend, &turn.shared.process) {
             _ if is_short => Accept::Idle,
             0 => Accept::Idle,

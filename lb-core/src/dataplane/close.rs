@@ -9,6 +9,7 @@ use super::key::{Key, Operation};
 use super::relay::Side;
 use super::shard::{Shard, Turn};
 use crate::sys::socket;
+use crate::table::Failure;
 
 impl Shard {
     /// Passes a peer's end on to the other one.
@@ -36,14 +37,18 @@ impl Shard {
         self.timers.clear(key.slot);
         session.conn.discard(|piece| self.ring.give_back(piece.buffer));
         session.pipes.into_iter().flatten().for_each(|pipe| self.pipes.destroy(pipe));
+        session.stop_waiting();
         let mut server = session.server;
         if let Some(endpoint) = session.endpoint {
             connect::on_left(&endpoint, session.frontend, turn);
+            if !session.is_answered && session.conn.is_reset_by_server() {
+                connect::on_failed(&endpoint, session.frontend, Failure::Reset, turn);
+            }
             let is_over = ending == Ending::Close && session.conn.is_server_done();
             // A long-lived one has keepalive, one that streamed large buffers, which the next connection should not inherit.
             let is_fresh = !session.is_kept_alive && !session.has_streamed;
             let frontend = turn.table.frontend(session.frontend);
-            let is_worth_it = frontend.is_some_and(|frontend| self.recycled.is_worth_it(frontend.candidates.len()));
+            let is_worth_it = frontend.is_some_and(|frontend| self.recycled.is_worth_it(frontend.main.candidates.len()));
             if is_over && is_fresh && is_worth_it {
                 server = server.and_then(|server| self.recycled.keep(server, endpoint.addr));
             }

@@ -49,6 +49,8 @@ enum Phase {
     Choosing,
     /// No descriptor was to be had for the server's socket: waits to choose again.
     Waiting,
+    /// No server was to be had: waits to choose again.
+    WaitingForServer,
     /// A connect is in the kernel.
     Connecting,
     /// A connect that took too long is in the kernel and was asked to stop.
@@ -73,6 +75,8 @@ pub(crate) struct Conn {
 pub(crate) enum Patience {
     /// As long as one server may take to accept.
     Connect,
+    /// As long as the client may wait for a server.
+    Server,
     /// As long as no byte may be moved.
     Idle,
     /// As long as the kernel may take to cancel.
@@ -92,7 +96,9 @@ impl Conn {
                 self.phase = Phase::Connecting;
                 Some(Action::Connect)
             }),
-            Phase::Waiting | Phase::Connecting | Phase::ConnectStopping => self.next_early_action(),
+            Phase::Waiting | Phase::WaitingForServer | Phase::Connecting | Phase::ConnectStopping => {
+                self.next_early_action()
+            }
             Phase::Relaying => self.next_relay_action(),
             Phase::Closing { ending, is_cancelled, is_connecting } => {
                 if self.in_kernel() == 0 {
@@ -165,6 +171,23 @@ impl Conn {
     /// There was no descriptor for the server's socket.
     pub(crate) fn on_no_descriptor(&mut self) {
         self.phase = Phase::Waiting;
+    }
+
+    /// There is no server yet: the client has to wait.
+    pub(crate) fn on_no_server_yet(&mut self) {
+        self.phase = Phase::WaitingForServer;
+    }
+
+    /// There may be a server now.
+    pub(crate) fn on_turn(&mut self) {
+        if self.waits_for_server() {
+            self.phase = Phase::Choosing;
+        }
+    }
+
+    /// True while the client waits for a server.
+    pub(crate) fn waits_for_server(&self) -> bool {
+        self.phase == Phase::WaitingForServer
     }
 
     /// There may be descriptors again.
@@ -252,7 +275,7 @@ impl Conn {
                 *is_cancelled = false;
                 None
             }
-            Phase::Choosing | Phase::Waiting | Phase::ConnectStopping => {
+            Phase::Choosing | Phase::Waiting | Phase::WaitingForServer | Phase::ConnectStopping => {
                 self.begin_close(Ending::Reset);
                 None
             }
@@ -275,6 +298,11 @@ impl Conn {
     /// True if both sides of the server's socket have ended in order.
     pub(crate) fn is_server_done(&mut self) -> bool {
         self.relay.from(Side::Client).is_complete() && self.relay.from(Side::Server).is_source_ended()
+    }
+
+    /// True if the server has reset the connection.
+    pub(crate) fn is_reset_by_server(&mut self) -> bool {
+        self.relay.from(Side::Server).is_source_broken()
     }
 
     /// Gives back every buffer that is still held. Only after [`Action::Finish`]: the kernel reads none of them.
@@ -302,6 +330,7 @@ impl Conn {
     pub(crate) fn patience(&self) -> Patience {
         match self.phase {
             Phase::Choosing | Phase::Connecting => Patience::Connect,
+            Phase::WaitingForServer => Patience::Server,
             // As long as nobody lets go of a descriptor: the client would wait no shorter in the kernel's queue.
             Phase::Waiting | Phase::Relaying => Patience::Idle,
             Phase::ConnectStopping | Phase::Closing { .. } | Phase::Finished => Patience::Cancel,

@@ -3,55 +3,114 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use super::choose::{Claim, claim};
 use super::key::{Key, Operation};
 use super::shard::{Shard, Turn};
 use super::timers::Time;
-use crate::balance::{Candidate, Choice, Policy};
+use super::waiting::WaitsFor;
+use crate::balance::{Choice, Policy};
+use crate::config::OnUnavailable;
 use crate::sys::ring::Completion;
 use crate::sys::socket;
-use crate::table::Endpoint;
+use crate::table::{Endpoint, Failure, Frontend, Place, Rank, Suspicion};
+
+/// What there is for a connection.
+enum Chosen<'a> {
+    /// A server; the connection counts for it already.
+    Server(&'a Arc<Endpoint>),
+    /// It has to wait until a server has room.
+    Wait(&'a Frontend),
+    /// No server is available.
+    Nobody(&'a Frontend),
+    /// It is over: its frontend is gone, or servers were tried for long enough.
+    Over,
+}
 
 impl Shard {
     /// Chooses a server for a connection and begins to connect to it.
     pub(super) fn connect(&mut self, key: Key, turn: &Turn<'_>) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        let frontend = turn.table.frontend(session.frontend);
-        let chosen = frontend.and_then(|frontend| {
-            let choice = Choice {
-                client: client_ip(&session.client, frontend.policy.as_ref()),
-                attempt: session.tried.len() as u32,
-                random: self.random.u64(..),
-            };
-            let position = choose(frontend.policy.as_ref(), &frontend.candidates, &session.tried, &choice)?;
-            Some((frontend, position))
-        });
-        let Some((frontend, position)) = chosen else {
-            session.counters.shards[self.number].unserved.add(1);
-            return session.conn.on_no_server();
-        };
-        let endpoint = &frontend.candidates[position].endpoint;
-        match self.recycled.socket_for(endpoint.addr) {
-            Ok(server) => {
-                endpoint.on_opened();
-                frontend.policy.on_opened(position);
-                self.ring.connect(&server, endpoint.addr, Operation::Connect(key).encode());
-                session.server = Some(server);
-                session.endpoint = Some(Arc::clone(endpoint));
-                session.since = self.now;
-                self.timers.set(key.slot, self.now + Time::from(session.connect_timeout));
-            }
-            Err(error) if is_shortage(&error) => {
-                session.conn.on_no_descriptor();
-                self.waiting.push(key);
-                self.on_shortage(error.raw_os_error().unwrap_or(libc::EMFILE), turn);
-            }
-            Err(_) => {
-                endpoint.load.shards[self.number].failed.add(1);
-                session.tried.push(Arc::clone(endpoint));
-                session.conn.on_connect_failed();
-            }
+        match self.choose(key, turn) {
+            Chosen::Server(endpoint) => self.connect_to(key, endpoint, turn),
+            Chosen::Wait(frontend) => self.wait_for(key, WaitsFor::Room, frontend.queue_timeout.as_millis()),
+            Chosen::Nobody(frontend) => match frontend.on_unavailable {
+                OnUnavailable::Wait(limit) => self.wait_for(key, WaitsFor::Server, limit.as_millis()),
+                OnUnavailable::Reset => self.give_up(key),
+            },
+            Chosen::Over => self.give_up(key),
         }
+    }
+
+    fn choose<'a>(&mut self, key: Key, turn: &Turn<'a>) -> Chosen<'a> {
+        let Some(session) = self.sessions.get_mut(key) else { return Chosen::Over };
+        let Some(frontend) = turn.table.frontend(session.frontend) else { return Chosen::Over };
+        if session.tried.is_empty() {
+            session.try_until = self.now + Time::from(frontend.redispatch_timeout.as_millis());
+        } else if self.now >= session.try_until {
+            return Chosen::Over;
+        }
+        let waits = session.waits_for() == Some(WaitsFor::Room);
+        let may_wait = waits || session.counters.waiting.load(Ordering::Relaxed) < frontend.queue;
+        // Who comes later is served later.
+        if may_wait && !waits && self.waiting.has_queue(frontend.id) {
+            return Chosen::Wait(frontend);
+        }
+        let choice = Choice {
+            client: client_ip(&session.client, frontend.main.policy.as_ref()),
+            attempt: session.tried.len() as u32,
+            random: self.random.u64(..),
+        };
+        let main = claim(&frontend.main, &session.tried, &choice);
+        let standby = match main {
+            Claim::Server(position) => return Chosen::Server(&frontend.main.candidates[position].endpoint),
+            Claim::Full if may_wait => return Chosen::Wait(frontend),
+            Claim::Full | Claim::Nobody => claim(&frontend.standby, &session.tried, &choice),
+        };
+        match standby {
+            Claim::Server(position) => {
+                if main == Claim::Full {
+                    say_spill(frontend);
+                }
+                Chosen::Server(&frontend.standby.candidates[position].endpoint)
+            }
+            Claim::Full if may_wait => Chosen::Wait(frontend),
+            Claim::Full | Claim::Nobody => Chosen::Nobody(frontend),
+        }
+    }
+
+    fn connect_to(&mut self, key: Key, endpoint: &Arc<Endpoint>, turn: &Turn<'_>) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let server = match self.recycled.socket_for(endpoint.addr) {
+            Ok(server) => server,
+            Err(error) => {
+                on_left(endpoint, session.frontend, turn);
+                if is_shortage(&error) {
+                    session.conn.on_no_descriptor();
+                    self.waiting_for_descriptors.push(key);
+                    self.on_shortage(error.raw_os_error().unwrap_or(libc::EMFILE), turn);
+                } else {
+                    endpoint.load.shards[self.number].failed.add(1);
+                    session.tried.push(Arc::clone(endpoint));
+                    session.conn.on_connect_failed();
+                }
+                return;
+            }
+        };
+        self.ring.connect(&server, endpoint.addr, Operation::Connect(key).encode());
+        session.server = Some(server);
+        session.endpoint = Some(Arc::clone(endpoint));
+        session.since = self.now;
+        let left = u32::try_from(session.try_until.saturating_sub(self.now)).unwrap_or(u32::MAX);
+        session.connect_limit = session.connect_timeout.min(left.max(1));
+        self.timers.set(key.slot, self.now + Time::from(session.connect_limit));
+    }
+
+    /// Ends a connection for which there is no server.
+    fn give_up(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.counters.shards[self.number].unserved.add(1);
+        session.conn.on_no_server();
     }
 
     /// A connect has succeeded or failed.
@@ -62,8 +121,13 @@ impl Shard {
         if completion.result >= 0 {
             if let Some(endpoint) = &session.endpoint {
                 endpoint.load.shards[self.number].served.add(1);
+                endpoint.load.connect_failures.end();
             }
-            session.tried = Vec::new();
+            if !session.tried.is_empty() {
+                session.counters.shards[self.number].redispatched.add(1);
+                session.tried = Vec::new();
+            }
+            session.stop_waiting();
             session.conn.on_connected();
             if let (Some(server), false) = (&session.server, session.conn.has_early_bytes()) {
                 // Fails only if the connection is gone again, which the receive from it reports.
@@ -87,6 +151,7 @@ impl Shard {
         if let Some(endpoint) = session.endpoint.take() {
             endpoint.load.shards[self.number].failed.add(1);
             on_left(&endpoint, session.frontend, turn);
+            on_failed(&endpoint, session.frontend, Failure::Connect, turn);
             session.tried.push(endpoint);
         }
     }
@@ -95,19 +160,41 @@ impl Shard {
 /// A connection does not count for this address any more.
 pub(super) fn on_left(endpoint: &Endpoint, frontend: u32, turn: &Turn<'_>) {
     endpoint.on_closed();
-    if let (Some(position), Some(frontend)) = (endpoint.load.position(), turn.table.frontend(frontend)) {
-        frontend.policy.on_closed(position);
+    if let (Some(Place { rank, position }), Some(frontend)) = (endpoint.load.place(), turn.table.frontend(frontend)) {
+        frontend.tier(rank).policy.on_closed(position);
+        if rank == Rank::Main && frontend.counters.spill_logged.load(Ordering::Relaxed) {
+            say_spill_over(frontend);
+        }
     }
 }
 
-/// What the policy chooses, or the next candidate after it that was not tried.
-fn choose(policy: &dyn Policy, candidates: &[Candidate], tried: &[Arc<Endpoint>], choice: &Choice) -> Option<usize> {
-    let first = policy.choose(choice).filter(|&position| position < candidates.len())?;
-    let is_new = |position: &usize| {
-        let endpoint = &candidates[*position].endpoint;
-        !tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint))
+/// A server has failed a connection. With too many in a row it is suspected.
+pub(super) fn on_failed(endpoint: &Endpoint, frontend: u32, failure: Failure, turn: &Turn<'_>) {
+    let Some(frontend) = turn.table.frontend(frontend) else { return };
+    let streak = match failure {
+        Failure::Connect => &endpoint.load.connect_failures,
+        Failure::Reset => &endpoint.load.resets,
     };
-    (first..candidates.len()).chain(0..first).find(is_new)
+    if streak.on_failure(frontend.eject_after) {
+        (turn.shared.suspect)(Suspicion { server: endpoint.load.id, addr: endpoint.addr, failure });
+    }
+}
+
+/// Says once that connections go to passive servers because the others are full.
+fn say_spill(frontend: &Frontend) {
+    let logged = &frontend.counters.spill_logged;
+    if !logged.load(Ordering::Relaxed) && !logged.swap(true, Ordering::Relaxed) {
+        let name = &frontend.name;
+        tracing::warn!("frontend {name}: every active server is at its limit and the queue is full: passive ones help");
+    }
+}
+
+/// Says once that they don't any more: when nobody waits.
+fn say_spill_over(frontend: &Frontend) {
+    let counters = &frontend.counters;
+    if counters.waiting.load(Ordering::Relaxed) == 0 && counters.spill_logged.swap(false, Ordering::Relaxed) {
+        tracing::info!("frontend {}: active servers have room again", frontend.name);
+    }
 }
 
 fn client_ip(client: &OwnedFd, policy: &dyn Policy) -> IpAddr {
@@ -121,37 +208,4 @@ fn client_ip(client: &OwnedFd, policy: &dyn Policy) -> IpAddr {
 
 fn is_shortage(error: &std::io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::balance::testing::{candidates, choice};
-
-    struct Always(Option<usize>);
-
-    impl Policy for Always {
-        fn choose(&self, _: &Choice) -> Option<usize> {
-            self.0
-        }
-    }
-
-    #[test]
-    fn every_server_is_tried_once_and_then_none_is_left() {
-        let servers = candidates(&[1, 1, 1]);
-        let mut tried = Vec::new();
-        let mut order = Vec::new();
-        while let Some(position) = choose(&Always(Some(1)), &servers, &tried, &choice(0)) {
-            order.push(position);
-            tried.push(Arc::clone(&servers[position].endpoint));
-        }
-        assert_eq!(order, [1, 2, 0]);
-    }
-
-    #[test]
-    fn a_policy_that_chooses_out_of_range_chooses_nobody() {
-        let servers = candidates(&[1, 1]);
-        assert_eq!(choose(&Always(Some(2)), &servers, &[], &choice(0)), None);
-        assert_eq!(choose(&Always(None), &servers, &[], &choice(0)), None);
-    }
 }

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::accept::Listener;
@@ -18,12 +19,13 @@ use super::recycle::Recycled;
 use super::relay::{Pipe, Pipes, ReadyStream, SentAtOnce, Side};
 use super::slots::Slots;
 use super::timers::{Time, Timers};
+use super::waiting::{Wait, Waiting, WaitsFor};
 use crate::sys::published;
 use crate::sys::ring::{Completion, Ring, SendMode};
 use crate::sys::signals;
 use crate::table::counters::FrontendCounters;
 use crate::table::counters::SpareDescriptors;
-use crate::table::{Endpoint, Frontend, Shared, Stop, Table};
+use crate::table::{Endpoint, Frontend, Load, Shared, Stop, Table};
 
 /// How often a shard looks whether what it waits for without a completion (a limit shared with other shards, descriptors,
 /// buffers) has come.
@@ -49,8 +51,16 @@ pub(super) struct Session {
     pub(super) counters: Arc<FrontendCounters>,
     /// Milliseconds.
     pub(super) connect_timeout: u32,
+    /// Milliseconds that the present connect may take: the timeout, or what is left until `try_until`.
+    pub(super) connect_limit: u32,
     /// Milliseconds.
     pub(super) idle_timeout: u32,
+    /// Until when servers may be tried, one after the other.
+    pub(super) try_until: Time,
+    /// Some while the client waits for a server, and is counted as waiting.
+    pub(super) wait: Option<Wait>,
+    /// Whether a byte has come from the server.
+    pub(super) is_answered: bool,
     /// When a byte was last moved, or the present patience began.
     pub(super) since: Time,
     /// What the timer was set for.
@@ -95,8 +105,10 @@ pub(crate) struct Shard {
     pub(super) spliced: u64,
     /// Accepted beyond a limit, in order; served when there is room.
     pub(super) parked: VecDeque<(Key, OwnedFd)>,
+    /// Clients that wait for a server.
+    pub(super) waiting: Waiting,
     /// Connections that wait for a descriptor.
-    pub(super) waiting: Vec<Key>,
+    pub(super) waiting_for_descriptors: Vec<Key>,
     /// Connections that wait for buffers.
     pub(super) starved: Vec<Key>,
     /// True while a listener may not be accepting.
@@ -104,7 +116,10 @@ pub(crate) struct Shard {
     /// Until then nothing is accepted, because descriptors ran out.
     pub(super) short_until: Time,
     started: Instant,
-    revision: u64,
+    /// Of the table that was followed last.
+    followed: u64,
+    /// Of the table that was acknowledged last.
+    acknowledged: u64,
     stopping: Stop,
     stale_completions: u64,
 }
@@ -128,12 +143,14 @@ impl Shard {
             ready_streams: VecDeque::new(),
             spliced: 0,
             parked: VecDeque::new(),
-            waiting: Vec::new(),
+            waiting: Waiting::default(),
+            waiting_for_descriptors: Vec::new(),
             starved: Vec::new(),
             is_paused: false,
             short_until: 0,
             started: Instant::now(),
-            revision: 0,
+            followed: 0,
+            acknowledged: 0,
             stopping: Stop::No,
             stale_completions: 0,
         })
@@ -192,31 +209,48 @@ impl Shard {
                 self.close_all(turn);
             }
         }
-        if turn.table.revision == self.revision {
+        if turn.table.generation == self.acknowledged {
             return;
         }
         if self.stopping == Stop::No {
             self.follow_listeners(turn);
+        }
+        if turn.table.generation != self.followed {
+            self.followed = turn.table.generation;
+            self.waiting.on_new_table();
+            if !turn.table.closing.is_empty() {
+                self.close_those_of(&turn.table.closing, turn);
+            }
         }
         self.acknowledge(turn);
     }
 
     /// Acknowledges the table, as soon as the kernel does not accept for frontends any more that are not in it.
     fn acknowledge(&mut self, turn: &Turn<'_>) {
-        if turn.table.revision != self.revision && !self.is_leaving_listeners() {
-            self.revision = turn.table.revision;
-            turn.shared.publication.acknowledge(self.number, self.revision);
+        if turn.table.generation != self.acknowledged && !self.is_leaving_listeners() {
+            self.acknowledged = turn.table.generation;
+            turn.shared.counters[self.number].revision.set(turn.table.revision);
+            turn.shared.publication.acknowledge(self.number, self.acknowledged);
             turn.shared.control.unpark();
         }
     }
 
     fn close_all(&mut self, turn: &Turn<'_>) {
+        self.close_where(|_| true, turn);
+    }
+
+    fn close_those_of(&mut self, servers: &[Arc<Load>], turn: &Turn<'_>) {
+        let is_of = |endpoint: &Arc<Endpoint>| servers.iter().any(|server| Arc::ptr_eq(server, &endpoint.load));
+        self.close_where(|session| session.endpoint.as_ref().is_some_and(is_of), turn);
+    }
+
+    fn close_where(&mut self, is_meant: impl Fn(&Session) -> bool, turn: &Turn<'_>) {
         for slot in 0..self.sessions.slots() {
             let Some(key) = self.sessions.key_of(slot) else { continue };
-            if let Some(session) = self.sessions.get_mut(key) {
+            if let Some(session) = self.sessions.get_mut(key).filter(|session| is_meant(session)) {
                 session.conn.begin_close(Ending::Close);
+                self.drive(key, turn);
             }
-            self.drive(key, turn);
         }
     }
 
@@ -292,6 +326,11 @@ impl Shard {
                 self.timers.set(slot, next);
                 continue;
             }
+            if session.patience == Patience::Server {
+                let counters = &session.counters.shards[self.number];
+                counters.unserved.add(1);
+                counters.gave_up_waiting.add(1);
+            }
             let action = session.conn.on_timeout();
             session.begin_patience(self.now);
             self.timers.set(slot, self.now + Time::from(session.limit()));
@@ -312,14 +351,15 @@ impl Shard {
                 }
             }
         }
-        if !self.waiting.is_empty() && self.now >= self.short_until {
-            for key in std::mem::take(&mut self.waiting) {
+        if !self.waiting_for_descriptors.is_empty() && self.now >= self.short_until {
+            for key in std::mem::take(&mut self.waiting_for_descriptors) {
                 if let Some(session) = self.sessions.get_mut(key) {
                     session.conn.on_descriptors();
                     self.drive(key, turn);
                 }
             }
         }
+        self.serve_waiting(turn);
         self.resume_accepting(turn);
     }
 
@@ -335,7 +375,8 @@ impl Shard {
 
     /// How long the next turn may wait for news.
     fn timeout(&self) -> Option<Duration> {
-        let waits = !(self.starved.is_empty() && self.waiting.is_empty() && self.parked.is_empty());
+        let waits = !(self.starved.is_empty() && self.waiting_for_descriptors.is_empty() && self.parked.is_empty());
+        let waits = waits || !self.waiting.is_empty();
         match () {
             () if !self.ready_streams.is_empty() => Some(Duration::ZERO),
             () if waits || self.is_paused => Some(LOOK_AGAIN),
@@ -365,6 +406,10 @@ impl Session {
             frontend: frontend.id,
             counters: Arc::clone(&frontend.counters),
             connect_timeout: frontend.connect_timeout.as_millis(),
+            connect_limit: frontend.connect_timeout.as_millis(),
+            try_until: 0,
+            wait: None,
+            is_answered: false,
             idle_timeout: frontend.idle_timeout.as_millis(),
             since: now,
             patience: Patience::Connect,
@@ -391,6 +436,26 @@ impl Session {
         }
     }
 
+    /// What the client waits for, if it does.
+    pub(super) fn waits_for(&self) -> Option<WaitsFor> {
+        self.wait.filter(|_| self.conn.waits_for_server()).map(|wait| wait.what)
+    }
+
+    /// The client has a server, or does not wait for one any more.
+    pub(super) fn stop_waiting(&mut self) {
+        if self.wait.take().is_some() {
+            self.counters.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The first bytes have come from the server.
+    pub(super) fn on_answered(&mut self) {
+        self.is_answered = true;
+        if let Some(endpoint) = &self.endpoint {
+            endpoint.load.resets.end();
+        }
+    }
+
     fn begin_patience(&mut self, now: Time) {
         self.patience = self.conn.patience();
         self.since = now;
@@ -399,7 +464,11 @@ impl Session {
     /// How long the present patience lasts, in milliseconds.
     fn limit(&self) -> u32 {
         match self.patience {
-            Patience::Connect => self.connect_timeout,
+            Patience::Connect => self.connect_limit,
+            Patience::Server => {
+                let until = self.wait.map_or(0, |wait| wait.until);
+                u32::try_from(until.saturating_sub(self.since)).unwrap_or(u32::MAX)
+            }
             Patience::Idle => self.idle_timeout,
             Patience::Cancel => CANCEL_PATIENCE,
         }

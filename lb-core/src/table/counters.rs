@@ -41,6 +41,10 @@ pub(crate) struct FrontendCounters {
     pub(crate) open: CachePadded<AtomicU32>,
     /// Whether it was said that accepting pauses, so that it is said once.
     pub(crate) pause_logged: AtomicBool,
+    /// Clients over all shards that wait for a server.
+    pub(crate) waiting: CachePadded<AtomicU32>,
+    /// Whether it was said that connections spill over to passive servers, so that it is said once.
+    pub(crate) spill_logged: AtomicBool,
     pub(crate) shards: Box<[CachePadded<FrontendShard>]>,
 }
 
@@ -49,6 +53,10 @@ pub(crate) struct FrontendCounters {
 pub(crate) struct FrontendShard {
     pub(crate) accepted: Counter,
     pub(crate) unserved: Counter,
+    /// Of those, the ones that had waited for a server for as long as they may.
+    pub(crate) gave_up_waiting: Counter,
+    /// Connections that were served by another server after one had failed.
+    pub(crate) redispatched: Counter,
     pub(crate) bytes_to_server: Counter,
     pub(crate) bytes_to_client: Counter,
     /// Of the bytes both ways: spliced, not copied.
@@ -64,6 +72,8 @@ impl FrontendCounters {
         Self {
             open: CachePadded::default(),
             pause_logged: AtomicBool::new(false),
+            waiting: CachePadded::default(),
+            spill_logged: AtomicBool::new(false),
             shards: (0..shards).map(|_| CachePadded::default()).collect(),
         }
     }
@@ -72,6 +82,7 @@ impl FrontendCounters {
 /// What is counted for a shard.
 #[derive(Debug, Default)]
 pub(crate) struct ShardCounters {
+    pub(crate) revision: Counter,
     pub(crate) connections: Counter,
     pub(crate) accepted: Counter,
     pub(crate) buffer_bytes: Counter,

@@ -4,30 +4,36 @@ pub(crate) mod counters;
 pub(crate) mod publish;
 mod server;
 
+use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::thread::Thread;
+use std::thread::{self, Thread};
 
 use crossbeam_utils::CachePadded;
 
 use crate::balance::Policy;
-use crate::config::Millis;
+use crate::config::{Millis, OnUnavailable};
 use crate::sys::doorbell::Doorbell;
 use counters::{FrontendCounters, ProcessLimit, ShardCounters};
 use publish::Publication;
 
 pub use server::Candidate;
-pub(crate) use server::{Endpoint, Load};
+pub(crate) use server::{Endpoint, Load, Place, Rank};
 
 /// Identity of a listening address over its life.
 pub(crate) type ListenerId = u64;
 
 /// Everything the shards need to know, immutable. A change publishes a new one.
 pub(crate) struct Table {
+    /// What was changed last by an operator.
     pub(crate) revision: u64,
+    /// Rises with every table, also when a server comes up or goes down. Shards acknowledge it.
+    pub(crate) generation: u64,
     /// In ascending order of `id`.
     pub(crate) frontends: Vec<Arc<Frontend>>,
+    /// Servers whose connections each shard closes when it first sees this table.
+    pub(crate) closing: Vec<Arc<Load>>,
 }
 
 /// A frontend as the shards see it.
@@ -38,14 +44,38 @@ pub(crate) struct Frontend {
     /// A listening socket per shard. The control plane owns them, and closes them only when every shard has acknowledged
     /// a table without them.
     pub(crate) sockets: Arc<[RawFd]>,
-    /// Chooses among `candidates` by position.
-    pub(crate) policy: Box<dyn Policy>,
-    /// The servers that may get new connections.
-    pub(crate) candidates: Arc<[Candidate]>,
+    /// The servers that get new connections.
+    pub(crate) main: Tier,
+    /// Those that get one when the main ones have failed it or are full: passive servers that are not in use.
+    pub(crate) standby: Tier,
     pub(crate) max_connections: u32,
     pub(crate) connect_timeout: Millis,
+    pub(crate) redispatch_timeout: Millis,
     pub(crate) idle_timeout: Millis,
+    /// Most clients that wait while every server is full.
+    pub(crate) queue: u32,
+    pub(crate) queue_timeout: Millis,
+    pub(crate) on_unavailable: OnUnavailable,
+    /// Failures in a row after which a server is suspected; 0 is never.
+    pub(crate) eject_after: u32,
     pub(crate) counters: Arc<FrontendCounters>,
+}
+
+/// Servers among which a policy chooses.
+pub(crate) struct Tier {
+    /// Chooses among `candidates` by position.
+    pub(crate) policy: Box<dyn Policy>,
+    pub(crate) candidates: Arc<[Candidate]>,
+}
+
+impl Frontend {
+    /// The tier of a place.
+    pub(crate) fn tier(&self, rank: Rank) -> &Tier {
+        match rank {
+            Rank::Main => &self.main,
+            Rank::Standby => &self.standby,
+        }
+    }
 }
 
 impl Table {
@@ -66,7 +96,28 @@ pub(crate) struct Shared {
     pub(crate) process: ProcessLimit,
     /// Woken when a shard has acknowledged a revision.
     pub(crate) control: Thread,
+    /// Tells the control plane of a server that fails connections. Takes no lock, and is called seldom.
+    pub(crate) suspect: Box<dyn Fn(Suspicion) + Send + Sync>,
     stop: AtomicU8,
+}
+
+/// A server has failed connections in a row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Suspicion {
+    /// The server's identity.
+    pub(crate) server: u64,
+    /// Where it failed.
+    pub(crate) addr: SocketAddr,
+    pub(crate) failure: Failure,
+}
+
+/// How a server fails a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// It refused, or did not accept in time.
+    Connect,
+    /// It accepted, and reset the connection before it had sent a byte.
+    Reset,
 }
 
 /// Whether the balancer is to stop, and how.
@@ -81,14 +132,21 @@ pub(crate) enum Stop {
 }
 
 impl Shared {
-    pub(crate) fn new(table: Table, doorbells: Box<[Doorbell]>, process: ProcessLimit, control: Thread) -> Self {
+    /// For the calling thread as the control thread.
+    pub(crate) fn new(
+        table: Table,
+        doorbells: Box<[Doorbell]>,
+        process: ProcessLimit,
+        suspect: Box<dyn Fn(Suspicion) + Send + Sync>,
+    ) -> Self {
         let shards = doorbells.len();
         Self {
             publication: Publication::new(table, shards),
             doorbells,
             counters: (0..shards).map(|_| CachePadded::default()).collect(),
             process,
-            control,
+            control: thread::current(),
+            suspect,
             stop: AtomicU8::new(Stop::No as u8),
         }
     }

@@ -1,8 +1,8 @@
 //! Publishing a table and knowing when every shard uses it.
 //!
 //! The control plane replaces the table, rings every shard's doorbell, and waits until each shard has acknowledged the
-//! revision. A shard loads the table at the beginning of a turn, lets go of the listeners that are not in it any more,
-//! acknowledges its revision, and uses that table for the whole turn. So once all have acknowledged, no shard can choose
+//! table. A shard loads the table at the beginning of a turn, lets go of the listeners that are not in it any more,
+//! acknowledges its generation, and uses that table for the whole turn. So once all have acknowledged, no shard can choose
 //! by an older table again.
 
 use crossbeam_utils::CachePadded;
@@ -13,7 +13,7 @@ use crate::sys::sync::{AtomicU64, Ordering};
 /// The present table and the shards' acknowledgements.
 pub(crate) struct Publication<T> {
     table: Published<T>,
-    /// The revision that each shard uses, by shard; written by that shard only.
+    /// The generation that each shard uses, by shard; written by that shard only.
     acknowledged: Box<[CachePadded<AtomicU64>]>,
 }
 
@@ -33,21 +33,21 @@ impl<T: Send + Sync> Publication<T> {
         self.table.load(guard)
     }
 
-    /// Says that `shard` uses the table of this revision: the turn before has ended, so nothing of the shard uses an older
+    /// Says that `shard` uses the table of this generation: the turn before has ended, so nothing of the shard uses an older
     /// one from here on. Only `shard` itself may call this.
-    pub(crate) fn acknowledge(&self, shard: usize, revision: u64) {
+    pub(crate) fn acknowledge(&self, shard: usize, generation: u64) {
         // Release pairs with the acquire in `used_by`: what the shard did by older tables happened before.
-        self.acknowledged[shard].store(revision, Ordering::Release);
+        self.acknowledged[shard].store(generation, Ordering::Release);
     }
 
-    /// The revision that `shard` uses.
+    /// The generation that `shard` uses.
     pub(crate) fn used_by(&self, shard: usize) -> u64 {
         self.acknowledged[shard].load(Ordering::Acquire)
     }
 
-    /// Whether every shard uses `revision` or a later one.
-    pub(crate) fn used_by_all(&self, revision: u64) -> bool {
-        (0..self.acknowledged.len()).all(|shard| self.used_by(shard) >= revision)
+    /// Whether every shard uses `generation` or a later one.
+    pub(crate) fn used_by_all(&self, generation: u64) -> bool {
+        (0..self.acknowledged.len()).all(|shard| self.used_by(shard) >= generation)
     }
 }
 

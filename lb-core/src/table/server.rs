@@ -10,22 +10,83 @@ use crossbeam_utils::CachePadded;
 use super::counters::ServerCounters;
 use crate::config::Name;
 
-/// The identity of a server: stays when it is renamed, re-addressed or drained.
+/// The identity of a server: stays when it is renamed, re-addressed, drained or down.
 pub(crate) struct Load {
+    /// Unique in the process.
+    pub(crate) id: u64,
     /// Connections over all shards, counted from the moment the server is chosen.
     open: CachePadded<AtomicU32>,
-    /// Where the server stands among its frontend's candidates, `u32::MAX` while it is none. During a change shards with
-    /// the old table may see the new position: policies must take any position.
-    position: AtomicU32,
+    /// See [`Place::encode`]. During a change shards with the old table may see the new place: policies must take any
+    /// position.
+    place: AtomicU32,
+    /// Connects that have failed since the last one that did not.
+    pub(crate) connect_failures: Streak,
+    /// Connections that were reset without a byte since the last one that was answered.
+    pub(crate) resets: Streak,
     /// One per shard, written by that shard only.
     pub(crate) shards: Box<[CachePadded<ServerCounters>]>,
 }
 
+/// Which tier a server is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rank {
+    Main,
+    Standby,
+}
+
+/// Where a server stands among its frontend's candidates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) rank: Rank,
+    pub(crate) position: usize,
+}
+
+impl Place {
+    const NOWHERE: u32 = u32::MAX;
+    const STANDBY: u32 = 1 << 31;
+
+    /// In 32 bits: servers are far fewer than positions would be.
+    fn encode(place: Option<Self>) -> u32 {
+        match place {
+            None => Self::NOWHERE,
+            Some(Self { rank: Rank::Main, position }) => position as u32,
+            Some(Self { rank: Rank::Standby, position }) => position as u32 | Self::STANDBY,
+        }
+    }
+
+    fn decode(place: u32) -> Option<Self> {
+        let rank = if place & Self::STANDBY == 0 { Rank::Main } else { Rank::Standby };
+        (place != Self::NOWHERE).then_some(Self { rank, position: (place & !Self::STANDBY) as usize })
+    }
+}
+
+/// Failures in a row, counted by all shards.
+#[derive(Debug, Default)]
+pub(crate) struct Streak(AtomicU32);
+
+impl Streak {
+    /// Counts one failure more. True if with it there are `limit` of them, or a multiple; never if the limit is 0.
+    pub(crate) fn on_failure(&self, limit: u32) -> bool {
+        let failures = self.0.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        limit > 0 && failures.is_multiple_of(limit)
+    }
+
+    /// Ends the streak. Writes only if there is one, so that good servers cost no shared cache line.
+    pub(crate) fn end(&self) {
+        if self.0.load(Ordering::Relaxed) != 0 {
+            self.0.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
 impl Load {
-    pub(crate) fn new(shards: usize) -> Self {
+    pub(crate) fn new(id: u64, shards: usize) -> Self {
         Self {
+            id,
             open: CachePadded::default(),
-            position: AtomicU32::new(u32::MAX),
+            place: AtomicU32::new(Place::NOWHERE),
+            connect_failures: Streak::default(),
+            resets: Streak::default(),
             shards: (0..shards).map(|_| CachePadded::default()).collect(),
         }
     }
@@ -34,15 +95,12 @@ impl Load {
         self.open.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn position(&self) -> Option<usize> {
-        match self.position.load(Ordering::Relaxed) {
-            u32::MAX => None,
-            position => Some(position as usize),
-        }
+    pub(crate) fn place(&self) -> Option<Place> {
+        Place::decode(self.place.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn set_position(&self, position: Option<usize>) {
-        self.position.store(position.map_or(u32::MAX, |position| position as u32), Ordering::Relaxed);
+    pub(crate) fn set_place(&self, place: Option<Place>) {
+        self.place.store(Place::encode(place), Ordering::Relaxed);
     }
 }
 
@@ -63,10 +121,14 @@ impl Endpoint {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// A connection was given to this address.
-    pub(crate) fn on_opened(&self) {
+    /// Gives a connection to this address, unless the server has `max` of them.
+    pub(crate) fn open_one(&self, max: u32) -> bool {
+        if self.load.open.fetch_add(1, Ordering::Relaxed) >= max {
+            self.load.open.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
         self.open.fetch_add(1, Ordering::Relaxed);
-        self.load.open.fetch_add(1, Ordering::Relaxed);
+        true
     }
 
     /// A connection has left this address.
@@ -80,14 +142,18 @@ impl Endpoint {
 #[derive(Clone)]
 pub struct Candidate {
     pub(crate) name: Name,
+    /// While servers start slowly, a share among weights that are all scaled up.
     pub(crate) weight: u16,
+    /// Most connections, `u32::MAX` for no limit.
+    pub(crate) max_connections: u32,
     pub(crate) endpoint: Arc<Endpoint>,
 }
 
 impl Candidate {
     /// A candidate that belongs to no balancer, for testing and measuring policies.
     pub fn detached(name: Name, addr: SocketAddr, weight: u16) -> Self {
-        Self { name, weight, endpoint: Arc::new(Endpoint::new(addr, Arc::new(Load::new(1)))) }
+        let endpoint = Arc::new(Endpoint::new(addr, Arc::new(Load::new(0, 1))));
+        Self { name, weight, max_connections: u32::MAX, endpoint }
     }
 
     /// The server's name.
@@ -100,7 +166,7 @@ impl Candidate {
         self.endpoint.addr
     }
 
-    /// Its share, 1 to 256.
+    /// Its share: 1 to 256, or, while servers of its frontend start slowly, up to ten times that.
     pub fn weight(&self) -> u16 {
         self.weight
     }
@@ -112,7 +178,7 @@ impl Candidate {
 
     /// Counts a connection to it, as the balancer does when it has chosen it; for testing and measuring policies.
     pub fn count_opened(&self) {
-        self.endpoint.on_opened();
+        self.endpoint.open_one(u32::MAX);
     }
 
     /// Ends what [`Candidate::count_opened`] began.

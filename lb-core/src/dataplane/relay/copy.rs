@@ -54,6 +54,9 @@ impl Shard {
         session.on_moved(self.now);
         if let Some(buffer) = buffer {
             let piece = Piece { buffer, start: 0, end: completion.result.max(0) as u16 };
+            if side == Side::Server && !session.is_answered && piece.end > 0 {
+                session.on_answered();
+            }
             let unwanted = match piece.end {
                 0 => Some(piece),
                 _ => session.conn.on_received(side, piece),

@@ -301,6 +301,10 @@ impl Half {
         self.source == End::Ended
     }
 
+    pub(crate) fn is_source_broken(&self) -> bool {
+        self.source == End::Broken
+    }
+
     pub(crate) fn is_sink_broken(&self) -> bool {
         self.sink == End::Broken
     }
