@@ -2,6 +2,7 @@
 //! checked where they are made, and each type's `Deserialize` makes the same check, so that a parser which knows
 //! positions (RON does) can point at the wrong value.
 
+mod check;
 mod duration;
 mod frontend;
 mod name;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use check::{Bytes, Check, CheckKind, HttpHost, HttpPath, HttpStatus};
 pub use duration::Millis;
 pub use frontend::{Bind, Frontend, PolicyKind};
 pub use name::Name;

@@ -5,10 +5,11 @@ use std::os::fd::OwnedFd;
 use super::accept;
 use super::conn::Ending;
 use super::connect;
-use super::key::{Key, Operation};
+use super::key::Operation;
 use super::relay::Side;
 use super::shard::{Shard, Turn};
 use crate::sys::socket;
+use crate::turns::slots::Key;
 
 impl Shard {
     /// Passes a peer's end on to the other one.

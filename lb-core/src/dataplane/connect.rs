@@ -4,13 +4,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::key::{Key, Operation};
+use super::key::Operation;
 use super::shard::{Shard, Turn};
-use super::timers::Time;
 use crate::balance::{Candidate, Choice, Policy};
 use crate::sys::ring::Completion;
 use crate::sys::socket;
 use crate::table::Endpoint;
+use crate::turns::slots::Key;
+use crate::turns::timers::Time;
 
 impl Shard {
     /// Chooses a server for a connection and begins to connect to it.

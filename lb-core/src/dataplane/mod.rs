@@ -19,8 +19,6 @@ mod conn;
 mod gather;
 mod key;
 mod recycle;
-mod slots;
-mod timers;
 
 #[cfg(any(test, feature = "internal"))]
 pub(crate) mod simulation;
