@@ -65,11 +65,12 @@ mod dataplane;
 pub mod internal;
 mod sys;
 mod table;
+mod turns;
 
 pub use balancer::{Balancer, Builder, Control, Drain, Pending};
 pub use config::{FrontendUpdate, ServerUpdate};
 pub use control::{
     Applied, Change, Died, FrontendStatus, NoStore, Options, Record, Refused, Resume, Saved,
-    ServerStatus, ShardStatus, Snapshot, StartError, Status, Store, Traffic, Transaction,
+    ServerHealth, ServerStatus, Service, ShardStatus, Snapshot, StartError, Status, Store, Traffic, Transaction,
 };
 pub use sys::socket::inherited_listener;

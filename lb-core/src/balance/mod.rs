@@ -1,7 +1,7 @@
 //! How the server of a new connection is chosen.
 //!
 //! A policy is built anew for every change of a frontend's servers, on the control thread, and is then shared by all
-//! shards: it keeps what it needs in atomics. It never sees a draining server.
+//! shards: it keeps what it needs in atomics. It never sees a server that is down, drained or disabled.
 
 mod least_connections;
 mod random_two;
@@ -98,10 +98,11 @@ impl Policies {
         self.0.iter().map(|(name, _)| name.clone()).collect()
     }
 
-    /// Builds the policy that `kind` names. A custom one must be registered, which the desired state checks.
-    pub(crate) fn build(&self, kind: &PolicyKind, servers: Arc<[Candidate]>) -> Option<Box<dyn Policy>> {
+    /// Builds the policy that `kind` names, after so many connections by earlier ones. A custom one must be registered, which
+    /// the desired state checks.
+    pub(crate) fn build(&self, kind: &PolicyKind, servers: Arc<[Candidate]>, before: u64) -> Option<Box<dyn Policy>> {
         Some(match kind {
-            PolicyKind::RoundRobin => Box::new(RoundRobin::new(&servers)),
+            PolicyKind::RoundRobin => Box::new(RoundRobin::new(&servers).after(before)),
             PolicyKind::LeastConnections => Box::new(LeastConnections::new(servers)),
             PolicyKind::RandomTwo => Box::new(RandomTwo::new(servers)),
             PolicyKind::SourceHash => Box::new(SourceHash::new(&servers)),

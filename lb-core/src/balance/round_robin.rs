@@ -27,6 +27,12 @@ impl RoundRobin {
         let shares: Vec<u64> = servers.iter().map(|server| u64::from(server.weight()) / divisor).collect();
         Self { cycle: spread(&shares), next: CachePadded::default() }
     }
+
+    /// The same after so many choices: servers that come and go often must not let the first of a cycle go first each time.
+    #[must_use]
+    pub fn after(self, choices: u64) -> Self {
+        Self { next: CachePadded::new(AtomicUsize::new(choices as usize)), ..self }
+    }
 }
 
 impl Policy for RoundRobin {

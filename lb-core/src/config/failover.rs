@@ -18,6 +18,16 @@ pub enum PassiveUse {
     First,
 }
 
+impl PassiveUse {
+    /// How many of them are used at once, at most.
+    pub(crate) fn most(self) -> usize {
+        match self {
+            Self::All => usize::MAX,
+            Self::First => 1,
+        }
+    }
+}
+
 /// When passive servers take part. Written `fewer_than(2)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use check::{Check, CheckKind};
+pub use check::{Bytes, Check, CheckKind, HttpHost, HttpPath, HttpStatus};
 pub use duration::{Delay, Millis};
 pub use failover::{OnUnavailable, PassiveConnections, PassiveUse, PassiveWhen, Percent};
 pub use frontend::{Bind, Frontend, PolicyKind};

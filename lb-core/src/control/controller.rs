@@ -7,28 +7,37 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::availability::{Availability, describe, earlier};
 use super::change::{Applied, Change, Options, Record, Refused};
+use super::check::{Checked, Checker, Target as CheckTarget};
+use super::closing::Closings;
+use super::health::Verdict;
 use super::history::History;
 use super::listeners::Opener;
 use super::probe::Target;
 use super::running::{Factory, Running, RunningFrontend};
-use super::state::{State, difference};
+use super::state::{ServerId, State, difference};
 use super::status::{self, Rates, Status};
 use super::store::{Saved, Snapshot, Store};
-use super::{Command, StartError, Wanted};
+use super::{Command, CommandSender, StartError, Time, Wanted};
 use crate::balancer::Builder;
-use crate::config::Config;
+use crate::config::{CheckKind, Config, Mode};
 use crate::sys::doorbell::Doorbell;
 use crate::sys::limits;
 use crate::table::counters::{ProcessLimit, SpareDescriptors};
-use crate::table::{self, Endpoint, Shared, Stop};
+use crate::table::{self, Endpoint, Shared, Stop, Suspicion};
 
 /// The desired state and all that it takes to put it into effect.
 pub(super) struct Controller {
     state: State,
     revision: u64,
+    /// Of the table that was published last.
+    generation: u64,
     history: History,
     running: Running,
+    availability: Availability,
+    closings: Closings,
+    checker: Option<Checker>,
     factory: Factory,
     store: Box<dyn Store>,
     /// Whether the present revision is on disk.
@@ -47,13 +56,14 @@ pub(super) struct Controller {
 struct Draft {
     state: State,
     summary: Vec<String>,
+    warnings: Vec<String>,
     /// In the order to apply them.
     inverse: Vec<Change>,
 }
 
 impl Controller {
     /// Opens the listeners and builds the first table, for one shard per element of `cores`.
-    pub(super) fn new(builder: Builder, cores: &[usize]) -> Result<Self, StartError> {
+    pub(super) fn new(builder: Builder, cores: &[usize], sender: &CommandSender) -> Result<Self, StartError> {
         let shards = cores.len();
         let mut factory =
             Factory { opener: Opener::new(shards, builder.inherited)?, policies: builder.policies, shards };
@@ -62,19 +72,27 @@ impl Controller {
             state.apply(&Change::AddFrontend { frontend: frontend.clone() })?;
         }
         state.check_binds()?;
-        let running = factory.build(&state, &Running::default())?;
+        let mut availability = Availability::default();
+        availability.follow(&state, 0);
+        let running = factory.build(&state, &Running::default(), &availability, 0)?;
         factory.opener.on_started();
-        running.0.iter().for_each(RunningFrontend::set_positions);
+        running.0.iter().for_each(RunningFrontend::set_places);
         let revision = builder.resume.revision.max(1);
         let doorbells = (0..shards).map(|_| Doorbell::new()).collect::<Result<_, _>>();
         let doorbells = doorbells.map_err(|error| StartError::Kernel(format!("can't make an eventfd: {error}")))?;
         let process = process_limit(&builder.config, shards)?;
-        let shared = Shared::new(running.table(revision), doorbells, process, thread::current());
+        let suspects = sender.clone();
+        let suspect = Box::new(move |suspicion| suspects.send(Command::Suspected(suspicion)));
+        let shared = Shared::new(running.table(revision, 1, Vec::new()), doorbells, process, suspect);
         let mut controller = Self {
             state,
             revision,
+            generation: 1,
             history: History::new(builder.resume.history),
             running,
+            availability,
+            closings: Closings::default(),
+            checker: None,
             factory,
             store: builder.store,
             is_durable: false,
@@ -112,7 +130,15 @@ impl Controller {
             Command::Change { wanted, options, reply } => reply.try_send(self.apply(&wanted, options)).is_ok(),
             Command::History { reply } => reply.try_send(Ok(self.history.records().iter().cloned().collect())).is_ok(),
             Command::Status { reply } => reply.try_send(Ok(self.status())).is_ok(),
-            Command::Stop { .. } | Command::ShardEnded { .. } => true,
+            Command::Checked(verdicts) => {
+                self.on_checked(verdicts);
+                true
+            }
+            Command::Suspected(suspicion) => {
+                self.on_suspicion(&suspicion);
+                true
+            }
+            Command::Stop { .. } | Command::ShardEnded { .. } | Command::CheckerDied { .. } => true,
         };
     }
 
@@ -121,9 +147,10 @@ impl Controller {
         let changes = self.changes(wanted)?;
         let draft = self.draft(&changes, options)?;
         if options.dry_run || draft.summary.is_empty() {
-            return Ok(self.applied(draft.summary, 0, options.dry_run));
+            return Ok(Applied { warnings: draft.warnings, ..self.applied(draft.summary, 0, options.dry_run) });
         }
-        let running = self.factory.build(&draft.state, &self.running)?;
+        let now = self.now();
+        let running = self.factory.build(&draft.state, &self.running, &self.availability, now)?;
         let revision = self.revision + 1;
         let mut history = self.history.clone();
         history.push(Record {
@@ -141,8 +168,12 @@ impl Controller {
         self.state = draft.state;
         self.history = history;
         self.revision = revision;
+        self.availability.follow(&self.state, now);
+        // What was taken out of service or back into it is known only now; listeners are all there.
+        let running = self.factory.build(&self.state, &running, &self.availability, now).unwrap_or(running);
         let on_replaced = self.put_into_effect(running)?;
-        Ok(self.applied(draft.summary, on_replaced, false))
+        self.check_servers();
+        Ok(Applied { warnings: draft.warnings, ..self.applied(draft.summary, on_replaced, false) })
     }
 
     fn changes<'a>(&self, wanted: &'a Wanted) -> Result<Cow<'a, [Change]>, Refused> {
@@ -162,7 +193,8 @@ impl Controller {
                 format!("revision {expected} was expected, {} is running: something was changed since", self.revision);
             return Err(Refused::field("if_revision", reason));
         }
-        let mut draft = Draft { state: self.state.clone(), summary: Vec::new(), inverse: Vec::new() };
+        let state = self.state.clone();
+        let mut draft = Draft { state, summary: Vec::new(), warnings: Vec::new(), inverse: Vec::new() };
         for change in changes {
             if let Some((inverse, sentence)) = draft.state.apply(change)? {
                 draft.inverse.push(inverse);
@@ -170,21 +202,27 @@ impl Controller {
             }
         }
         draft.state.check_binds()?;
+        draft.warnings = draft.state.warnings_since(&self.state);
         draft.inverse.reverse();
         Ok(draft)
     }
 
     /// Publishes what is to run and waits until every shard uses it. Gives the connections that live on what it replaced.
     fn put_into_effect(&mut self, running: Running) -> Result<u64, Refused> {
+        let now = self.now();
         let retired = self.running.retired_by(&running);
-        retired.iter().for_each(|endpoint| endpoint.load.set_position(None));
-        running.changed_since(&self.running).for_each(RunningFrontend::set_positions);
+        retired.iter().for_each(|endpoint| endpoint.load.set_place(None));
+        running.changed_since(&self.running).for_each(RunningFrontend::set_places);
+        running.plan_closings(&self.running, &mut self.closings, now);
+        running.log_service(&self.running);
         let before = std::mem::replace(&mut self.running, running);
-        self.shared.publication.publish(self.running.table(self.revision));
+        self.generation += 1;
+        let closing = self.closings.due(now);
+        closing.iter().for_each(|server| tracing::info!("connections to server {} are closed", self.name_of(server.id)));
+        self.shared.publication.publish(self.running.table(self.revision, self.generation, closing));
         self.shared.ring_doorbells();
         self.wait_until_used()?;
-        let changed = self.running.changed_since(&before);
-        changed.for_each(|frontend| frontend.table.policy.on_settled());
+        self.running.changed_since(&before).for_each(RunningFrontend::on_settled);
         self.replaced.extend(before.changed_since(&self.running).map(|frontend| Arc::clone(&frontend.table)));
         // Closes the listeners that no table has any more.
         drop(before);
@@ -205,9 +243,9 @@ impl Controller {
         self.running.0.iter().for_each(|frontend| frontend.listener.stop());
     }
 
-    /// Waits until every shard has acknowledged the present revision, which takes each a turn.
+    /// Waits until every shard has acknowledged the present table, which takes each a turn.
     pub(super) fn wait_until_used(&self) -> Result<(), Refused> {
-        while !self.shared.publication.used_by_all(self.revision) {
+        while !self.shared.publication.used_by_all(self.generation) {
             if self.shared.stop() != Stop::No {
                 return Err(Refused::other("the balancer stopped before every shard used the change"));
             }
@@ -224,6 +262,7 @@ impl Controller {
             durable: self.is_durable,
             connections_on_replaced,
             summary,
+            warnings: Vec::new(),
             dry_run,
         }
     }
@@ -249,6 +288,92 @@ impl Controller {
         Ok(targets)
     }
 
+    /// Has servers checked from now on.
+    pub(super) fn start_checks(&mut self, checker: Checker) {
+        self.checker = Some(checker);
+        self.check_servers();
+    }
+
+    /// Tells the checker which servers there are.
+    fn check_servers(&self) {
+        let Some(checker) = &self.checker else { return };
+        let mut targets = Vec::new();
+        for entry in self.state.entries() {
+            let frontend = &entry.frontend;
+            let common = Arc::new(frontend.check().clone());
+            for (id, server) in entry.server_ids.iter().zip(frontend.servers()) {
+                let check = server.check().own().map_or_else(|| Arc::clone(&common), |own| Arc::new(own.clone()));
+                if server.mode() != Mode::Disabled && *check.kind() != CheckKind::Off {
+                    targets.push(CheckTarget { server: *id, addr: server.addr(), check });
+                }
+            }
+        }
+        checker.set_targets(targets);
+    }
+
+    fn on_checked(&mut self, verdicts: Vec<Checked>) {
+        let now = self.now();
+        for checked in verdicts {
+            let (server, verdict, detail) = (checked.server, checked.verdict, checked.detail.clone());
+            if !self.availability.on_checked(checked, now) {
+                continue;
+            }
+            let name = self.name_of(server);
+            match verdict {
+                Verdict::Up => tracing::info!("server {name} is up"),
+                Verdict::Down => tracing::warn!("server {name} is down: {detail}"),
+            }
+        }
+        self.refresh();
+    }
+
+    fn on_suspicion(&mut self, suspicion: &Suspicion) {
+        let Some(entry) = self.state.entry_of(suspicion.server) else { return };
+        let Some(time) = self.availability.on_suspicion(suspicion, entry, self.now()) else { return };
+        let (name, why) = (self.name_of(suspicion.server), describe(suspicion.failure));
+        tracing::warn!("server {name} is ejected for {:?}: {why}", Duration::from_millis(time.into()));
+        self.refresh();
+    }
+
+    /// Does what time alone brings about: ends ejections, steps of slow starts and holds, closes connections.
+    pub(super) fn on_time(&mut self) {
+        let now = self.now();
+        if earlier(self.running.until(), self.closings.next()).is_none_or(|next| next > now) {
+            return;
+        }
+        for server in self.availability.on_time(now) {
+            tracing::info!("server {} is not ejected any more", self.name_of(server));
+        }
+        self.refresh();
+    }
+
+    /// Brings what runs in line with the servers that are available.
+    fn refresh(&mut self) {
+        let now = self.now();
+        let running = self.factory.build(&self.state, &self.running, &self.availability, now);
+        // Listeners and policies are all there already, so nothing can be refused.
+        let Ok(running) = running else { return };
+        let is_due = self.closings.next().is_some_and(|next| next <= now);
+        if is_due || running.changed_since(&self.running).next().is_some() {
+            // Fails only when the balancer stops.
+            let _ = self.put_into_effect(running);
+        } else {
+            self.running = running;
+        }
+    }
+
+    /// A server's name with its frontend's, for the log.
+    fn name_of(&self, server: ServerId) -> String {
+        let Some(entry) = self.state.entry_of(server) else { return "that was removed".to_owned() };
+        let mut servers = entry.server_ids.iter().zip(entry.frontend.servers());
+        let name = servers.find(|(id, _)| **id == server).map_or_else(String::new, |(_, server)| server.name().to_string());
+        format!("{name} of {}", entry.frontend.name())
+    }
+
+    fn now(&self) -> Time {
+        self.started.elapsed().as_millis() as Time
+    }
+
     /// Takes the rates since the last call.
     pub(super) fn sample(&mut self) {
         self.rates.sample(&self.running);
@@ -264,7 +389,7 @@ impl Controller {
             connections_on_replaced: self.retired.iter().map(|endpoint| u64::from(endpoint.open())).sum(),
             traffic: self.rates.total(&self.running),
             shards: status::shards(&self.shared, &self.cores),
-            frontends: status::frontends(&self.running, &self.rates),
+            frontends: status::frontends(&self.running, &self.rates, &self.availability, self.now()),
         }
     }
 }

@@ -1,25 +1,36 @@
 //! The control plane: one thread that owns the desired state and is the only one to change the table.
 
+mod availability;
 mod change;
+pub(crate) mod check;
+mod closing;
 mod controller;
+mod ejection;
+pub(crate) mod health;
 mod history;
 mod listeners;
 mod probe;
 mod running;
+mod standby;
 mod state;
 mod status;
 mod store;
 mod thread;
 
 pub use change::{Applied, Change, Options, Record, Refused, Transaction};
-pub use status::{FrontendStatus, ServerStatus, ShardStatus, Status, Traffic};
+pub use status::{FrontendStatus, ServerHealth, ServerStatus, Service, ShardStatus, Status, Traffic};
 pub use store::{NoStore, Saved, Snapshot, Store};
 pub(crate) use thread::ControlThread;
 
 use crate::balancer::Drain;
 use crate::config::Config;
 use crate::sys::doorbell::Doorbell;
+use crate::table::Suspicion;
+use check::Checked;
 use std::sync::Arc;
+
+/// Milliseconds since the control plane started.
+type Time = u64;
 
 type Reply<T> = async_channel::Sender<Result<T, Refused>>;
 
@@ -29,6 +40,12 @@ pub(crate) enum Command {
     Change { wanted: Wanted, options: Options, reply: Reply<Applied> },
     History { reply: Reply<Vec<Arc<Record>>> },
     Status { reply: Reply<Status> },
+    /// Verdicts of the checker.
+    Checked(Vec<Checked>),
+    /// A shard's connections to a server fail.
+    Suspected(Suspicion),
+    /// The checker can't go on.
+    CheckerDied { failure: String },
     Stop { drain: Drain },
     ShardEnded { failure: Option<String> },
 }

@@ -1,14 +1,19 @@
 //! What runs: for each frontend of the desired state its listener, its servers' endpoints and what the shards see of it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::Time;
+use super::availability::{Availability, Role, View};
 use super::change::Refused;
+use super::closing::Closings;
 use super::listeners::{ListenerSet, Opener};
-use super::state::{Entry, FrontendId, State};
-use crate::balance::{Candidate, Policies};
-use crate::config::{Bind, Server};
+use super::state::{Entry, FrontendId, ServerId, State};
+use super::status::Service;
+use crate::balance::{Candidate, Choice, Policies, Policy};
+use crate::config::{Bind, Frontend, Millis, Mode, PassiveConnections, PassiveUse, Server};
 use crate::table::counters::FrontendCounters;
-use crate::table::{self, Endpoint, Load, Table};
+use crate::table::{self, Endpoint, Load, Place, Rank, Table, Tier};
 
 /// A frontend that runs.
 #[derive(Clone)]
@@ -17,7 +22,18 @@ pub(super) struct RunningFrontend {
     pub(super) listener: Arc<ListenerSet>,
     /// In the order of the entry's servers.
     pub(super) endpoints: Arc<[Arc<Endpoint>]>,
+    /// What the table was built by.
+    pub(super) view: View,
     pub(super) table: Arc<table::Frontend>,
+}
+
+/// When a server's connections are closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// When they end by themselves.
+    Never,
+    /// After this time at most.
+    Within(Millis),
 }
 
 /// All frontends that run, in the order of the desired state.
@@ -32,10 +48,24 @@ pub(super) struct Factory {
 }
 
 impl Running {
-    pub(super) fn table(&self, revision: u64) -> Table {
+    /// All of it as the shards see it.
+    pub(super) fn table(&self, revision: u64, generation: u64, closing: Vec<Arc<Load>>) -> Table {
         let mut frontends: Vec<_> = self.0.iter().map(|frontend| Arc::clone(&frontend.table)).collect();
         frontends.sort_by_key(|frontend| frontend.id);
-        Table { revision, frontends }
+        Table { revision, generation, frontends, closing }
+    }
+
+    /// When time alone changes it.
+    pub(super) fn until(&self) -> Option<Time> {
+        self.0.iter().filter_map(|frontend| frontend.view.until).min()
+    }
+
+    /// Each frontend that was there before, with what it was.
+    pub(super) fn pairs<'a>(
+        &'a self,
+        before: &'a Self,
+    ) -> impl Iterator<Item = (&'a RunningFrontend, &'a RunningFrontend)> {
+        self.0.iter().filter_map(|frontend| Some((frontend, before.find(frontend.entry.id)?)))
     }
 
     fn find(&self, id: FrontendId) -> Option<&RunningFrontend> {
@@ -60,6 +90,38 @@ impl Running {
         retired
     }
 
+    /// Plans to close connections of servers that drain within a limit since `before`, and of passive servers that are not in
+    /// use any more; takes plans back where that has changed.
+    pub(super) fn plan_closings(&self, before: &Self, closings: &mut Closings, now: Time) {
+        for (frontend, before) in self.pairs(before) {
+            if Arc::ptr_eq(&frontend.entry, &before.entry) && frontend.view.roles == before.view.roles {
+                continue;
+            }
+            let ends: HashMap<ServerId, End> = before.entry.server_ids.iter().copied().zip(before.ends()).collect();
+            for (end, endpoint) in frontend.ends().zip(frontend.endpoints.iter()) {
+                match end {
+                    _ if ends.get(&endpoint.load.id).is_none_or(|before| *before == end) => {}
+                    End::Never => closings.cancel(endpoint.load.id),
+                    End::Within(limit) => closings.plan(&endpoint.load, now + Time::from(limit.as_millis())),
+                }
+            }
+        }
+    }
+
+    /// Says which frontends are served by other servers than before.
+    pub(super) fn log_service(&self, before: &Self) {
+        for (frontend, before) in self.pairs(before) {
+            let name = frontend.entry.frontend.name();
+            match (before.view.service, frontend.view.service) {
+                (was, is) if was == is => {}
+                (_, Service::Unavailable) => tracing::error!("frontend {name}: no server is available"),
+                (_, Service::Passive) => tracing::warn!("frontend {name}: passive servers take part"),
+                (Service::Passive, Service::Active) => tracing::info!("frontend {name}: active servers suffice again"),
+                (_, Service::Active) => tracing::info!("frontend {name}: servers are available again"),
+            }
+        }
+    }
+
     /// The frontends that the shards see otherwise than in `other`, or not at all there.
     pub(super) fn changed_since(&self, other: &Self) -> impl Iterator<Item = &RunningFrontend> {
         let is_same = |frontend: &RunningFrontend| {
@@ -71,12 +133,33 @@ impl Running {
 }
 
 impl RunningFrontend {
-    /// Tells every server its position among the candidates, by which policies are told of its connections.
-    pub(super) fn set_positions(&self) {
-        self.endpoints.iter().for_each(|endpoint| endpoint.load.set_position(None));
-        for (position, candidate) in self.table.candidates.iter().enumerate() {
-            candidate.endpoint.load.set_position(Some(position));
+    /// Tells every server its place among the candidates, by which policies are told of its connections.
+    pub(super) fn set_places(&self) {
+        self.endpoints.iter().for_each(|endpoint| endpoint.load.set_place(None));
+        for rank in [Rank::Main, Rank::Standby] {
+            for (position, candidate) in self.table.tier(rank).candidates.iter().enumerate() {
+                candidate.endpoint.load.set_place(Some(Place { rank, position }));
+            }
         }
+    }
+
+    /// How long connections may go on, by server.
+    fn ends(&self) -> impl Iterator<Item = End> {
+        let config = &self.entry.frontend;
+        config.servers().iter().zip(&self.view.roles).map(|(server, role)| {
+            let is_idle = server.is_passive() && !matches!(role, Role::Main { .. });
+            match (server.mode(), config.passive_connections()) {
+                (Mode::Drain(Some(limit)), _) => End::Within(limit),
+                (Mode::Enabled, PassiveConnections::DrainAfter(limit)) if is_idle => End::Within(limit),
+                _ => End::Never,
+            }
+        })
+    }
+
+    /// Every shard uses it now.
+    pub(super) fn on_settled(&self) {
+        self.table.main.policy.on_settled();
+        self.table.standby.policy.on_settled();
     }
 
     /// The present endpoint of a server. Identities ascend in an entry: servers are added at the end and never reordered.
@@ -87,8 +170,15 @@ impl RunningFrontend {
 }
 
 impl Factory {
-    /// What runs for `state`, given what runs now. Nothing of the present changes; new listeners are opened.
-    pub(super) fn build(&mut self, state: &State, present: &Running) -> Result<Running, Refused> {
+    /// What runs for `state` with the servers that are available, given what runs now. Nothing of the present changes; new
+    /// listeners are opened.
+    pub(super) fn build(
+        &mut self,
+        state: &State,
+        present: &Running,
+        availability: &Availability,
+        now: Time,
+    ) -> Result<Running, Refused> {
         let mut listeners: Vec<_> = present.0.iter().map(|frontend| Arc::clone(&frontend.listener)).collect();
         let mut running = Vec::with_capacity(state.entries().len());
         // Listeners that stay with their frontend are not to be given to another.
@@ -100,15 +190,17 @@ impl Factory {
         }
         for entry in state.entries() {
             let before = present.find(entry.id);
-            if let Some(same) = before.filter(|before| Arc::ptr_eq(&before.entry, entry)) {
-                running.push(same.clone());
+            let view = availability.view(entry, before.map(|before| &before.view), now);
+            if let Some(same) = before.filter(|before| Arc::ptr_eq(&before.entry, entry) && before.view.roles == view.roles)
+            {
+                running.push(RunningFrontend { view, ..same.clone() });
                 continue;
             }
             let listener = match before.filter(|before| before.listener.bind == entry.frontend.bind()) {
                 Some(before) => Arc::clone(&before.listener),
                 None => self.listener(entry.frontend.bind(), &mut listeners, present, &running)?,
             };
-            running.push(self.frontend(entry, listener, before)?);
+            running.push(self.frontend(entry, listener, view, before)?);
         }
         Ok(Running(running))
     }
@@ -133,48 +225,88 @@ impl Factory {
         &self,
         entry: &Arc<Entry>,
         listener: Arc<ListenerSet>,
+        view: View,
         before: Option<&RunningFrontend>,
     ) -> Result<RunningFrontend, Refused> {
         let config = &entry.frontend;
-        let endpoints: Arc<[_]> = config
-            .servers()
-            .iter()
-            .zip(&entry.server_ids)
-            .map(|(server, id)| self.endpoint(server, before.and_then(|before| before.endpoint(*id))))
+        let servers = config.servers().iter().zip(&entry.server_ids);
+        let endpoints: Arc<[_]> = servers
+            .map(|(server, id)| self.endpoint(server, *id, before.and_then(|before| before.endpoint(*id))))
             .collect();
-        let servers = config.servers().iter().zip(endpoints.iter());
-        let candidates: Arc<[_]> = servers
-            .filter(|(server, _)| !server.is_draining())
-            .map(|(server, endpoint)| candidate(server, endpoint))
-            .collect();
-        let policy = self.policies.build(config.policy(), Arc::clone(&candidates));
-        let policy =
-            policy.ok_or_else(|| Refused::field("policy", format!("no policy {} is registered", config.policy())))?;
         let counters = before.map(|before| Arc::clone(&before.table.counters));
+        let counters = counters.unwrap_or_else(|| Arc::new(FrontendCounters::new(self.shards)));
+        let tier = |rank| {
+            let candidates = candidates(config, &endpoints, &view, rank);
+            let in_order = rank == Rank::Standby && config.passive_use() == PassiveUse::First;
+            let policy: Option<Box<dyn Policy>> = match in_order {
+                true => Some(Box::new(InOrder)),
+                false => self.policies.build(config.policy(), Arc::clone(&candidates), counters.accepted()),
+            };
+            let missing = || Refused::field("policy", format!("no policy {} is registered", config.policy()));
+            policy.map(|policy| Tier { policy, candidates }).ok_or_else(missing)
+        };
         let table = Arc::new(table::Frontend {
             id: entry.id,
             name: config.name().to_string(),
             listener: listener.id,
             sockets: listener.numbers(),
-            policy,
-            candidates,
+            main: tier(Rank::Main)?,
+            standby: tier(Rank::Standby)?,
             max_connections: config.max_connections().unwrap_or(u32::MAX),
             connect_timeout: config.connect_timeout(),
+            redispatch_timeout: config.redispatch_timeout(),
             idle_timeout: config.idle_timeout(),
-            counters: counters.unwrap_or_else(|| Arc::new(FrontendCounters::new(self.shards))),
+            queue: config.queue(),
+            queue_timeout: config.queue_timeout(),
+            on_unavailable: config.on_unavailable(),
+            eject_after: config.eject_after(),
+            counters: Arc::clone(&counters),
         });
-        Ok(RunningFrontend { entry: Arc::clone(entry), listener, endpoints, table })
+        Ok(RunningFrontend { entry: Arc::clone(entry), listener, endpoints, view, table })
     }
 
-    fn endpoint(&self, server: &Server, before: Option<&Arc<Endpoint>>) -> Arc<Endpoint> {
+    fn endpoint(&self, server: &Server, id: ServerId, before: Option<&Arc<Endpoint>>) -> Arc<Endpoint> {
         match before {
             Some(before) if before.addr == server.addr() => Arc::clone(before),
             Some(before) => Arc::new(Endpoint::new(server.addr(), Arc::clone(&before.load))),
-            None => Arc::new(Endpoint::new(server.addr(), Arc::new(Load::new(self.shards)))),
+            None => Arc::new(Endpoint::new(server.addr(), Arc::new(Load::new(id, self.shards)))),
         }
     }
 }
 
-fn candidate(server: &Server, endpoint: &Arc<Endpoint>) -> Candidate {
-    Candidate { name: server.name().clone(), weight: server.weight(), endpoint: Arc::clone(endpoint) }
+/// The servers of a tier. While some start slowly, all weights are scaled up, so that tenths of them can be told apart.
+fn candidates(config: &Frontend, endpoints: &[Arc<Endpoint>], view: &View, rank: Rank) -> Arc<[Candidate]> {
+    /// Sum of the weights that round robin lays its cycle out for without taking long.
+    const WEIGHTS_MAX: u64 = 1_000_000;
+    let starts = view.roles.iter().any(|role| matches!(role, Role::Main { tenths: 0..10 }));
+    let sum = || config.servers().iter().map(|server| u64::from(server.weight())).sum::<u64>().max(1);
+    let scale = if starts { (WEIGHTS_MAX / sum()).clamp(1, 10) as u16 } else { 1 };
+    let servers = config.servers().iter().zip(endpoints).zip(&view.roles);
+    let candidate = |((server, endpoint), role): ((&Arc<Server>, &Arc<Endpoint>), &Role)| {
+        let weight = match (role, rank) {
+            (Role::Main { tenths }, Rank::Main) => (server.weight() * scale * u16::from(*tenths) / 10).max(1),
+            (Role::Standby, Rank::Standby) => server.weight(),
+            _ => return None,
+        };
+        Some(Candidate {
+            name: server.name().clone(),
+            weight,
+            max_connections: server.max_connections().unwrap_or(u32::MAX),
+            endpoint: Arc::clone(endpoint),
+        })
+    };
+    servers.filter_map(candidate).collect()
+}
+
+/// The first that is to be had.
+struct InOrder;
+
+impl Policy for InOrder {
+    fn choose(&self, _: &Choice) -> Option<usize> {
+        Some(0)
+    }
+
+    fn needs_client(&self) -> bool {
+        false
+    }
 }

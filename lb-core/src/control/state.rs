@@ -51,6 +51,29 @@ impl State {
         self.entries.iter().map(|entry| Arc::clone(&entry.frontend)).collect()
     }
 
+    /// The frontend of a server.
+    pub(crate) fn entry_of(&self, server: ServerId) -> Option<&Arc<Entry>> {
+        // Identities ascend in an entry: servers are added at the end and never reordered.
+        self.entries.iter().find(|entry| entry.server_ids.binary_search(&server).is_ok())
+    }
+
+    /// What is allowed but may surprise about this state, where `before` was otherwise.
+    pub(crate) fn warnings_since(&self, before: &Self) -> Vec<String> {
+        let relies_on_passive = |entry: &Entry| {
+            let servers = entry.frontend.servers();
+            let mut enabled = servers.iter().filter(|server| server.mode() == Mode::Enabled).peekable();
+            enabled.peek().is_some() && enabled.all(|server| server.is_passive())
+        };
+        let did_before = |entry: &Entry| {
+            let before = before.entries.iter().find(|other| other.id == entry.id);
+            before.is_some_and(|before| relies_on_passive(before))
+        };
+        let surprising = self.entries.iter().filter(|entry| relies_on_passive(entry) && !did_before(entry));
+        let sentence =
+            |entry: &Arc<Entry>| format!("frontend {} has no active server: passive ones serve it", entry.frontend.name());
+        surprising.map(sentence).collect()
+    }
+
     /// Applies one change. On a refusal the state must be thrown away if it is to be as before: the caller works on a clone.
     pub(crate) fn apply(&mut self, change: &Change) -> Result<Effect, Refused> {
         match change {

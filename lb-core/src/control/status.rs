@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use super::Time;
+use super::availability::{Availability, Role};
 use super::running::{Running, RunningFrontend};
 use super::state::FrontendId;
 use crate::config::{Frontend, Server};
@@ -41,6 +43,10 @@ pub struct Traffic {
     pub accepted: u64,
     /// Connections reset because no server could be connected to.
     pub unserved: u64,
+    /// Of those, the ones that had waited for a server for as long as they may.
+    pub gave_up_waiting: u64,
+    /// Connections that got another server after one had failed.
+    pub redispatched: u64,
     /// Bytes from clients to servers.
     pub bytes_to_server: u64,
     /// Bytes from servers to clients.
@@ -91,6 +97,10 @@ pub struct FrontendStatus {
     pub connections: u64,
     /// True while accepting pauses: a limit is reached or descriptors have run out.
     pub paused: bool,
+    /// Clients that wait for a server now.
+    pub waiting: u64,
+    /// Which servers serve it.
+    pub service: Service,
     /// What went through it.
     pub traffic: Traffic,
     /// Its servers, in the order they were added.
@@ -102,6 +112,8 @@ pub struct FrontendStatus {
 pub struct ServerStatus {
     /// Its settings.
     pub server: Arc<Server>,
+    /// What is known of it.
+    pub health: ServerHealth,
     /// Connections now, on its present and on earlier addresses.
     pub connections: u64,
     /// Connections established since it was added.
@@ -112,6 +124,40 @@ pub struct ServerStatus {
     pub bytes_to_server: u64,
     /// Bytes from it to clients.
     pub bytes_to_client: u64,
+}
+
+/// Which servers serve a frontend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Service {
+    /// Active ones only.
+    Active,
+    /// Passive ones take part.
+    Passive,
+    /// None is available.
+    Unavailable,
+}
+
+/// What is known of a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerHealth {
+    /// It was not checked yet, or is not: it gets connections.
+    Unproven,
+    /// Its checks pass.
+    Up,
+    /// It has come up and gets its share little by little.
+    Starting,
+    /// Its checks fail.
+    Down {
+        /// Why the last one did.
+        why: String,
+    },
+    /// Real connections to it failed.
+    Ejected {
+        /// For how much longer.
+        for_milliseconds: u64,
+    },
 }
 
 /// Remembers a frontend's totals, to tell its rates.
@@ -161,6 +207,8 @@ impl Rates {
         running.0.iter().map(|frontend| self.of(frontend)).fold(Traffic::default(), |sum, one| Traffic {
             accepted: sum.accepted + one.accepted,
             unserved: sum.unserved + one.unserved,
+            gave_up_waiting: sum.gave_up_waiting + one.gave_up_waiting,
+            redispatched: sum.redispatched + one.redispatched,
             bytes_to_server: sum.bytes_to_server + one.bytes_to_server,
             bytes_to_client: sum.bytes_to_client + one.bytes_to_client,
             bytes_spliced: sum.bytes_spliced + one.bytes_spliced,
@@ -178,6 +226,8 @@ fn totals(frontend: &RunningFrontend) -> Traffic {
     Traffic {
         accepted: sum(|shard| &shard.accepted),
         unserved: sum(|shard| &shard.unserved),
+        gave_up_waiting: sum(|shard| &shard.gave_up_waiting),
+        redispatched: sum(|shard| &shard.redispatched),
         bytes_to_server: sum(|shard| &shard.bytes_to_server),
         bytes_to_client: sum(|shard| &shard.bytes_to_client),
         bytes_spliced: sum(|shard| &shard.bytes_spliced),
@@ -190,7 +240,7 @@ pub(super) fn shards(shared: &Shared, cores: &[usize]) -> Vec<ShardStatus> {
     let shard = |(number, &core): (usize, &usize)| {
         let counters = &shared.counters[number];
         ShardStatus {
-            revision: shared.publication.used_by(number),
+            revision: counters.revision.get(),
             core,
             connections: counters.connections.get(),
             accepted: counters.accepted.get(),
@@ -204,7 +254,15 @@ pub(super) fn shards(shared: &Shared, cores: &[usize]) -> Vec<ShardStatus> {
     cores.iter().enumerate().map(shard).collect()
 }
 
-pub(super) fn frontends(running: &Running, rates: &Rates) -> Vec<FrontendStatus> {
+pub(super) fn frontends(
+    running: &Running,
+    rates: &Rates,
+    availability: &Availability,
+    now: Time,
+) -> Vec<FrontendStatus> {
+    let server = |((server, endpoint), role): ((&Arc<Server>, &Arc<Endpoint>), &Role)| {
+        server_status(server, endpoint, availability.status(endpoint.load.id, *role, now))
+    };
     let frontend = |frontend: &RunningFrontend| {
         let counters = &frontend.table.counters;
         let servers = frontend.entry.frontend.servers().iter().zip(frontend.endpoints.iter());
@@ -214,17 +272,20 @@ pub(super) fn frontends(running: &Running, rates: &Rates) -> Vec<FrontendStatus>
             connections: u64::from(counters.open.load(std::sync::atomic::Ordering::Relaxed)),
             paused: counters.shards.iter().any(|shard| shard.paused.get() > 0),
             traffic: rates.of(frontend),
-            servers: servers.map(|(server, endpoint)| server_status(server, endpoint)).collect(),
+            waiting: u64::from(counters.waiting.load(std::sync::atomic::Ordering::Relaxed)),
+            service: frontend.view.service,
+            servers: servers.zip(&frontend.view.roles).map(server).collect(),
         }
     };
     running.0.iter().map(frontend).collect()
 }
 
-fn server_status(server: &Arc<Server>, endpoint: &Endpoint) -> ServerStatus {
+fn server_status(server: &Arc<Server>, endpoint: &Endpoint, health: ServerHealth) -> ServerStatus {
     let shards = &endpoint.load.shards;
     let sum = |counter: fn(&ServerCounters) -> &Counter| shards.iter().map(|shard| counter(shard).get()).sum();
     ServerStatus {
         server: Arc::clone(server),
+        health,
         connections: endpoint.load.open().into(),
         served: sum(|shard| &shard.served),
         failed: sum(|shard| &shard.failed),

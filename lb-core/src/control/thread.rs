@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
+use super::check::Checker;
 use super::controller::Controller;
 use super::{Command, CommandSender, Commands, Died, StartError, probe};
 use crate::balancer::{Builder, Drain};
@@ -97,9 +98,10 @@ impl ControlPlane {
             cores.map_err(|error| StartError::Kernel(format!("can't tell which cores are allowed: {error}")))?;
         let shards = builder.config.shards.map_or(cores.len(), usize::from);
         let cores: Vec<usize> = cores.into_iter().cycle().take(shards).collect();
-        let controller = Controller::new(builder, &cores)?;
+        let mut controller = Controller::new(builder, &cores, sender)?;
         start_shards(&cores, &controller.shared(), sender)?;
         controller.wait_until_used().map_err(StartError::Refused)?;
+        controller.start_checks(start_checker(sender)?);
         Ok(Self { executor, controller, shards })
     }
 
@@ -162,12 +164,18 @@ fn start_shards(cores: &[usize], shared: &Arc<Shared>, sender: &CommandSender) -
     outcome
 }
 
+fn start_checker(sender: &CommandSender) -> Result<Checker, StartError> {
+    let (verdicts, death) = (sender.clone(), sender.clone());
+    let report = move |checked| verdicts.send(Command::Checked(checked));
+    Checker::start(report, move |failure| death.send(Command::CheckerDied { failure }))
+}
+
 /// Carries out commands until every shard has ended.
 async fn serve(controller: Rc<RefCell<Controller>>, commands: Commands, mut shards: usize) -> Result<(), Died> {
     let died = |error: std::io::Error| Died(format!("the control thread died: its doorbell failed: {error}"));
     let doorbell = Listening::to(&commands.doorbell).map_err(died)?;
     let sampler = glommio::spawn_local(sample(Rc::clone(&controller))).detach();
-    let heartbeat = glommio::spawn_local(heartbeat()).detach();
+    let heartbeat = glommio::spawn_local(heartbeat(Rc::clone(&controller))).detach();
     let mut outcome = Ok(());
     while shards > 0 {
         let Ok(command) = commands.channel.try_recv() else {
@@ -182,6 +190,11 @@ async fn serve(controller: Rc<RefCell<Controller>>, commands: Commands, mut shar
                     controller.borrow().shared().set_stop(Stop::Close);
                     outcome = outcome.and(Err(Died(failure)));
                 }
+            }
+            Command::CheckerDied { failure } => {
+                tracing::error!("{failure}");
+                controller.borrow().shared().set_stop(Stop::Close);
+                outcome = outcome.and(Err(Died(failure)));
             }
             Command::Stop { drain } => stop(&controller, drain),
             Command::Change { wanted, options, reply } if options.probe => {
@@ -217,11 +230,12 @@ fn stop(controller: &Rc<RefCell<Controller>>, Drain(grace): Drain) {
     glommio::spawn_local(deadline).detach();
 }
 
-/// Keeps the executor from sleeping for long. glommio 0.9 misses a completion now and then when it goes to sleep (about one
+/// Does what time brings about, and keeps the executor from sleeping for long. glommio 0.9 misses a completion now and then when it goes to sleep (about one
 /// of 12 000 under load): then a command would wait until something else wakes it.
-async fn heartbeat() {
+async fn heartbeat(controller: Rc<RefCell<Controller>>) {
     loop {
         glommio::timer::sleep(HEARTBEAT).await;
+        controller.borrow_mut().on_time();
     }
 }
 

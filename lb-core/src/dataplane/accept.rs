@@ -4,13 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::key::{Key, Operation};
+use super::key::Operation;
 use super::shard::{Session, Shard, Turn};
-use super::timers::Time;
 use crate::sys::ring::{Completion, Multishot};
 use crate::sys::socket;
 use crate::table::counters::{FrontendCounters, ProcessLimit};
 use crate::table::{Frontend, ListenerId, Shared};
+use crate::turns::slots::Key;
+use crate::turns::timers::Time;
 
 /// With less room than this, connections are accepted one by one: a multishot accept takes all that wait at once, up to
 /// the listener's backlog.

@@ -5,11 +5,12 @@ use std::os::fd::OwnedFd;
 use super::accept;
 use super::conn::Ending;
 use super::connect;
-use super::key::{Key, Operation};
+use super::key::Operation;
 use super::relay::Side;
 use super::shard::{Shard, Turn};
 use crate::sys::socket;
 use crate::table::Failure;
+use crate::turns::slots::Key;
 
 impl Shard {
     /// Passes a peer's end on to the other one.
@@ -35,9 +36,9 @@ impl Shard {
     pub(super) fn finish(&mut self, key: Key, ending: Ending, turn: &Turn<'_>) {
         let Some(mut session) = self.sessions.remove(key) else { return };
         self.timers.clear(key.slot);
+        session.stop_waiting();
         session.conn.discard(|piece| self.ring.give_back(piece.buffer));
         session.pipes.into_iter().flatten().for_each(|pipe| self.pipes.destroy(pipe));
-        session.stop_waiting();
         let mut server = session.server;
         if let Some(endpoint) = session.endpoint {
             connect::on_left(&endpoint, session.frontend, turn);

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::choose::{Claim, claim};
-use super::key::{Key, Operation};
+use super::key::Operation;
 use super::shard::{Shard, Turn};
-use super::timers::Time;
 use super::waiting::WaitsFor;
 use crate::balance::{Choice, Policy};
 use crate::config::OnUnavailable;
 use crate::sys::ring::Completion;
 use crate::sys::socket;
 use crate::table::{Endpoint, Failure, Frontend, Place, Rank, Suspicion};
+use crate::turns::slots::Key;
+use crate::turns::timers::Time;
 
 /// What there is for a connection.
 enum Chosen<'a> {

@@ -1,18 +1,8 @@
 //! What an operation carries so that its completion finds its way home: `user_data`, 64 bits.
 
 use super::relay::Side;
+use crate::turns::slots::{GENERATION_BITS, Key, SLOT_BITS};
 
-/// Where a connection is: a slot, and which of the slot's connections it is. A completion for a slot that has been reused
-/// is told by its generation, counted and dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Key {
-    pub(crate) slot: u32,
-    pub(crate) generation: u32,
-}
-
-/// Bits of a slot and of a generation in the user data.
-pub(crate) const SLOT_BITS: u32 = 24;
-pub(crate) const GENERATION_BITS: u32 = 24;
 const GROUP_BITS: u32 = 12;
 
 /// What an operation is and whom it belongs to.

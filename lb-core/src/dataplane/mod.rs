@@ -1,9 +1,9 @@
 //! What a shard's thread runs. The modules stand in the order in which a connection passes through them:
 //!
 //! ```text
-//! accept ──▶ connect ──▶ relay ──▶ close
-//!    │          │           │         │
-//!    └──────────┴── conn ───┴─────────┘     the decisions, without sockets
+//! accept ──▶ choose ──▶ connect ──▶ relay ──▶ close
+//!    │         │ waiting    │          │         │
+//!    └─────────┴────────────┴── conn ──┴─────────┘     the decisions, without sockets
 //! ```
 //!
 //! [`shard`] is the loop that turns completions into calls of the pure machines and their actions into operations.
@@ -11,16 +11,16 @@
 pub(crate) mod shard;
 
 mod accept;
+mod choose;
 mod connect;
 mod relay;
+mod waiting;
 
 mod close;
 mod conn;
 mod gather;
 mod key;
 mod recycle;
-mod slots;
-mod timers;
 
 #[cfg(any(test, feature = "internal"))]
 pub(crate) mod simulation;

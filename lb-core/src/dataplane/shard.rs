@@ -14,11 +14,9 @@ use super::accept::Listener;
 use super::close;
 use super::conn::{Action, Conn, Ending, Patience};
 use super::gather::Gathering;
-use super::key::{Key, Operation};
+use super::key::Operation;
 use super::recycle::Recycled;
 use super::relay::{Pipe, Pipes, ReadyStream, SentAtOnce, Side};
-use super::slots::Slots;
-use super::timers::{Time, Timers};
 use super::waiting::{Wait, Waiting, WaitsFor};
 use crate::sys::published;
 use crate::sys::ring::{Completion, Ring, SendMode};
@@ -26,6 +24,8 @@ use crate::sys::signals;
 use crate::table::counters::FrontendCounters;
 use crate::table::counters::SpareDescriptors;
 use crate::table::{Endpoint, Frontend, Load, Shared, Stop, Table};
+use crate::turns::slots::{Key, Slots};
+use crate::turns::timers::{Time, Timers};
 
 /// How often a shard looks whether what it waits for without a completion (a limit shared with other shards, descriptors,
 /// buffers) has come.

@@ -4,9 +4,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 
-use super::key::Key;
 use super::shard::{Shard, Turn};
-use super::timers::Time;
+use crate::turns::slots::Key;
+use crate::turns::timers::Time;
 
 /// Milliseconds after which servers that have failed a waiting client are tried again: one that was just restarted is found
 /// before a check finds it.

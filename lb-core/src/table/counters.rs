@@ -77,6 +77,11 @@ impl FrontendCounters {
             shards: (0..shards).map(|_| CachePadded::default()).collect(),
         }
     }
+
+    /// Connections accepted so far.
+    pub(crate) fn accepted(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.accepted.get()).sum()
+    }
 }
 
 /// What is counted for a shard.

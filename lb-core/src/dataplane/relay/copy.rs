@@ -1,11 +1,12 @@
 //! Relaying by copy: receive into provided buffers (multishot, but for streams), and send from the same buffers.
 
 use super::{ReceiveEnd, Side};
-use crate::dataplane::key::{Key, Operation};
+use crate::dataplane::key::Operation;
 use crate::dataplane::shard::{Session, Shard, Turn};
-use crate::dataplane::timers::Time;
 use crate::sys::buffers::BufferSize;
 use crate::sys::ring::{Completion, Piece, SendMode};
+use crate::turns::slots::Key;
+use crate::turns::timers::Time;
 
 /// A send whose success no completion tells.
 pub(in crate::dataplane) struct SentAtOnce {

@@ -4,9 +4,10 @@
 use std::io::{self, ErrorKind};
 
 use super::{Filled, Side};
-use crate::dataplane::key::{Key, Operation};
+use crate::dataplane::key::Operation;
 use crate::dataplane::shard::{Session, Shard, Turn};
 use crate::sys::ring::Readiness;
+use crate::turns::slots::Key;
 
 /// Bytes that one turn splices, all connections together: about 70 µs, for which a message may have to wait.
 const TURN_BYTES: u64 = 512 << 10;

@@ -1,5 +1,5 @@
-//! Deadlines of a shard's connections: at most one per slot, to the millisecond, in a hierarchical wheel (G. Varghese and
-//! T. Lauck, "Hashed and hierarchical timing wheels", SOSP 1987). Pure: time is an argument. The shard has
+//! Deadlines of what is in slots: at most one per slot, to the millisecond, in a hierarchical wheel (G. Varghese and
+//! T. Lauck, "Hashed and hierarchical timing wheels", SOSP 1987). Pure: time is an argument. The thread has
 //! the kernel wake it for the next deadline.
 
 /// Bits of time per level: 64 places.
@@ -9,7 +9,7 @@ const PLACES: usize = 1 << LEVEL_BITS;
 const LEVELS: usize = 7;
 const NONE: u32 = u32::MAX;
 
-/// Milliseconds since the shard started.
+/// Milliseconds since the thread started.
 pub(crate) type Time = u64;
 
 /// The wheel.

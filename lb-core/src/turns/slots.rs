@@ -1,6 +1,16 @@
-//! A shard's connections, each in a slot that is reused when the connection is finished.
+//! Values (a shard's connections, say), each in a slot that is reused when the value is gone.
 
-use super::key::{GENERATION_BITS, Key, SLOT_BITS};
+/// Where a value is: a slot, and which of the slot's values it is. A completion for a slot that has been reused is told by
+/// its generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Key {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+/// Bits of a slot and of a generation, so that both fit into an operation's user data.
+pub(crate) const SLOT_BITS: u32 = 24;
+pub(crate) const GENERATION_BITS: u32 = 24;
 
 /// Slots in a chunk. Chunks never move, so that growing copies nothing and memory grows with the connections.
 const CHUNK: usize = 256;
