@@ -3,7 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use lb_core::config::PolicyKind;
+use lb_core::config::{
+    Check, OnUnavailable, PassiveConnections, PassiveUse, PassiveWhen, PolicyKind, ServerCheck,
+};
+
+use crate::ron_text;
 
 /// A TCP load balancer that is changed while it runs.
 #[derive(Debug, Parser)]
@@ -111,8 +115,17 @@ pub enum ServerCommand {
     /// Take a server away; its connections go on until they end
     Remove(ServerName),
     /// Give a server no new connections; those that exist finish
-    Drain(ServerName),
-    /// Take a draining server into balancing again
+    Drain {
+        /// Which one.
+        #[command(flatten)]
+        server: ServerName,
+        /// Close those that have not finished after this time, for example 30s
+        #[arg(long, value_name = "DURATION")]
+        within: Option<String>,
+    },
+    /// Take a server out of service for maintenance: no new connections, no checks
+    Disable(ServerName),
+    /// Take a draining or disabled server into balancing again
     Enable(ServerName),
     /// List the servers of a frontend, or of all
     List {
@@ -138,10 +151,16 @@ pub struct AddServer {
     /// Its share, 1 to 256 [default: 1]
     #[arg(long, value_name = "N")]
     pub weight: Option<u32>,
+    /// Most connections at once [default: no limit]
+    #[arg(long, value_name = "N")]
+    pub max_connections: Option<u32>,
+    /// How it is checked [default: as its frontend says]
+    #[arg(long, value_name = "CHECK", value_parser = server_check, help = SERVER_CHECK_HELP)]
+    pub check: Option<ServerCheck>,
     /// End the client's TLS here (not supported yet)
     #[arg(long)]
     pub ssl_offload: bool,
-    /// A standby without traffic (not supported yet)
+    /// A standby: no traffic unless the active servers are unavailable
     #[arg(long)]
     pub passive: bool,
     /// The CA bundle that its certificate is checked against (not supported yet)
@@ -175,10 +194,16 @@ pub struct UpdateServer {
     /// Its new share, 1 to 256
     #[arg(long, value_name = "N")]
     pub weight: Option<u32>,
+    /// Most connections at once, or none for no limit
+    #[arg(long, value_name = "N|none", value_parser = limit_or_none)]
+    pub max_connections: Option<u32>,
+    /// How it is checked.
+    #[arg(long, value_name = "CHECK", value_parser = server_check, help = SERVER_CHECK_HELP)]
+    pub check: Option<ServerCheck>,
     /// Whether the client's TLS ends here (true is not supported yet)
     #[arg(long, value_name = "true|false")]
     pub ssl_offload: Option<bool>,
-    /// Whether it is a standby without traffic (true is not supported yet)
+    /// Whether it is a standby: no traffic unless the active servers are unavailable
     #[arg(long, value_name = "true|false")]
     pub passive: Option<bool>,
     /// The CA bundle that its certificate is checked against (not supported yet), or none
@@ -241,12 +266,9 @@ pub struct AddFrontend {
     /// Most connections at once [default: no limit]
     #[arg(long, value_name = "N")]
     pub max_connections: Option<u32>,
-    /// How long a server may take to accept, for example 200ms [default: 5s]
-    #[arg(long, value_name = "DURATION")]
-    pub connect_timeout: Option<String>,
-    /// How long a connection may be idle, for example 1h [default: 10m]
-    #[arg(long, value_name = "DURATION")]
-    pub idle_timeout: Option<String>,
+    /// The other settings.
+    #[command(flatten)]
+    pub settings: FrontendSettings,
     /// How to apply it.
     #[command(flatten)]
     pub options: ChangeOptions,
@@ -270,16 +292,71 @@ pub struct UpdateFrontend {
     /// Most connections at once, or none for no limit
     #[arg(long, value_name = "N|none", value_parser = limit_or_none)]
     pub max_connections: Option<u32>,
-    /// How long a server may take to accept, for example 200ms
-    #[arg(long, value_name = "DURATION")]
-    pub connect_timeout: Option<String>,
-    /// How long a connection may be idle, for example 1h
-    #[arg(long, value_name = "DURATION")]
-    pub idle_timeout: Option<String>,
+    /// The other settings.
+    #[command(flatten)]
+    pub settings: FrontendSettings,
     /// How to apply it.
     #[command(flatten)]
     pub options: ChangeOptions,
 }
+
+/// The settings that a frontend has from the start and that can be changed in the same words.
+#[derive(Debug, Args)]
+pub struct FrontendSettings {
+    /// How long a server may take to accept, for example 200ms [default: 5s]
+    #[arg(long, value_name = "DURATION")]
+    pub connect_timeout: Option<String>,
+    /// How long servers may be tried for one client, one after the other [default: 15s]
+    #[arg(long, value_name = "DURATION")]
+    pub redispatch_timeout: Option<String>,
+    /// How long a connection may be idle, for example 1h [default: 10m]
+    #[arg(long, value_name = "DURATION")]
+    pub idle_timeout: Option<String>,
+    /// Most clients that wait while every server is at its limit [default: 1024]
+    #[arg(long, value_name = "N")]
+    pub queue: Option<u32>,
+    /// How long each of them may wait [default: 5s]
+    #[arg(long, value_name = "DURATION")]
+    pub queue_timeout: Option<String>,
+    /// What clients get while no server is available: reset, wait(5s) [default: reset]
+    #[arg(long, value_name = "WHAT")]
+    pub on_unavailable: Option<OnUnavailable>,
+    /// How servers are checked [default: tcp]
+    #[arg(long, value_name = "CHECK", value_parser = check, help = CHECK_HELP)]
+    pub check: Option<Check>,
+    /// How long a server that has come up takes to get its full share, 0s for at once [default: 0s]
+    #[arg(long, value_name = "DURATION")]
+    pub slow_start: Option<String>,
+    /// Failed connections in a row after which a server is ejected, 0 for never [default: 5]
+    #[arg(long, value_name = "N")]
+    pub eject_after: Option<u32>,
+    /// How long it is ejected at first, doubling each time [default: 10s]
+    #[arg(long, value_name = "DURATION")]
+    pub eject_time: Option<String>,
+    /// How long it is ejected at most [default: 5m]
+    #[arg(long, value_name = "DURATION")]
+    pub eject_time_max: Option<String>,
+    /// Most servers ejected at once, in percent [default: 50]
+    #[arg(long, value_name = "PERCENT")]
+    pub max_ejected: Option<u32>,
+    /// Which passive servers are used: all or the first [default: all]
+    #[arg(long, value_name = "all|first")]
+    pub passive_use: Option<PassiveUse>,
+    /// When passive servers take part, for example fewer_than(2) active ones [default: fewer_than(1)]
+    #[arg(long, value_name = "WHEN")]
+    pub passive_when: Option<PassiveWhen>,
+    /// What becomes of their connections afterwards: keep, drain_after(30s) [default: keep]
+    #[arg(long, value_name = "WHAT")]
+    pub passive_connections: Option<PassiveConnections>,
+    /// How long enough active servers must be there before the passive ones leave [default: 0s]
+    #[arg(long, value_name = "DURATION")]
+    pub fail_back_after: Option<String>,
+}
+
+const CHECK_HELP: &str = "How servers are checked: tcp, tls, off, or in full, for example \
+    '(kind: http(path: \"/health\"), interval: \"1s\", fall: 2)'";
+const SERVER_CHECK_HELP: &str = "How it is checked: frontend (as the frontend says), tcp, tls, off, or in full, for example \
+    '(kind: send_expect(send: \"PING\\r\\n\", expect: \"+PONG\"))'";
 
 /// How a change is applied.
 #[derive(Debug, Clone, Args)]
@@ -315,6 +392,20 @@ fn limit_or_none(text: &str) -> Result<u32, String> {
         ("none", _) => Ok(0),
         (_, Ok(limit @ 1..)) => Ok(limit),
         _ => Err("write a number from 1 on, or none for no limit".to_owned()),
+    }
+}
+
+/// A check in full, or only its kind where that is a word.
+fn check(text: &str) -> Result<Check, String> {
+    let is_word = text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let read = if is_word { ron_text::read(&format!("(kind: {text})")) } else { ron_text::read(text) };
+    read.map_err(|fault| fault.reason)
+}
+
+fn server_check(text: &str) -> Result<ServerCheck, String> {
+    match text {
+        "frontend" => Ok(ServerCheck::Frontend),
+        _ => check(text).map(ServerCheck::Own),
     }
 }
 

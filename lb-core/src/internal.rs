@@ -11,7 +11,7 @@ use crate::dataplane::simulation;
 use crate::sys::published;
 use crate::table::counters::FrontendCounters;
 use crate::table::publish::Publication;
-use crate::table::{self, Table};
+use crate::table::{self, Tier, Table};
 
 pub use ring::{Chunk, News, Ring};
 
@@ -39,25 +39,19 @@ impl TableReads {
         let name = |number| Name::new(&format!("s{number}")).expect("a valid name");
         let candidates: Arc<[_]> = (0..servers).map(|number| Candidate::detached(name(number), addr, 1)).collect();
         let config = Frontend::new("bench", Bind::Addr(addr)).expect("a valid name");
-        let policy = Policies::default().build(policy, Arc::clone(&candidates)).expect("a policy of our own");
-        let frontend = table::Frontend {
-            id: 1,
-            name: config.name().to_string(),
-            listener: 1,
-            sockets: Arc::new([]),
-            policy,
-            candidates,
-            max_connections: u32::MAX,
-            connect_timeout: config.connect_timeout(),
-            idle_timeout: config.idle_timeout(),
-            counters: Arc::new(FrontendCounters::new(1)),
-        };
-        Self(Publication::new(Table { revision: 1, frontends: vec![Arc::new(frontend)] }, 1))
+        let policy = Policies::default().build(policy, Arc::clone(&candidates), 0).expect("a policy of our own");
+        let tier = |policy, candidates| Tier { policy, candidates };
+        let nobody = Policies::default().build(&PolicyKind::RoundRobin, Arc::new([]), 0).expect("a policy of our own");
+        let (main, standby) = (tier(policy, candidates), tier(nobody, Arc::new([])));
+        let counters = Arc::new(FrontendCounters::new(1));
+        let frontend = table::Frontend::new(1, &config, (1, Arc::new([])), [main, standby], counters);
+        let table = Table { revision: 1, generation: 1, frontends: vec![Arc::new(frontend)], closing: Vec::new() };
+        Self(Publication::new(table, 1))
     }
 
     /// One turn: pins, loads the table, finds the frontend, and chooses a server.
     pub fn read_and_choose(&self, choice: &Choice) -> Option<usize> {
         let guard = published::pin();
-        self.0.load(&guard).frontend(1)?.policy.choose(choice)
+        self.0.load(&guard).frontend(1)?.main.policy.choose(choice)
     }
 }

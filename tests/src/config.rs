@@ -46,14 +46,28 @@ impl Display for Config {
 pub struct Frontend {
     name: String,
     bind: String,
+    check: String,
     fields: String,
     servers: Vec<String>,
 }
 
 impl Frontend {
-    /// A frontend at a port of 127.0.0.1 that the kernel chooses.
+    /// A frontend at a port of 127.0.0.1 that the kernel chooses, whose servers are not checked: connections are counted.
     pub fn new(name: &str) -> Self {
-        Self { name: name.into(), bind: "127.0.0.1:0".into(), fields: String::new(), servers: Vec::new() }
+        Self {
+            name: name.into(),
+            bind: "127.0.0.1:0".into(),
+            check: "(kind: off)".into(),
+            fields: String::new(),
+            servers: Vec::new(),
+        }
+    }
+
+    /// The same with its servers checked, for example `"(kind: tcp, interval: \"100ms\")"`.
+    #[must_use]
+    pub fn check(mut self, check: &str) -> Self {
+        self.check = check.into();
+        self
     }
 
     /// The same at another address.
@@ -84,19 +98,29 @@ impl Frontend {
 
     /// The same with a server of a weight more.
     #[must_use]
-    pub fn weighted(mut self, name: &str, addr: SocketAddr, weight: u32) -> Self {
-        self.servers.push(server(name, addr, weight));
+    pub fn weighted(self, name: &str, addr: SocketAddr, weight: u32) -> Self {
+        self.server_with(name, addr, &format!("weight: {weight}"))
+    }
+
+    /// The same with a standby more.
+    #[must_use]
+    pub fn passive(self, name: &str, addr: SocketAddr) -> Self {
+        self.server_with(name, addr, "passive: true")
+    }
+
+    /// The same with a server of some settings more, for example `"max_connections: 1"`.
+    #[must_use]
+    pub fn server_with(mut self, name: &str, addr: SocketAddr, settings: &str) -> Self {
+        let (ip, port) = (addr.ip(), addr.port());
+        self.servers.push(format!("(name: \"{name}\", ip: \"{ip}\", port: {port}, {settings})"));
         self
     }
 }
 
 impl Display for Frontend {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, bind, fields, servers } = self;
-        write!(formatter, "(name: \"{name}\", bind: \"{bind}\"{fields}, servers: [{}])", servers.join(", "))
+        let Self { name, bind, check, fields, servers } = self;
+        let servers = servers.join(", ");
+        write!(formatter, "(name: \"{name}\", bind: \"{bind}\", check: {check}{fields}, servers: [{servers}])")
     }
-}
-
-fn server(name: &str, addr: SocketAddr, weight: u32) -> String {
-    format!("(name: \"{name}\", ip: \"{}\", port: {}, weight: {weight})", addr.ip(), addr.port())
 }

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use lb_core::config::{Bind, Millis, Name, PolicyKind};
-use lb_core::{Applied, FrontendStatus, Record, Refused, ServerStatus, Status};
+use lb_core::config::{Bind, Millis, Mode, Name, PolicyKind};
+use lb_core::{Applied, FrontendStatus, Record, Refused, ServerHealth, ServerStatus, Service, Status};
 use serde::{Deserialize, Serialize};
 
 use super::PROTOCOL;
@@ -25,6 +25,9 @@ pub enum Reply {
         connections_on_replaced: u64,
         /// What changed.
         message: String,
+        /// What is allowed but may surprise.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
     },
     /// A dry run: what would change. Nothing did.
     Proposed {
@@ -32,6 +35,9 @@ pub enum Reply {
         revision: u64,
         /// What would change, a sentence per change.
         changes: Vec<String>,
+        /// What is allowed but may surprise.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
     },
     /// Nothing changed.
     Refused {
@@ -70,8 +76,15 @@ pub struct ServerRow {
     /// Its address and port.
     pub addr: SocketAddr,
     pub weight: u16,
-    /// True while it gets no new connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
+    /// True for a standby.
+    pub passive: bool,
+    /// True while it gets no new connections and those that exist finish.
     pub drain: bool,
+    /// True while it is out of service for maintenance.
+    pub disabled: bool,
+    pub health: ServerHealth,
     pub connections: u64,
     pub served: u64,
     pub failed: u64,
@@ -97,8 +110,11 @@ pub struct FrontendRow {
     pub servers: usize,
     pub connections: u64,
     pub paused: bool,
+    pub service: Service,
+    pub waiting: u64,
     pub accepted: u64,
     pub unserved: u64,
+    pub redispatched: u64,
     pub bytes_to_server: u64,
     pub bytes_to_client: u64,
 }
@@ -157,7 +173,7 @@ impl From<Refusal> for Reply {
 impl From<Applied> for Reply {
     fn from(applied: Applied) -> Self {
         if applied.dry_run {
-            return Self::Proposed { revision: applied.revision, changes: applied.summary };
+            return Self::Proposed { revision: applied.revision, changes: applied.summary, warnings: applied.warnings };
         }
         let message = match applied.summary.as_slice() {
             [] => "nothing to change".to_owned(),
@@ -169,6 +185,7 @@ impl From<Applied> for Reply {
             durable: applied.durable,
             connections_on_replaced: applied.connections_on_replaced,
             message,
+            warnings: applied.warnings,
         }
     }
 }
@@ -181,7 +198,11 @@ impl ServerRow {
             name: server.name().clone(),
             addr: server.addr(),
             weight: server.weight(),
-            drain: server.is_draining(),
+            max_connections: server.max_connections(),
+            passive: server.is_passive(),
+            drain: matches!(server.mode(), Mode::Drain(_)),
+            disabled: server.mode() == Mode::Disabled,
+            health: status.health.clone(),
             connections: status.connections,
             served: status.served,
             failed: status.failed,
@@ -206,8 +227,11 @@ impl FrontendRow {
             servers: frontend.servers().len(),
             connections: status.connections,
             paused: status.paused,
+            service: status.service,
+            waiting: status.waiting,
             accepted: status.traffic.accepted,
             unserved: status.traffic.unserved,
+            redispatched: status.traffic.redispatched,
             bytes_to_server: status.traffic.bytes_to_server,
             bytes_to_client: status.traffic.bytes_to_client,
         }
@@ -225,6 +249,7 @@ mod tests {
             durable: true,
             connections_on_replaced: 0,
             summary: vec!["server app3 added to web".to_owned()],
+            warnings: Vec::new(),
             dry_run: false,
         }
     }
@@ -266,6 +291,7 @@ mod tests {
         let frontend = Arc::new(frontend.with_server(server));
         let servers = vec![ServerStatus {
             server: Arc::clone(&frontend.servers()[0]),
+            health: ServerHealth::Down { why: "connection refused".to_owned() },
             connections: 1,
             served: 2,
             failed: 3,
@@ -277,6 +303,8 @@ mod tests {
             addr: "127.0.0.1:7000".parse().unwrap(),
             connections: 1,
             paused: false,
+            waiting: 0,
+            service: Service::Unavailable,
             traffic: lb_core::Traffic { accepted: 6, accepted_per_second: 1.5, ..Default::default() },
             servers,
         }];

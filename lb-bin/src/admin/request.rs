@@ -4,7 +4,10 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use lb_core::config::{Bind, Config, Frontend, Millis, Name, PolicyKind, Port, Server, Weight};
+use lb_core::config::{
+    Bind, Check, Config, Delay, Frontend, Millis, Name, OnUnavailable, PassiveConnections, PassiveUse, PassiveWhen,
+    Percent, PolicyKind, Port, Server, ServerCheck, Weight,
+};
 use lb_core::{Change, FrontendUpdate, Options, ServerUpdate, Transaction};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -35,6 +38,9 @@ pub enum Request {
         ip: Option<IpAddr>,
         port: Option<Port>,
         weight: Option<Weight>,
+        /// 0 takes the limit away.
+        max_connections: Option<u32>,
+        check: Option<ServerCheck>,
         ssl_offload: Option<bool>,
         passive: Option<bool>,
         server_certificate: Option<Name>,
@@ -58,13 +64,24 @@ pub enum Request {
     DrainServer {
         frontend: Name,
         name: Name,
+        within: Option<Millis>,
         if_revision: Option<u64>,
         #[serde(default)]
         dry_run: bool,
         #[serde(default)]
         probe: bool,
     },
-    /// Takes a draining server into balancing again.
+    /// Takes a server out of service for maintenance.
+    DisableServer {
+        frontend: Name,
+        name: Name,
+        if_revision: Option<u64>,
+        #[serde(default)]
+        dry_run: bool,
+        #[serde(default)]
+        probe: bool,
+    },
+    /// Takes a draining or disabled server into balancing again.
     EnableServer {
         frontend: Name,
         name: Name,
@@ -94,7 +111,21 @@ pub enum Request {
         /// 0 takes the limit away.
         max_connections: Option<u32>,
         connect_timeout: Option<Millis>,
+        redispatch_timeout: Option<Millis>,
         idle_timeout: Option<Millis>,
+        queue: Option<u32>,
+        queue_timeout: Option<Millis>,
+        on_unavailable: Option<OnUnavailable>,
+        check: Option<Check>,
+        slow_start: Option<Delay>,
+        eject_after: Option<u32>,
+        eject_time: Option<Millis>,
+        eject_time_max: Option<Millis>,
+        max_ejected: Option<Percent>,
+        passive_use: Option<PassiveUse>,
+        passive_when: Option<PassiveWhen>,
+        passive_connections: Option<PassiveConnections>,
+        fail_back_after: Option<Delay>,
         if_revision: Option<u64>,
         #[serde(default)]
         dry_run: bool,
@@ -226,6 +257,8 @@ impl Request {
                 ip,
                 port,
                 weight,
+                max_connections,
+                check,
                 ssl_offload,
                 passive,
                 server_certificate,
@@ -233,14 +266,27 @@ impl Request {
                 dry_run,
                 probe,
             } => {
-                let update = ServerUpdate { rename, ip, port, weight, ssl_offload, passive, server_certificate };
+                let update = ServerUpdate {
+                    rename,
+                    ip,
+                    port,
+                    weight,
+                    max_connections,
+                    check,
+                    ssl_offload,
+                    passive,
+                    server_certificate,
+                };
                 (Change::UpdateServer { frontend, name, update }, Options { if_revision, dry_run, probe })
             }
             Self::RemoveServer { frontend, name, if_revision, dry_run, probe } => {
                 (Change::RemoveServer { frontend, name }, Options { if_revision, dry_run, probe })
             }
-            Self::DrainServer { frontend, name, if_revision, dry_run, probe } => {
-                (Change::DrainServer { frontend, name }, Options { if_revision, dry_run, probe })
+            Self::DrainServer { frontend, name, within, if_revision, dry_run, probe } => {
+                (Change::DrainServer { frontend, name, within }, Options { if_revision, dry_run, probe })
+            }
+            Self::DisableServer { frontend, name, if_revision, dry_run, probe } => {
+                (Change::DisableServer { frontend, name }, Options { if_revision, dry_run, probe })
             }
             Self::EnableServer { frontend, name, if_revision, dry_run, probe } => {
                 (Change::EnableServer { frontend, name }, Options { if_revision, dry_run, probe })
@@ -255,12 +301,47 @@ impl Request {
                 policy,
                 max_connections,
                 connect_timeout,
+                redispatch_timeout,
                 idle_timeout,
+                queue,
+                queue_timeout,
+                on_unavailable,
+                check,
+                slow_start,
+                eject_after,
+                eject_time,
+                eject_time_max,
+                max_ejected,
+                passive_use,
+                passive_when,
+                passive_connections,
+                fail_back_after,
                 if_revision,
                 dry_run,
                 probe,
             } => {
-                let update = FrontendUpdate { rename, bind, policy, max_connections, connect_timeout, idle_timeout };
+                let update = FrontendUpdate {
+                    rename,
+                    bind,
+                    policy,
+                    max_connections,
+                    connect_timeout,
+                    redispatch_timeout,
+                    idle_timeout,
+                    queue,
+                    queue_timeout,
+                    on_unavailable,
+                    check,
+                    slow_start,
+                    eject_after,
+                    eject_time,
+                    eject_time_max,
+                    max_ejected,
+                    passive_use,
+                    passive_when,
+                    passive_connections,
+                    fail_back_after,
+                };
                 (Change::UpdateFrontend { name, update }, Options { if_revision, dry_run, probe })
             }
             Self::RemoveFrontend { name, if_revision, dry_run, probe } => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use lb_core::{Record, ShardStatus, Status, Traffic};
+use lb_core::{Record, ServerHealth, Service, ShardStatus, Status, Traffic};
 use ron::ser::PrettyConfig;
 use serde::Serialize;
 
@@ -34,10 +34,11 @@ pub(super) fn reply(reply: &Reply, output: Output) -> Result<String, String> {
         (Reply::Frontends(rows), _) => for_programs(rows, output),
         (Reply::History(records), _) => for_programs(records, output),
         (Reply::Status(full), _) => for_programs(full, output),
-        (Reply::Confirmed { revision, shards, durable, connections_on_replaced, message }, _) => {
-            Ok(confirmation(*revision, *shards, *durable, *connections_on_replaced, message))
+        (Reply::Confirmed { revision, shards, durable, connections_on_replaced, message, warnings }, _) => {
+            let text = confirmation(*revision, *shards, *durable, *connections_on_replaced, message);
+            Ok(text + &remarks(warnings))
         }
-        (Reply::Proposed { revision, changes }, _) => Ok(proposal(*revision, changes)),
+        (Reply::Proposed { revision, changes, warnings }, _) => Ok(proposal(*revision, changes) + &remarks(warnings)),
         (Reply::Version { version, protocol }, _) => Ok(format!("lb {version}, admin protocol {protocol}\n")),
         (Reply::Refused { reason, field }, _) => Err(refusal(reason, field.as_deref())),
     }
@@ -65,6 +66,10 @@ fn confirmation(revision: u64, shards: usize, durable: bool, on_replaced: u64, m
     text
 }
 
+fn remarks(warnings: &[String]) -> String {
+    warnings.iter().map(|warning| format!("warning: {warning}\n")).collect()
+}
+
 fn proposal(revision: u64, changes: &[String]) -> String {
     if changes.is_empty() {
         return format!("nothing would change at revision {revision}\n");
@@ -79,8 +84,10 @@ fn servers(rows: &[ServerRow]) -> String {
         ("NAME", Align::Left),
         ("ADDRESS", Align::Left),
         ("WEIGHT", Align::Right),
+        ("KIND", Align::Left),
         ("STATE", Align::Left),
         ("CONNECTIONS", Align::Right),
+        ("LIMIT", Align::Right),
         ("SERVED", Align::Right),
         ("FAILED", Align::Right),
         ("TO SERVER", Align::Right),
@@ -92,8 +99,10 @@ fn servers(rows: &[ServerRow]) -> String {
             row.name.to_string(),
             row.addr.to_string(),
             row.weight.to_string(),
-            if row.drain { "drains" } else { "active" }.to_owned(),
+            if row.passive { "passive" } else { "active" }.to_owned(),
+            state(row),
             row.connections.to_string(),
+            limit(row.max_connections),
             row.served.to_string(),
             row.failed.to_string(),
             bytes(row.bytes_to_server),
@@ -103,6 +112,22 @@ fn servers(rows: &[ServerRow]) -> String {
     table.text()
 }
 
+fn state(row: &ServerRow) -> String {
+    match &row.health {
+        _ if row.disabled => "disabled".to_owned(),
+        _ if row.drain => "drains".to_owned(),
+        ServerHealth::Unproven => "unchecked".to_owned(),
+        ServerHealth::Up => "up".to_owned(),
+        ServerHealth::Starting => "starts slowly".to_owned(),
+        ServerHealth::Down { why } => format!("down: {why}"),
+        ServerHealth::Ejected { for_milliseconds } => format!("ejected for {} s", for_milliseconds.div_ceil(1000)),
+    }
+}
+
+fn limit(limit: Option<u32>) -> String {
+    limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string())
+}
+
 fn frontends(rows: &[FrontendRow]) -> String {
     let mut table = Table::new(&[
         ("NAME", Align::Left),
@@ -110,10 +135,13 @@ fn frontends(rows: &[FrontendRow]) -> String {
         ("POLICY", Align::Left),
         ("SERVERS", Align::Right),
         ("STATE", Align::Left),
+        ("SERVED BY", Align::Left),
         ("CONNECTIONS", Align::Right),
         ("LIMIT", Align::Right),
+        ("WAITING", Align::Right),
         ("ACCEPTED", Align::Right),
         ("UNSERVED", Align::Right),
+        ("REDISPATCHED", Align::Right),
         ("TO SERVERS", Align::Right),
         ("TO CLIENTS", Align::Right),
     ]);
@@ -124,15 +152,26 @@ fn frontends(rows: &[FrontendRow]) -> String {
             row.policy.to_string(),
             row.servers.to_string(),
             if row.paused { "paused" } else { "accepts" }.to_owned(),
+            service(row.service).to_owned(),
             row.connections.to_string(),
-            row.max_connections.map_or_else(|| "none".to_owned(), |limit| limit.to_string()),
+            limit(row.max_connections),
+            row.waiting.to_string(),
             row.accepted.to_string(),
             row.unserved.to_string(),
+            row.redispatched.to_string(),
             bytes(row.bytes_to_server),
             bytes(row.bytes_to_client),
         ]);
     }
     table.text()
+}
+
+fn service(service: Service) -> &'static str {
+    match service {
+        Service::Active => "active servers",
+        Service::Passive => "passive servers",
+        Service::Unavailable => "nobody",
+    }
 }
 
 fn history(records: &[Arc<Record>]) -> String {
@@ -166,11 +205,13 @@ fn status(status: &Status) -> String {
 fn traffic(traffic: &Traffic) -> String {
     let copied = (traffic.bytes_to_server + traffic.bytes_to_client).saturating_sub(traffic.bytes_spliced);
     format!(
-        "{} accepted ({:.0}/s), {} unserved, {} to servers ({}/s), {} to clients ({}/s)\n\
+        "{} accepted ({:.0}/s), {} unserved ({} after waiting), {} redispatched, {} to servers ({}/s), {} to clients ({}/s)\n\
          {} copied, {} spliced, {} changes between the two\n",
         traffic.accepted,
         traffic.accepted_per_second,
         traffic.unserved,
+        traffic.gave_up_waiting,
+        traffic.redispatched,
         bytes(traffic.bytes_to_server),
         bytes(traffic.bytes_to_server_per_second as u64),
         bytes(traffic.bytes_to_client),
@@ -257,7 +298,11 @@ mod tests {
             name: "app1".parse().unwrap(),
             addr: "127.0.0.1:9001".parse().unwrap(),
             weight: 1,
+            max_connections: None,
+            passive: true,
             drain: false,
+            disabled: false,
+            health: ServerHealth::Down { why: "connection refused".to_owned() },
             connections: 2,
             served: 3,
             failed: 0,
@@ -271,7 +316,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<Vec<ServerRow>>(&text).unwrap(), rows);
         let text = reply(&Reply::Servers(rows), Output::Table).unwrap();
         assert!(text.starts_with("FRONTEND  NAME  ADDRESS"), "{text}");
-        assert!(text.contains("\nweb       app1  127.0.0.1:9001       1  active"), "{text}");
+        assert!(text.contains("\nweb       app1  127.0.0.1:9001       1  passive  down: connection refused"), "{text}");
     }
 
     #[test]

@@ -5,8 +5,8 @@
 use serde::Serialize;
 
 use crate::cli::{
-    AddFrontend, AddServer, ChangeOptions, ClientCommand, FrontendCommand, ServerCommand, ServerName, UpdateFrontend,
-    UpdateServer,
+    AddFrontend, AddServer, ChangeOptions, ClientCommand, FrontendCommand, FrontendSettings, ServerCommand, ServerName,
+    UpdateFrontend, UpdateServer,
 };
 use crate::{apply, config, ron_text};
 
@@ -39,7 +39,12 @@ fn server(command: &ServerCommand) -> Call {
         ServerCommand::Add(args) => add_server(args),
         ServerCommand::Update(args) => update_server(args),
         ServerCommand::Remove(args) => named_server("RemoveServer", args),
-        ServerCommand::Drain(args) => named_server("DrainServer", args),
+        ServerCommand::Drain { server, within } => {
+            let ServerName { frontend, name, options } = server;
+            let call = Call::new("DrainServer").field("frontend", frontend).field("name", name);
+            call.field_if("within", within.as_ref()).options(options, false)
+        }
+        ServerCommand::Disable(args) => named_server("DisableServer", args),
         ServerCommand::Enable(args) => named_server("EnableServer", args),
         ServerCommand::List { frontend, .. } => Call::new("ListServers").field_if("frontend", frontend.as_ref()),
     }
@@ -51,6 +56,8 @@ fn add_server(args: &AddServer) -> Call {
         .field("ip", &args.ip)
         .field("port", &args.port)
         .field_if("weight", args.weight.as_ref())
+        .field_if("max_connections", args.max_connections.as_ref())
+        .field_if("check", args.check.as_ref())
         .flag("ssl_offload", args.ssl_offload)
         .flag("passive", args.passive)
         .field_if("server_certificate", args.server_certificate.as_ref());
@@ -65,6 +72,8 @@ fn update_server(args: &UpdateServer) -> Call {
         .field_if("ip", args.ip.as_ref())
         .field_if("port", args.port.as_ref())
         .field_if("weight", args.weight.as_ref())
+        .field_if("max_connections", args.max_connections.as_ref())
+        .field_if("check", args.check.as_ref())
         .field_if("ssl_offload", args.ssl_offload.as_ref())
         .field_if("passive", args.passive.as_ref())
         .field_if("server_certificate", args.server_certificate.as_ref())
@@ -92,8 +101,7 @@ fn add_frontend(args: &AddFrontend) -> Call {
         .field("bind", &args.bind)
         .field_if("policy", args.policy.as_ref())
         .field_if("max_connections", args.max_connections.as_ref())
-        .field_if("connect_timeout", args.connect_timeout.as_ref())
-        .field_if("idle_timeout", args.idle_timeout.as_ref());
+        .settings(&args.settings);
     Call::new("AddFrontend").nested("frontend", frontend).options(&args.options, false)
 }
 
@@ -104,8 +112,7 @@ fn update_frontend(args: &UpdateFrontend) -> Call {
         .field_if("bind", args.bind.as_ref())
         .field_if("policy", args.policy.as_ref())
         .field_if("max_connections", args.max_connections.as_ref())
-        .field_if("connect_timeout", args.connect_timeout.as_ref())
-        .field_if("idle_timeout", args.idle_timeout.as_ref())
+        .settings(&args.settings)
         .options(&args.options, false)
 }
 
@@ -146,6 +153,25 @@ impl Call {
             Err(_) => self.failure = Some(ron::Error::Fmt),
         }
         self
+    }
+
+    fn settings(self, settings: &FrontendSettings) -> Self {
+        self.field_if("connect_timeout", settings.connect_timeout.as_ref())
+            .field_if("redispatch_timeout", settings.redispatch_timeout.as_ref())
+            .field_if("idle_timeout", settings.idle_timeout.as_ref())
+            .field_if("queue", settings.queue.as_ref())
+            .field_if("queue_timeout", settings.queue_timeout.as_ref())
+            .field_if("on_unavailable", settings.on_unavailable.as_ref())
+            .field_if("check", settings.check.as_ref())
+            .field_if("slow_start", settings.slow_start.as_ref())
+            .field_if("eject_after", settings.eject_after.as_ref())
+            .field_if("eject_time", settings.eject_time.as_ref())
+            .field_if("eject_time_max", settings.eject_time_max.as_ref())
+            .field_if("max_ejected", settings.max_ejected.as_ref())
+            .field_if("passive_use", settings.passive_use.as_ref())
+            .field_if("passive_when", settings.passive_when.as_ref())
+            .field_if("passive_connections", settings.passive_connections.as_ref())
+            .field_if("fail_back_after", settings.fail_back_after.as_ref())
     }
 
     fn options(self, options: &ChangeOptions, probe: bool) -> Self {
@@ -194,6 +220,29 @@ mod tests {
             ),
             ("server remove web a", "RemoveServer(frontend:\"web\",name:\"a\")"),
             ("server drain web a", "DrainServer(frontend:\"web\",name:\"a\")"),
+            (
+                "server drain web a --within 30s --dry-run",
+                "DrainServer(frontend:\"web\",name:\"a\",within:\"30s\",dry_run:true)",
+            ),
+            ("server disable web a", "DisableServer(frontend:\"web\",name:\"a\")"),
+            (
+                "server add web a 127.0.0.1 1 --passive --max-connections 5 --check off",
+                "AddServer(frontend:\"web\",server:(name:\"a\",ip:\"127.0.0.1\",port:1,max_connections:5,\
+                 check:own(kind:off,interval:\"2s\",timeout:\"2s\",fall:3,rise:2),passive:true))",
+            ),
+            (
+                "server update web a --passive true --max-connections none --check frontend",
+                "UpdateServer(frontend:\"web\",name:\"a\",max_connections:0,check:frontend,passive:true)",
+            ),
+            (
+                "frontend update web --queue 9 --queue-timeout 1s --on-unavailable wait(5s) --slow-start 30s --eject-after 3 \
+                 --eject-time 1s --eject-time-max 2s --max-ejected 30 --passive-use first --passive-when fewer_than(2) \
+                 --passive-connections drain_after(30s) --fail-back-after 0s --redispatch-timeout 3s",
+                "UpdateFrontend(name:\"web\",redispatch_timeout:\"3s\",queue:9,queue_timeout:\"1s\",\
+                 on_unavailable:wait(\"5s\"),slow_start:\"30s\",eject_after:3,eject_time:\"1s\",eject_time_max:\"2s\",\
+                 max_ejected:30,passive_use:first,passive_when:fewer_than(2),passive_connections:drain_after(\"30s\"),\
+                 fail_back_after:\"0s\")",
+            ),
             ("server enable web a", "EnableServer(frontend:\"web\",name:\"a\")"),
             ("server list", "ListServers()"),
             ("server list web", "ListServers(frontend:\"web\")"),

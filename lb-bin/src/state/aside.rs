@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use lb_core::config::Mode;
 
 use super::disk;
 use super::format::Kept;
@@ -74,8 +75,13 @@ fn listing(kept: &Kept) -> Vec<String> {
         .flat_map(|frontend| {
             let title = format!("frontend {} at {}, {}", frontend.name(), frontend.bind(), frontend.policy());
             let servers = frontend.servers().iter().map(|server| {
-                let drain = if server.is_draining() { ", drains" } else { "" };
-                format!("  server {} at {}, weight {}{drain}", server.name(), server.addr(), server.weight())
+                let mode = match server.mode() {
+                    Mode::Enabled => "",
+                    Mode::Drain(_) => ", drains",
+                    Mode::Disabled => ", disabled",
+                };
+                let kind = if server.is_passive() { ", passive" } else { "" };
+                format!("  server {} at {}, weight {}{kind}{mode}", server.name(), server.addr(), server.weight())
             });
             std::iter::once(title).chain(servers).collect::<Vec<_>>()
         })

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use lb_core::config::{Bind, Frontend, Millis, Name, PolicyKind, Server};
+use lb_core::config::{Frontend, Name, Server};
 use lb_core::{Record, Snapshot};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -168,7 +168,7 @@ impl Section {
             servers = old.servers;
         }
         servers.update(frontend.servers().iter(), "Server")?;
-        let settings = format!("Frontend{}\n", ron_text::write(&settings_of(frontend))?);
+        let settings = format!("Frontend{}\n", ron_text::write(&frontend.without_servers())?);
         Ok(Self { frontend: Arc::clone(frontend), settings, servers })
     }
 
@@ -178,29 +178,6 @@ impl Section {
 
     fn len(&self) -> usize {
         self.settings.len() + self.servers.text.len()
-    }
-}
-
-/// A frontend without its servers. The fields are those of [`Frontend`], which is what is read back.
-#[derive(Debug, PartialEq, Serialize)]
-pub(super) struct Settings<'a> {
-    name: &'a Name,
-    bind: Bind,
-    policy: &'a PolicyKind,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_connections: Option<u32>,
-    connect_timeout: Millis,
-    idle_timeout: Millis,
-}
-
-pub(super) fn settings_of(frontend: &Frontend) -> Settings<'_> {
-    Settings {
-        name: frontend.name(),
-        bind: frontend.bind(),
-        policy: frontend.policy(),
-        max_connections: frontend.max_connections(),
-        connect_timeout: frontend.connect_timeout(),
-        idle_timeout: frontend.idle_timeout(),
     }
 }
 

@@ -210,7 +210,7 @@ fn same_frontend(one: &Frontend, other: &Frontend) -> bool {
     let servers = |frontend: &Frontend| -> HashMap<Name, Arc<Server>> {
         frontend.servers().iter().map(|server| (server.name().clone(), Arc::clone(server))).collect()
     };
-    format::settings_of(one) == format::settings_of(other) && servers(one) == servers(other)
+    one.without_servers() == other.without_servers() && servers(one) == servers(other)
 }
 
 #[cfg(test)]

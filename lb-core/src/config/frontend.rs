@@ -169,7 +169,7 @@ pub struct Frontend {
     /// How long enough active servers must have been available before the passive ones leave.
     #[serde(default)]
     pub(crate) fail_back_after: Delay,
-    #[serde(default, deserialize_with = "servers")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "servers")]
     pub(crate) servers: Vec<Arc<Server>>,
 }
 
@@ -210,6 +210,12 @@ impl Frontend {
     pub fn with_server(mut self, server: Server) -> Self {
         self.servers.push(Arc::new(server));
         self
+    }
+
+    /// The same frontend without its servers: its own settings.
+    #[must_use]
+    pub fn without_servers(&self) -> Self {
+        Self { servers: Vec::new(), name: self.name.clone(), policy: self.policy.clone(), check: self.check.clone(), ..*self }
     }
 
     /// The same frontend with another policy.

@@ -245,23 +245,9 @@ impl Factory {
             let missing = || Refused::field("policy", format!("no policy {} is registered", config.policy()));
             policy.map(|policy| Tier { policy, candidates }).ok_or_else(missing)
         };
-        let table = Arc::new(table::Frontend {
-            id: entry.id,
-            name: config.name().to_string(),
-            listener: listener.id,
-            sockets: listener.numbers(),
-            main: tier(Rank::Main)?,
-            standby: tier(Rank::Standby)?,
-            max_connections: config.max_connections().unwrap_or(u32::MAX),
-            connect_timeout: config.connect_timeout(),
-            redispatch_timeout: config.redispatch_timeout(),
-            idle_timeout: config.idle_timeout(),
-            queue: config.queue(),
-            queue_timeout: config.queue_timeout(),
-            on_unavailable: config.on_unavailable(),
-            eject_after: config.eject_after(),
-            counters: Arc::clone(&counters),
-        });
+        let tiers = [tier(Rank::Main)?, tier(Rank::Standby)?];
+        let sockets = (listener.id, listener.numbers());
+        let table = Arc::new(table::Frontend::new(entry.id, config, sockets, tiers, Arc::clone(&counters)));
         Ok(RunningFrontend { entry: Arc::clone(entry), listener, endpoints, view, table })
     }
 

@@ -233,12 +233,16 @@ pub(crate) struct Seen {
     pub(crate) copies_again: bool,
     /// A connection ended with bytes in a pipe.
     pub(crate) ends_with_full_pipe: bool,
+    /// A client waited for a server.
+    pub(crate) waits: bool,
 }
 
 /// What may happen next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Event {
     Connects,
+    /// A client that waits for a server gets its turn.
+    ServerToBeHad,
     Receives(Side),
     Sends(Side),
     BecomesReadable(Side),
@@ -346,6 +350,9 @@ impl<C: Chance> World<C> {
         if self.connect.is_some() {
             events.push(Event::Connects);
         }
+        if self.conn.waits_for_server() {
+            events.push(Event::ServerToBeHad);
+        }
         for side in SIDES {
             let (peer, asked) = (&self.peers[side as usize], &self.asked[side as usize]);
             let has_news = peer.arrived > 0 || peer.has_ended || peer.is_gone();
@@ -376,6 +383,7 @@ impl<C: Chance> World<C> {
         }
         match event {
             Event::Connects => self.connect_ends(),
+            Event::ServerToBeHad => self.conn.on_turn(),
             Event::Receives(side) => self.receive_gives(side),
             Event::Sends(side) => self.send_ends(side),
             Event::BecomesReadable(side) => {
@@ -570,6 +578,10 @@ impl<C: Chance> World<C> {
             self.conn.on_no_descriptor();
             return self.conn.on_descriptors();
         }
+        if self.chance.one_in(10) {
+            self.seen.waits = true;
+            return self.conn.on_no_server_yet();
+        }
         self.servers_left -= 1;
         self.connect = Some(false);
     }
@@ -705,13 +717,13 @@ mod tests {
         let replay = std::env::var("LB_SEED").ok().and_then(|seed| seed.parse().ok());
         let seeds = replay.map_or(0..20_000u64, |seed| seed..seed + 1);
         let began = Instant::now();
-        let mut seen = [0; 3];
+        let mut seen = [0; 4];
         for seed in seeds {
             let outcome = std::panic::catch_unwind(|| simulate(fastrand::Rng::with_seed(seed)));
-            let Ok(Seen { splices, copies_again, ends_with_full_pipe }) = outcome else {
+            let Ok(Seen { splices, copies_again, ends_with_full_pipe, waits }) = outcome else {
                 panic!("replay with LB_SEED={seed}");
             };
-            for (count, happened) in seen.iter_mut().zip([splices, copies_again, ends_with_full_pipe]) {
+            for (count, happened) in seen.iter_mut().zip([splices, copies_again, ends_with_full_pipe, waits]) {
                 *count += usize::from(happened);
             }
             if began.elapsed() > Duration::from_secs(10) {

@@ -13,7 +13,7 @@ use std::thread::{self, Thread};
 use crossbeam_utils::CachePadded;
 
 use crate::balance::Policy;
-use crate::config::{Millis, OnUnavailable};
+use crate::config::{self, Millis, OnUnavailable};
 use crate::sys::doorbell::Doorbell;
 use counters::{FrontendCounters, ProcessLimit, ShardCounters};
 use publish::Publication;
@@ -69,6 +69,33 @@ pub(crate) struct Tier {
 }
 
 impl Frontend {
+    /// With the settings of `config`, its listener and the sockets of it, and its main and standby servers.
+    pub(crate) fn new(
+        id: u32,
+        config: &config::Frontend,
+        (listener, sockets): (ListenerId, Arc<[RawFd]>),
+        [main, standby]: [Tier; 2],
+        counters: Arc<FrontendCounters>,
+    ) -> Self {
+        Self {
+            id,
+            name: config.name().to_string(),
+            listener,
+            sockets,
+            main,
+            standby,
+            max_connections: config.max_connections().unwrap_or(u32::MAX),
+            connect_timeout: config.connect_timeout(),
+            redispatch_timeout: config.redispatch_timeout(),
+            idle_timeout: config.idle_timeout(),
+            queue: config.queue(),
+            queue_timeout: config.queue_timeout(),
+            on_unavailable: config.on_unavailable(),
+            eject_after: config.eject_after(),
+            counters,
+        }
+    }
+
     /// The tier of a place.
     pub(crate) fn tier(&self, rank: Rank) -> &Tier {
         match rank {
