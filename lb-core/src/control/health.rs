@@ -101,7 +101,9 @@ mod tests {
         let next_in = |interval: u64, results: &[bool]| {
             let interval = Millis::new(Duration::from_millis(interval)).unwrap();
             let mut health = Health::unproven();
-            results.iter().for_each(|result| drop(health.on_result(*result, 3, 2)));
+            for result in results {
+                health.on_result(*result, 3, 2);
+            }
             health.next_in(&Check::default().with_interval(interval).unwrap()).as_millis()
         };
         assert_eq!(next_in(2000, &[]), 2000);

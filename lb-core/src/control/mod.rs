@@ -1,7 +1,7 @@
 //! The control plane: one thread that owns the desired state and is the only one to change the table.
 
 mod change;
-#[expect(dead_code, reason = "the controller is about to use it")]
+#[cfg_attr(not(any(test, feature = "internal")), expect(dead_code, reason = "the controller is about to use it"))]
 pub(crate) mod check;
 mod controller;
 pub(crate) mod health;
