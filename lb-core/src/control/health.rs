@@ -129,7 +129,7 @@ mod tests {
                 let in_a_row = results[..=end].iter().rev().take_while(|result| **result != is_up).count() as u32;
                 let needed = if is_up { fall } else { rise };
                 let verdict = health.on_result(results[end], fall, rise);
-                let expected = (in_a_row == needed).then(|| if is_up { Verdict::Down } else { Verdict::Up });
+                let expected = (in_a_row == needed).then_some(if is_up { Verdict::Down } else { Verdict::Up });
                 prop_assert_eq!(verdict, expected);
                 is_up ^= expected.is_some();
                 prop_assert_eq!(health.is_between(), expected.is_none() && in_a_row > 0);

@@ -241,7 +241,7 @@ fn search(answer: &[u8], seen: usize, expect: &[u8]) -> Step {
 /// Any answer, cut anywhere, to both kinds of conversation that read one: for the fuzzer and the tests, which find a panic.
 /// The verdict must not depend on the cuts.
 #[cfg(any(test, feature = "internal"))]
-pub fn read_answer(answer: &[u8], cut: usize) {
+pub(crate) fn read_answer(answer: &[u8], cut: usize) {
     let addr = SocketAddr::from(([127, 0, 0, 1], 80));
     let tls = super::tls::config().expect("the TLS that is built in");
     let http = CheckKind::http("/").expect("a valid path");
