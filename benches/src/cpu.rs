@@ -55,8 +55,11 @@ pub fn pin_this_thread(core: usize) -> Result<()> {
     sched_setaffinity(None, &cores).map_err(|error| format!("core {core}: {error}").into())
 }
 
-/// The first field of `schedstat`: time on a CPU in nanoseconds.
-fn on_cpu(task: &Path) -> Result<u64> {
+/// The first field of a task's `schedstat`: time on a CPU in nanoseconds.
+///
+/// # Errors
+/// It has ended.
+pub fn on_cpu(task: &Path) -> Result<u64> {
     let text = fs::read_to_string(task.join("schedstat"))?;
     Ok(text.split_whitespace().next().ok_or("schedstat is empty")?.parse()?)
 }

@@ -1,5 +1,6 @@
 //! Doors for this project's own fuzz targets and benches. Not part of the library's interface.
 
+mod checks;
 mod ring;
 
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use crate::table::counters::FrontendCounters;
 use crate::table::publish::Publication;
 use crate::table::{self, Tier, Table};
 
+pub use checks::{CHECK_THREAD, Checks, read_answer};
 pub use ring::{Chunk, News, Ring};
 
 /// Runs one simulated connection whose course `decisions` decide, and panics if a promise is broken.

@@ -101,7 +101,9 @@ mod tests {
         let next_in = |interval: u64, results: &[bool]| {
             let interval = Millis::new(Duration::from_millis(interval)).unwrap();
             let mut health = Health::unproven();
-            results.iter().for_each(|result| drop(health.on_result(*result, 3, 2)));
+            for result in results {
+                health.on_result(*result, 3, 2);
+            }
             health.next_in(&Check::default().with_interval(interval).unwrap()).as_millis()
         };
         assert_eq!(next_in(2000, &[]), 2000);
@@ -127,7 +129,7 @@ mod tests {
                 let in_a_row = results[..=end].iter().rev().take_while(|result| **result != is_up).count() as u32;
                 let needed = if is_up { fall } else { rise };
                 let verdict = health.on_result(results[end], fall, rise);
-                let expected = (in_a_row == needed).then(|| if is_up { Verdict::Down } else { Verdict::Up });
+                let expected = (in_a_row == needed).then_some(if is_up { Verdict::Down } else { Verdict::Up });
                 prop_assert_eq!(verdict, expected);
                 is_up ^= expected.is_some();
                 prop_assert_eq!(health.is_between(), expected.is_none() && in_a_row > 0);

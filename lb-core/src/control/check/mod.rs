@@ -1,10 +1,18 @@
 //! Checking servers: one thread for all of them, with a ring of its own, so that a server that hangs holds up no other and
 //! thousands are checked at little cost.
 //!
-//! [`conversation`] knows what is said in a check, without sockets; [`thread`] has the sockets, and asks `health` what the
-//! results mean.
+//! [`conversation`] knows what is said in a check, without sockets. [`schedule`] knows who is checked when, without a clock.
+//! [`run`] is the thread, which has both.
 
+mod conversation;
 mod run;
+mod schedule;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+#[cfg(feature = "internal")]
+pub(crate) use conversation::read_answer;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
