@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use lb_core::config::{
-    Check, OnUnavailable, PassiveConnections, PassiveUse, PassiveWhen, PolicyKind, ServerCheck,
-};
+use lb_core::config::{Check, OnUnavailable, PassiveConnections, PassiveUse, PassiveWhen, PolicyKind, ServerCheck};
 
 use crate::ron_text;
 

@@ -137,7 +137,11 @@ mod tests {
             ("(name: \"a\", ip: \"127.0.0.1\", port: -1)", "3:39: port: the number is out of range"),
             ("(name: \"a\", ip: \"127.0.0.1\", port: \"1\")", "3:38: port: a whole number is expected here"),
             ("(name: \"a\", ip: \"127.0.0.1\", port: 1, weight: 257)", "3:49: weight 257 is not in 1 to 256"),
-            ("(name: \"a\", ip: \"127.0.0.1\", port: 1, passive: true)", "3:50: passive: not supported yet"),
+            ("(name: \"a\", ip: \"127.0.0.1\", port: 1, ssl_offload: true)", "3:54: ssl_offload: not supported yet"),
+            (
+                "(name: \"a\", ip: \"127.0.0.1\", port: 1, drain_within: \"5\")",
+                "3:56: drain_within: \"5\" is not a duration (time unit needed, for example 5sec or 5ms): write \"200ms\", \"5s\" or \"10m\"",
+            ),
             ("(name: \"a\", ip: \"127.0.0.1\", port: 1, port: 2)", "3:41: port is there twice"),
             ("(name: \"a\", ip: \"127.0.0.1\")", "3:30: port is missing"),
         ];

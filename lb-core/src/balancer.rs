@@ -11,8 +11,8 @@ use std::time::Duration;
 use crate::balance::{Policies, PolicyBuilder};
 use crate::config::{Config, Frontend, FrontendUpdate, Invalid, Millis, Name, Server, ServerUpdate};
 use crate::control::{
-    Applied, Change, Command, CommandSender, Commands, ControlThread, Died, NoStore, Options, Record,
-    Refused, Resume, StartError, Status, Store, Transaction, Wanted,
+    Applied, Change, Command, CommandSender, Commands, ControlThread, Died, NoStore, Options, Record, Refused, Resume,
+    StartError, Status, Store, Transaction, Wanted,
 };
 
 /// A running load balancer: its shards, and the control thread that changes them.

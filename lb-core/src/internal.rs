@@ -12,7 +12,7 @@ use crate::dataplane::simulation;
 use crate::sys::published;
 use crate::table::counters::FrontendCounters;
 use crate::table::publish::Publication;
-use crate::table::{self, Tier, Table};
+use crate::table::{self, Table, Tier};
 
 pub use checks::{CHECK_THREAD, Checks, read_answer};
 pub use ring::{Chunk, News, Ring};

@@ -505,8 +505,8 @@ mod tests {
                 r#"Refused(reason:"ssl_offload: not supported yet",field:"ssl_offload")"#,
             ),
             (
-                add("name:\"a\",ip:\"127.0.0.1\",port:1,passive:true"),
-                r#"Refused(reason:"passive: not supported yet",field:"passive")"#,
+                add("name:\"a\",ip:\"127.0.0.1\",port:1,max_connections:0"),
+                r#"Refused(reason:"max_connections: 0 connections would serve nobody: leave it out for no limit",field:"max_connections")"#,
             ),
             (
                 add("name:\"a\",ip:\"127.0.0.1\",port:1,server_certificate:\"ca\""),

@@ -215,7 +215,13 @@ impl Frontend {
     /// The same frontend without its servers: its own settings.
     #[must_use]
     pub fn without_servers(&self) -> Self {
-        Self { servers: Vec::new(), name: self.name.clone(), policy: self.policy.clone(), check: self.check.clone(), ..*self }
+        Self {
+            servers: Vec::new(),
+            name: self.name.clone(),
+            policy: self.policy.clone(),
+            check: self.check.clone(),
+            ..*self
+        }
     }
 
     /// The same frontend with another policy.

@@ -20,8 +20,8 @@ pub use duration::{Delay, Millis};
 pub use failover::{OnUnavailable, PassiveConnections, PassiveUse, PassiveWhen, Percent};
 pub use frontend::{Bind, Frontend, PolicyKind};
 pub use name::Name;
-use server::{NOT_SUPPORTED, check_ip};
 pub use server::{Mode, Port, Server, ServerCheck, Weight};
+use server::{NOT_SUPPORTED, check_ip};
 pub use update::{FrontendUpdate, ServerUpdate};
 
 /// A value that cannot be accepted: which field, and one sentence that says what was found and what is allowed.

@@ -10,7 +10,7 @@ use super::ejection::Ejection;
 use super::health::Verdict;
 use super::standby::Standby;
 use super::state::{Entry, ServerId, State};
-use super::status::{Service, ServerHealth};
+use super::status::{ServerHealth, Service};
 use crate::config::{Frontend, Mode, Server};
 use crate::table::{Failure, Suspicion};
 
@@ -150,7 +150,8 @@ impl Availability {
         };
         let available: Vec<bool> = servers().map(|(server, id)| is_available(server, id)).collect();
         let count = |is_passive: bool| {
-            let of_kind = frontend.servers().iter().zip(&available).filter(|(server, _)| server.is_passive() == is_passive);
+            let of_kind =
+                frontend.servers().iter().zip(&available).filter(|(server, _)| server.is_passive() == is_passive);
             of_kind.filter(|(_, available)| **available).count()
         };
         let (active, passive) = (count(false), count(true));

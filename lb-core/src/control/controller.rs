@@ -218,7 +218,9 @@ impl Controller {
         let before = std::mem::replace(&mut self.running, running);
         self.generation += 1;
         let closing = self.closings.due(now);
-        closing.iter().for_each(|server| tracing::info!("connections to server {} are closed", self.name_of(server.id)));
+        closing
+            .iter()
+            .for_each(|server| tracing::info!("connections to server {} are closed", self.name_of(server.id)));
         self.shared.publication.publish(self.running.table(self.revision, self.generation, closing));
         self.shared.ring_doorbells();
         self.wait_until_used()?;
@@ -366,7 +368,8 @@ impl Controller {
     fn name_of(&self, server: ServerId) -> String {
         let Some(entry) = self.state.entry_of(server) else { return "that was removed".to_owned() };
         let mut servers = entry.server_ids.iter().zip(entry.frontend.servers());
-        let name = servers.find(|(id, _)| **id == server).map_or_else(String::new, |(_, server)| server.name().to_string());
+        let name =
+            servers.find(|(id, _)| **id == server).map_or_else(String::new, |(_, server)| server.name().to_string());
         format!("{name} of {}", entry.frontend.name())
     }
 

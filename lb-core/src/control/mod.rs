@@ -37,17 +37,31 @@ type Reply<T> = async_channel::Sender<Result<T, Refused>>;
 /// What the control thread is asked to do.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Change { wanted: Wanted, options: Options, reply: Reply<Applied> },
-    History { reply: Reply<Vec<Arc<Record>>> },
-    Status { reply: Reply<Status> },
+    Change {
+        wanted: Wanted,
+        options: Options,
+        reply: Reply<Applied>,
+    },
+    History {
+        reply: Reply<Vec<Arc<Record>>>,
+    },
+    Status {
+        reply: Reply<Status>,
+    },
     /// Verdicts of the checker.
     Checked(Vec<Checked>),
     /// A shard's connections to a server fail.
     Suspected(Suspicion),
     /// The checker can't go on.
-    CheckerDied { failure: String },
-    Stop { drain: Drain },
-    ShardEnded { failure: Option<String> },
+    CheckerDied {
+        failure: String,
+    },
+    Stop {
+        drain: Drain,
+    },
+    ShardEnded {
+        failure: Option<String>,
+    },
 }
 
 /// The way to the control thread.

@@ -191,7 +191,8 @@ impl Factory {
         for entry in state.entries() {
             let before = present.find(entry.id);
             let view = availability.view(entry, before.map(|before| &before.view), now);
-            if let Some(same) = before.filter(|before| Arc::ptr_eq(&before.entry, entry) && before.view.roles == view.roles)
+            if let Some(same) =
+                before.filter(|before| Arc::ptr_eq(&before.entry, entry) && before.view.roles == view.roles)
             {
                 running.push(RunningFrontend { view, ..same.clone() });
                 continue;

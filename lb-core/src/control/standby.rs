@@ -58,7 +58,8 @@ mod tests {
 
     #[test]
     fn the_hold_begins_anew_when_active_servers_fail_again() {
-        let taken = steps(PassiveWhen::FewerThan(2), 10, &[(0, 1), (5, 2), (14, 2), (14, 1), (16, 2), (25, 2), (26, 2)]);
+        let taken =
+            steps(PassiveWhen::FewerThan(2), 10, &[(0, 1), (5, 2), (14, 2), (14, 1), (16, 2), (25, 2), (26, 2)]);
         assert_eq!(taken, [true, true, true, true, true, true, false]);
     }
 

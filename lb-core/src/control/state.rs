@@ -69,8 +69,9 @@ impl State {
             before.is_some_and(|before| relies_on_passive(before))
         };
         let surprising = self.entries.iter().filter(|entry| relies_on_passive(entry) && !did_before(entry));
-        let sentence =
-            |entry: &Arc<Entry>| format!("frontend {} has no active server: passive ones serve it", entry.frontend.name());
+        let sentence = |entry: &Arc<Entry>| {
+            format!("frontend {} has no active server: passive ones serve it", entry.frontend.name())
+        };
         surprising.map(sentence).collect()
     }
 
@@ -338,8 +339,8 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
 pub(super) mod tests {
     use super::*;
     use crate::config::{Millis, PassiveWhen, Port, Weight};
-    use std::time::Duration;
     use proptest::prelude::*;
+    use std::time::Duration;
 
     fn name(number: u8) -> Name {
         Name::new(&format!("n{number}")).unwrap()

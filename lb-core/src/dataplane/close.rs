@@ -49,7 +49,8 @@ impl Shard {
             // A long-lived one has keepalive, one that streamed large buffers, which the next connection should not inherit.
             let is_fresh = !session.is_kept_alive && !session.has_streamed;
             let frontend = turn.table.frontend(session.frontend);
-            let is_worth_it = frontend.is_some_and(|frontend| self.recycled.is_worth_it(frontend.main.candidates.len()));
+            let is_worth_it =
+                frontend.is_some_and(|frontend| self.recycled.is_worth_it(frontend.main.candidates.len()));
             if is_over && is_fresh && is_worth_it {
                 server = server.and_then(|server| self.recycled.keep(server, endpoint.addr));
             }
