@@ -75,6 +75,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use lb_core::config::{Check, CheckKind};
 
     const EXAMPLE: &str = r#"
 (
@@ -178,6 +179,46 @@ mod tests {
             assert!(parse_config(&text).is_err());
             assert!(parse_config(&format!("(frontends:{text}")).is_err());
         }
+    }
+
+    #[test]
+    fn every_kind_of_check_reads_and_is_written_again() {
+        let all = [
+            "()",
+            "(kind: off)",
+            "(kind: tls, interval: \"500ms\", timeout: \"1s\", fall: 1, rise: 100)",
+            "(kind: http(path: \"/health\"))",
+            "(kind: http(path: \"/\", host: \"app.example\", status: 204))",
+            r#"(kind: send_expect(send: "PING\r\n", expect: "+PONG"))"#,
+            r#"(kind: send_expect(send: "\x00\u{80}\u{ff}\\'", expect: "\""))"#,
+        ];
+        for text in all {
+            let check: Check = ron_text::read(text).unwrap_or_else(|fault| panic!("{text}: {fault:?}"));
+            let written = ron_text::write(&check).unwrap();
+            assert_eq!(ron_text::read(&written), Ok(check), "{written}");
+        }
+        let CheckKind::SendExpect { send, .. } = ron_text::read::<Check>(all[6]).unwrap().kind().clone() else {
+            panic!("another kind");
+        };
+        assert_eq!(send.as_slice(), b"\x00\x80\xff\\'");
+    }
+
+    #[test]
+    fn a_wrong_check_is_pointed_at() {
+        let cases = [
+            ("(kind: http(path: \"health\"))", "1:20 path: \"health\" does not begin with '/'"),
+            ("(kind: http(path: \"/\", port: 1))", "unknown field \"port\""),
+            ("(kind: htpt(path: \"/\"))", "did you mean \"http\""),
+            ("(kind: send_expect(send: \"\", expect: \"\"))", "nothing to expect"),
+            ("(fall: 0)", "0 results in a row"),
+            ("(fal: 1)", "did you mean \"fall\""),
+        ];
+        let found = cases.map(|(text, _)| {
+            let fault = ron_text::read::<Check>(text).unwrap_err();
+            format!("{}:{} {}", fault.line, fault.column, fault.reason)
+        });
+        let are_named = cases.iter().zip(&found).all(|((_, reason), found)| found.contains(reason));
+        assert!(are_named, "{found:#?}");
     }
 
     #[test]

@@ -268,7 +268,8 @@ impl HttpStatus {
     }
 }
 
-/// Up to 4096 bytes. As text each character stands for one byte, U+0000 to U+00FF: `"PING\r\n"`, `"\x80\u{ff}"`.
+/// Up to 4096 bytes. As text each character stands for one byte, U+0000 to U+00FF: `"PING\r\n"`, and in
+/// RON `"\x7f\u{80}"` (its `\x` ends at 7f).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Bytes(Box<[u8]>);

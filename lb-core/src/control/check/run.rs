@@ -287,7 +287,7 @@ impl<'a, R: Fn(Vec<Checked>)> Run<'a, R> {
     }
 
     /// A check has come to its end. Of a server that has passed a conversation we take leave in order; any other connection is
-    /// reset: those of `tcp`, which no server has seen yet, and those that nobody may ever end.
+    /// reset: those of `tcp`, which servers hardly ever see (`socket::for_server`), and those that nobody may ever end.
     fn conclude(&mut self, key: Key, outcome: Outcome, why: String) {
         let Some(attempt) = self.attempts.get(key) else { return };
         let has_talked = attempt.conversation.as_ref().is_some_and(Conversation::has_talked);
