@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::key::{Key, Operation};
 use super::shard::{Shard, Turn};
+use super::stopwatch::Event;
 use super::timers::Time;
 use crate::balance::{Candidate, Choice, Policy};
 use crate::sys::ring::Completion;
@@ -22,6 +23,7 @@ impl Shard {
                 client: client_ip(&session.client, frontend.policy.as_ref()),
                 attempt: session.tried.len() as u32,
                 random: self.random.u64(..),
+                now: self.now_micros,
             };
             let position = choose(frontend.policy.as_ref(), &frontend.candidates, &session.tried, &choice)?;
             Some((frontend, position))
@@ -39,6 +41,9 @@ impl Shard {
                 session.server = Some(server);
                 session.endpoint = Some(Arc::clone(endpoint));
                 session.since = self.now;
+                if frontend.policy.needs_latency() {
+                    session.stopwatch.begin(self.now_micros);
+                }
                 self.timers.set(key.slot, self.now + Time::from(session.connect_timeout));
             }
             Err(error) if is_shortage(&error) => {
@@ -64,6 +69,7 @@ impl Shard {
                 endpoint.load.shards[self.number].served.add(1);
             }
             session.tried = Vec::new();
+            session.measure(Event::Connected, self.now_micros);
             session.conn.on_connected();
             if let (Some(server), false) = (&session.server, session.conn.has_early_bytes()) {
                 // Fails only if the connection is gone again, which the receive from it reports.
@@ -81,6 +87,7 @@ impl Shard {
     /// Gives up a server that could not be connected to.
     fn leave_server(&mut self, key: Key, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
+        session.measure(Event::ConnectFailed, self.now_micros);
         if let Some(server) = session.server.take() {
             self.ring.close(server, Operation::Nothing.encode());
         }

@@ -20,6 +20,7 @@ mod gather;
 mod key;
 mod recycle;
 mod slots;
+mod stopwatch;
 mod timers;
 
 #[cfg(any(test, feature = "internal"))]

@@ -9,7 +9,7 @@ const PLACES: usize = 1 << LEVEL_BITS;
 const LEVELS: usize = 7;
 const NONE: u32 = u32::MAX;
 
-/// Milliseconds since the shard started.
+/// Milliseconds since the balancer started.
 pub(crate) type Time = u64;
 
 /// The wheel.

@@ -1,6 +1,7 @@
 //! The only meeting point of the planes: what the control plane publishes and the shards read.
 
 pub(crate) mod counters;
+mod latency;
 pub(crate) mod publish;
 mod server;
 
@@ -8,6 +9,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::Thread;
+use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 
@@ -66,6 +68,8 @@ pub(crate) struct Shared {
     pub(crate) process: ProcessLimit,
     /// Woken when a shard has acknowledged a revision.
     pub(crate) control: Thread,
+    /// What every shard's time counts from.
+    pub(crate) started: Instant,
     stop: AtomicU8,
 }
 
@@ -89,6 +93,7 @@ impl Shared {
             counters: (0..shards).map(|_| CachePadded::default()).collect(),
             process,
             control,
+            started: Instant::now(),
             stop: AtomicU8::new(Stop::No as u8),
         }
     }

@@ -4,10 +4,12 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
 use super::counters::ServerCounters;
+use super::latency::{Latency, PeakEwma};
 use crate::config::Name;
 
 /// The identity of a server: stays when it is renamed, re-addressed or drained.
@@ -17,6 +19,8 @@ pub(crate) struct Load {
     /// Where the server stands among its frontend's candidates, `u32::MAX` while it is none. During a change shards with
     /// the old table may see the new position: policies must take any position.
     position: AtomicU32,
+    /// How long it takes. Only where a policy needs it.
+    pub(crate) latency: CachePadded<Latency>,
     /// One per shard, written by that shard only.
     pub(crate) shards: Box<[CachePadded<ServerCounters>]>,
 }
@@ -26,6 +30,7 @@ impl Load {
         Self {
             open: CachePadded::default(),
             position: AtomicU32::new(u32::MAX),
+            latency: CachePadded::default(),
             shards: (0..shards).map(|_| CachePadded::default()).collect(),
         }
     }
@@ -119,6 +124,33 @@ impl Candidate {
     pub fn count_closed(&self) {
         self.endpoint.on_closed();
     }
+
+    /// How long it may take to accept a connection, at `now` (as in [`Choice`](crate::balance::Choice)); `None` if that was
+    /// not measured yet, or no policy [needs it](crate::balance::Policy::needs_latency). A peak EWMA: a rise counts at once,
+    /// and without a sample it fades in ten seconds to 1/e.
+    pub fn connect_time(&self, now: u64) -> Option<Duration> {
+        as_duration(&self.endpoint.load.latency.connect, now)
+    }
+
+    /// How long it may take to begin its answer; as [`Candidate::connect_time`], but for protocols that have no answers it
+    /// is never known.
+    pub fn first_byte_time(&self, now: u64) -> Option<Duration> {
+        as_duration(&self.endpoint.load.latency.first_byte, now)
+    }
+
+    /// Learns how long it took to accept a connection, as the balancer does; for testing and measuring policies.
+    pub fn record_connect_time(&self, now: u64, taken: Duration) {
+        self.endpoint.load.latency.connect.record(now, taken.as_micros() as u64);
+    }
+
+    /// Learns how long it took to begin its answer, as the balancer does; for testing and measuring policies.
+    pub fn record_first_byte_time(&self, now: u64, taken: Duration) {
+        self.endpoint.load.latency.first_byte.record(now, taken.as_micros() as u64);
+    }
+}
+
+fn as_duration(average: &PeakEwma, now: u64) -> Option<Duration> {
+    average.estimate(now).map(|micros| Duration::from_nanos((micros * 1e3) as u64))
 }
 
 impl fmt::Debug for Candidate {

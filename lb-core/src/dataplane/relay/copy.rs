@@ -3,6 +3,7 @@
 use super::{ReceiveEnd, Side};
 use crate::dataplane::key::{Key, Operation};
 use crate::dataplane::shard::{Session, Shard, Turn};
+use crate::dataplane::stopwatch::Event;
 use crate::dataplane::timers::Time;
 use crate::sys::buffers::BufferSize;
 use crate::sys::ring::{Completion, Piece, SendMode};
@@ -52,6 +53,9 @@ impl Shard {
             return self.on_stale();
         };
         session.on_moved(self.now);
+        if let Some(event) = event_of(side, completion.result) {
+            session.measure(event, self.now_micros);
+        }
         if let Some(buffer) = buffer {
             let piece = Piece { buffer, start: 0, end: completion.result.max(0) as u16 };
             let unwanted = match piece.end {
@@ -73,6 +77,9 @@ impl Shard {
     /// Sends what waits for a peer.
     pub(in crate::dataplane) fn send(&mut self, side: Side, key: Key, mode: SendMode) {
         let Some(session) = self.sessions.get_mut(key) else { return };
+        if side == Side::Server {
+            session.measure(Event::Asked, self.now_micros);
+        }
         let Some(socket) = session.socket(side) else { return };
         let bytes = self.ring.send(socket, session.conn.pieces_for(side), mode, Operation::Send(side, key).encode());
         if mode == SendMode::AtOnce {
@@ -161,6 +168,16 @@ impl Session {
                 server.into_iter().for_each(|server| server.bytes_to_client.add(bytes));
             }
         }
+    }
+}
+
+/// What a receive's result tells about how long the server takes.
+fn event_of(source: Side, result: i32) -> Option<Event> {
+    match source {
+        Side::Server if result > 0 => Some(Event::Answered),
+        Side::Server if result == 0 || is_broken(result) => Some(Event::ServerEnded),
+        Side::Client if result == 0 || is_broken(result) => Some(Event::ClientEnded),
+        Side::Server | Side::Client => None,
     }
 }
 
