@@ -108,7 +108,12 @@ pub(super) fn on_left(endpoint: &Endpoint, frontend: u32, turn: &Turn<'_>) {
 }
 
 /// What the policy chooses, or the next candidate after it that was not tried.
-fn choose(policy: &dyn Policy, candidates: &[Candidate], tried: &[Arc<Endpoint>], choice: &Choice) -> Option<usize> {
+pub(crate) fn choose(
+    policy: &dyn Policy,
+    candidates: &[Candidate],
+    tried: &[Arc<Endpoint>],
+    choice: &Choice,
+) -> Option<usize> {
     let first = policy.choose(choice).filter(|&position| position < candidates.len())?;
     let is_new = |position: &usize| {
         let endpoint = &candidates[*position].endpoint;

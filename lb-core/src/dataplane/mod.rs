@@ -11,7 +11,7 @@
 pub(crate) mod shard;
 
 mod accept;
-mod connect;
+pub(crate) mod connect;
 mod relay;
 
 mod close;
