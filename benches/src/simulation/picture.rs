@@ -44,6 +44,7 @@ fn draw_panel(panel: &Area<'_>, scenario: &Scenario, outcomes: &[Outcome]) -> Re
     let mut chart = ChartBuilder::on(panel)
         .caption(scenario.name, ("sans-serif", 18))
         .margin(12)
+        .margin_right(28)
         .x_label_area_size(40)
         .y_label_area_size(60)
         .build_cartesian_2d((1.0..RAREST).log_scale(), SHOWN.log_scale())?;
