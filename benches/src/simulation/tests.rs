@@ -122,3 +122,11 @@ fn quick_errors_deceive_least_latency_but_no_more_than_two_draws_of_eight_server
         (12.5..26.0).contains(&quick.troubled_share()) && least.troubled_share() > 40.0
     });
 }
+
+#[test]
+fn a_server_that_refuses_does_not_take_its_neighbour_along() {
+    // To least connections it is always the emptiest, so nearly half of all connections are given to the next one.
+    compare("refuses", [PolicyKind::LeastConnections, PolicyKind::RoundRobin], |least, robin| {
+        least.troubled_share() > 30.0 && least.failed_share() == 0.0 && least.latency(0.99) < 1.3 * robin.latency(0.99)
+    });
+}

@@ -43,7 +43,7 @@ pub struct Choice {
 pub trait Policy: Send + Sync + 'static {
     /// The position of the chosen candidate; `None` if there is none to choose. A position out of range counts as `None`.
     ///
-    /// If the connection has tried that server already, the balancer takes the next candidate that it has not.
+    /// If the connection has tried that server already, the balancer takes another candidate that it has not, at random.
     fn choose(&self, choice: &Choice) -> Option<usize>;
 
     /// The candidate at `position` has got a connection. During a change the position may be out of range or another

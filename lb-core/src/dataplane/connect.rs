@@ -107,7 +107,8 @@ pub(super) fn on_left(endpoint: &Endpoint, frontend: u32, turn: &Turn<'_>) {
     }
 }
 
-/// What the policy chooses, or the next candidate after it that was not tried.
+/// What the policy chooses, or if that was tried already, a random candidate that was not: the next in order would be the
+/// same neighbour every time, which would get all that a server refuses which the policy prefers.
 pub(crate) fn choose(
     policy: &dyn Policy,
     candidates: &[Candidate],
@@ -119,7 +120,9 @@ pub(crate) fn choose(
         let endpoint = &candidates[*position].endpoint;
         !tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint))
     };
-    (first..candidates.len()).chain(0..first).find(is_new)
+    let drawn = (0..4).map(|draw| choice.random.rotate_right(16 * draw) as u32 as usize % candidates.len());
+    // In order only where hardly any is left.
+    [first].into_iter().chain(drawn).chain(first..candidates.len()).chain(0..first).find(is_new)
 }
 
 fn client_ip(client: &OwnedFd, policy: &dyn Policy) -> IpAddr {
@@ -150,14 +153,23 @@ mod tests {
 
     #[test]
     fn every_server_is_tried_once_and_then_none_is_left() {
+        assert_eq!(order_of_tries(0), [1, 0, 2]);
+    }
+
+    #[test]
+    fn who_is_tried_after_a_server_that_is_always_chosen_is_left_to_chance() {
+        assert_eq!(order_of_tries(2), [1, 2, 0]);
+    }
+
+    /// The order in which three servers are tried of which the second is always chosen.
+    fn order_of_tries(random: u64) -> Vec<usize> {
         let servers = candidates(&[1, 1, 1]);
-        let mut tried = Vec::new();
-        let mut order = Vec::new();
-        while let Some(position) = choose(&Always(Some(1)), &servers, &tried, &choice(0)) {
+        let (mut tried, mut order) = (Vec::new(), Vec::new());
+        while let Some(position) = choose(&Always(Some(1)), &servers, &tried, &choice(random)) {
             order.push(position);
             tried.push(Arc::clone(&servers[position].endpoint));
         }
-        assert_eq!(order, [1, 2, 0]);
+        order
     }
 
     #[test]
