@@ -1,5 +1,5 @@
-//! The quicker of two servers chosen at random. A server's latency is a peak EWMA, as in Twitter's Finagle (`PeakEwma`,
-//! M. Olszewski and others): one slow answer is enough to avoid it, and what is remembered fades, so that it is tried again.
+//! The quicker of two servers chosen at random. A server's latency is a peak EWMA, as in Twitter's Finagle (`PeakEwma`):
+//! one slow answer is enough to avoid it, and what is remembered fades, so that it is tried again.
 //! As there, the latency is multiplied by the connections that the server has. Choosing between two
 //! (M. Mitzenmacher, "The power of two choices in randomized load balancing", 2001) keeps all from running to the one that
 //! is quickest at the moment.
@@ -8,10 +8,10 @@
 //! connect timeout. A server that answers "error" quickly is quick to a balancer of TCP.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::draw::WeightedDraw;
 use super::{Candidate, Choice, Policy};
+use crate::table::PeakEwma;
 
 /// Power of two choices by latency. Both are drawn by weight; the one with the lower latency, times its connections and
 /// this one, divided by its weight, is taken.
@@ -29,19 +29,20 @@ impl LeastLatency {
 
     fn is_quicker(&self, one: usize, other: usize, now: u64) -> bool {
         let (one, other) = (&self.servers[one], &self.servers[other]);
-        let load = |server: &Candidate| (f64::from(server.connections()) + 1.0) / f64::from(server.weight());
+        let load = |server: &Candidate| (server.connections() as f32 + 1.0) / f32::from(server.weight());
         let (latency, other_latency) = comparable(one, other, now);
-        load(one) * latency.as_secs_f64() <= load(other) * other_latency.as_secs_f64()
+        load(one) * latency <= load(other) * other_latency
     }
 }
 
-/// The latencies of two servers, of what is known of both: a new server has connected before it has answered, and its
-/// time to connect must not be compared with another's time to connect and to answer. If nothing is known of one of them, they are equal,
-/// and their connections decide: so a new server gets its share, and not all at once.
-fn comparable(one: &Candidate, other: &Candidate, now: u64) -> (Duration, Duration) {
-    let both = |time: fn(&Candidate, u64) -> Option<Duration>| time(one, now).zip(time(other, now));
-    match (both(Candidate::connect_time), both(Candidate::first_byte_time)) {
-        (None, None) => (Duration::from_micros(1), Duration::from_micros(1)),
+/// The latencies of two servers in microseconds, of what is known of both: a new server has connected before it has
+/// answered, and its time to connect must not be compared with another's time to connect and to answer. If nothing is known
+/// of one of them, they are equal, and their connections decide: so a new server gets its share, and not all at once.
+fn comparable(one: &Candidate, other: &Candidate, now: u64) -> (f32, f32) {
+    let (one, other) = (one.endpoint.load.latency(), other.endpoint.load.latency());
+    let both = |one: &PeakEwma, other: &PeakEwma| one.estimate(now).zip(other.estimate(now));
+    match (both(&one.connect, &other.connect), both(&one.first_byte, &other.first_byte)) {
+        (None, None) => (1.0, 1.0),
         (Some(known), None) | (None, Some(known)) => known,
         (Some(connect), Some(first_byte)) => (connect.0 + first_byte.0, connect.1 + first_byte.1),
     }
@@ -66,6 +67,8 @@ impl Policy for LeastLatency {
 mod tests {
     use super::super::testing::{candidates, choice};
     use super::*;
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     const SECOND: u64 = 1_000_000;

@@ -410,8 +410,8 @@ impl Session {
         let finding = self.stopwatch.on(event, now, u64::from(self.connect_timeout) * 1_000);
         if let (Some(finding), Some(endpoint)) = (finding, &self.endpoint) {
             match finding {
-                Finding::Connect(taken) => endpoint.load.latency.connect.record(now, taken),
-                Finding::FirstByte(taken) => endpoint.load.latency.first_byte.record(now, taken),
+                Finding::Connect(taken) => endpoint.load.latency().connect.record(now, taken),
+                Finding::FirstByte(taken) => endpoint.load.latency().first_byte.record(now, taken),
             }
         }
     }

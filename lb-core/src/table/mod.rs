@@ -19,6 +19,7 @@ use crate::sys::doorbell::Doorbell;
 use counters::{FrontendCounters, ProcessLimit, ShardCounters};
 use publish::Publication;
 
+pub(crate) use latency::PeakEwma;
 pub use server::Candidate;
 pub(crate) use server::{Endpoint, Load};
 

@@ -14,29 +14,39 @@ use crate::config::Name;
 
 /// The identity of a server: stays when it is renamed, re-addressed or drained.
 pub(crate) struct Load {
-    /// Connections over all shards, counted from the moment the server is chosen.
-    open: CachePadded<AtomicU32>,
+    busy: CachePadded<Busy>,
     /// Where the server stands among its frontend's candidates, `u32::MAX` while it is none. During a change shards with
     /// the old table may see the new position: policies must take any position.
     position: AtomicU32,
-    /// How long it takes. Only where a policy needs it.
-    pub(crate) latency: CachePadded<Latency>,
     /// One per shard, written by that shard only.
     pub(crate) shards: Box<[CachePadded<ServerCounters>]>,
+}
+
+/// What every connection writes and some policies read of two servers per choice: together on the same cache lines, and
+/// nothing else there.
+#[derive(Default)]
+struct Busy {
+    /// Connections over all shards, counted from the moment the server is chosen.
+    open: AtomicU32,
+    latency: Latency,
 }
 
 impl Load {
     pub(crate) fn new(shards: usize) -> Self {
         Self {
-            open: CachePadded::default(),
+            busy: CachePadded::default(),
             position: AtomicU32::new(u32::MAX),
-            latency: CachePadded::default(),
             shards: (0..shards).map(|_| CachePadded::default()).collect(),
         }
     }
 
     pub(crate) fn open(&self) -> u32 {
-        self.open.load(Ordering::Relaxed)
+        self.busy.open.load(Ordering::Relaxed)
+    }
+
+    /// How long it takes. Known only where a policy needs it.
+    pub(crate) fn latency(&self) -> &Latency {
+        &self.busy.latency
     }
 
     pub(crate) fn position(&self) -> Option<usize> {
@@ -71,13 +81,13 @@ impl Endpoint {
     /// A connection was given to this address.
     pub(crate) fn on_opened(&self) {
         self.open.fetch_add(1, Ordering::Relaxed);
-        self.load.open.fetch_add(1, Ordering::Relaxed);
+        self.load.busy.open.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A connection has left this address.
     pub(crate) fn on_closed(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
-        self.load.open.fetch_sub(1, Ordering::Relaxed);
+        self.load.busy.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -129,23 +139,23 @@ impl Candidate {
     /// not measured yet, or no policy [needs it](crate::balance::Policy::needs_latency). A peak EWMA: a rise counts at once,
     /// and without a sample it fades in ten seconds to 1/e.
     pub fn connect_time(&self, now: u64) -> Option<Duration> {
-        as_duration(&self.endpoint.load.latency.connect, now)
+        as_duration(&self.endpoint.load.latency().connect, now)
     }
 
     /// How long it may take to begin its answer; as [`Candidate::connect_time`], but for protocols that have no answers it
     /// is never known.
     pub fn first_byte_time(&self, now: u64) -> Option<Duration> {
-        as_duration(&self.endpoint.load.latency.first_byte, now)
+        as_duration(&self.endpoint.load.latency().first_byte, now)
     }
 
     /// Learns how long it took to accept a connection, as the balancer does; for testing and measuring policies.
     pub fn record_connect_time(&self, now: u64, taken: Duration) {
-        self.endpoint.load.latency.connect.record(now, taken.as_micros() as u64);
+        self.endpoint.load.latency().connect.record(now, taken.as_micros() as u64);
     }
 
     /// Learns how long it took to begin its answer, as the balancer does; for testing and measuring policies.
     pub fn record_first_byte_time(&self, now: u64, taken: Duration) {
-        self.endpoint.load.latency.first_byte.record(now, taken.as_micros() as u64);
+        self.endpoint.load.latency().first_byte.record(now, taken.as_micros() as u64);
     }
 }
 
