@@ -69,25 +69,26 @@ impl Stopwatch {
 
     /// Takes note. `failure` is what a failure counts, in microseconds.
     pub(crate) fn on(&mut self, event: Event, now: u64, failure: u64) -> Option<Finding> {
-        let taken = now.saturating_sub(self.since).min(failure);
+        let taken = |since| now.saturating_sub(since).min(failure);
         match (self.stage, event) {
             (_, Event::ClientEnded) => {
                 self.has_client_ended = true;
                 None
             }
             (Stage::Connecting, Event::Connected) => {
+                let finding = Finding::Connect(taken(self.since));
                 (self.since, self.stage) = (now, Stage::Connected);
-                Some(Finding::Connect(taken))
+                Some(finding)
             }
             (Stage::Connecting, Event::ConnectFailed) => self.end(Finding::Connect(failure)),
             (Stage::Connected | Stage::Asked, Event::Asked) => {
                 (self.since, self.stage) = (now, Stage::Asked);
                 None
             }
-            (Stage::Connected | Stage::Asked, Event::Answered) => self.end(Finding::FirstByte(taken)),
+            (Stage::Connected | Stage::Asked, Event::Answered) => self.end(Finding::FirstByte(taken(self.since))),
             (Stage::Connected | Stage::Asked, Event::ServerEnded) => {
                 // Clients connect ahead of need, and servers get tired of waiting for them.
-                let is_tired = self.stage == Stage::Connected && taken == failure;
+                let is_tired = self.stage == Stage::Connected && taken(self.since) == failure;
                 self.end(Finding::FirstByte(failure)).filter(|_| !self.has_client_ended && !is_tired)
             }
             _ => None,
