@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::thread;
+use std::time::Duration;
 
 use tests::client::{connect, connect_from};
 use tests::{Backend, Config, Frontend, Lb, wait};
@@ -80,6 +82,39 @@ fn random_two_gives_heavy_servers_more() {
     let lb = farm.start("random_two", 2);
     let counts = held_counts(&hold(lb.addr("web"), 100));
     assert!(counts["s1"] > 2 * counts["s0"], "weights 1 and 3: {counts:?}");
+}
+
+#[test]
+fn least_latency_asks_a_slow_server_once_and_then_the_quick_one() {
+    let slow = Backend::run(|stream| {
+        thread::sleep(Duration::from_secs(1));
+        say_and_hold(stream, 0);
+    });
+    let quick = Backend::run(|stream| say_and_hold(stream, 1));
+    let frontend = Frontend::new("web").policy("least_latency").server("s0", slow.addr()).server("s1", quick.addr());
+    let lb = Lb::start(Config::of(frontend).set("shards", 2));
+    let addr = lb.addr("web");
+    // Until both are known their connections decide.
+    wait::until("the quick server is asked", || ask(addr) == "s1");
+    wait::until("the slow server is asked", || ask(addr) == "s0");
+    assert_eq!(counts((0..20).map(|_| ask(addr))), BTreeMap::from([(name(1), 20)]));
+}
+
+#[test]
+fn least_latency_does_not_run_to_a_server_that_fails_quickly() {
+    let (failing, sound) = (Backend::reset_after(1), Backend::echo());
+    let frontend = Frontend::new("web").policy("least_latency").server("a", failing.addr()).server("b", sound.addr());
+    let lb = Lb::start(Config::of(frontend).set("shards", 2));
+    let is_served = || {
+        let mut client = connect(lb.addr("web"));
+        client.write_all(b"x").is_ok() && client.read_exact(&mut [0]).is_ok()
+    };
+    wait::until("the sound server is tried", is_served);
+    wait::until("the failing server is tried", || !is_served());
+    assert!((0..20).all(|_| is_served()));
+    // What was measured belongs to the server, and outlives the policy that is built anew.
+    lb.change("UpdateServer(frontend:\"web\",name:\"a\",weight:2)");
+    assert!((0..20).all(|_| is_served()));
 }
 
 #[test]
@@ -185,7 +220,6 @@ fn name(index: usize) -> String {
 
 /// Says its name; ends when the client does.
 fn say_and_hold(mut stream: TcpStream, index: usize) {
-    use std::io::Write;
     let _ = stream.write_all(name(index).as_bytes());
     let _ = stream.read(&mut [0]);
 }

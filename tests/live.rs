@@ -66,7 +66,7 @@ fn a_removed_server_gets_no_connection_and_keeps_those_it_has() {
 
 #[test]
 fn a_drained_server_gets_no_connection_until_it_is_enabled() {
-    for policy in ["round_robin", "least_connections", "random_two", "source_hash"] {
+    for policy in ["round_robin", "least_connections", "random_two", "least_latency", "source_hash"] {
         let (one, two) = (Backend::who_and_echo("one"), Backend::who_and_echo("two"));
         let frontend = Frontend::new("web").policy(policy).server("a", one.addr()).server("b", two.addr());
         let lb = Lb::start(Config::of(frontend));

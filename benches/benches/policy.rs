@@ -2,7 +2,7 @@
 //!
 //! `choose` is the question alone. `open` is what the balancer does for a new connection: choose, count it and tell the
 //! policy (`on_opened`). `connection` is that and what it does at its end: count and tell again (`on_closed`). Weights are
-//! 1 to 4.
+//! 1 to 4, latencies 1 to 10 ms.
 //!
 //! Times are CPU time of the thread, not time by the clock: what else runs on the machine is left out.
 #![allow(missing_docs, reason = "criterion's macros define undocumented functions")]
@@ -15,11 +15,11 @@ use std::time::Duration;
 use benches::cpu;
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use lb_core::balance::{Candidate, Choice, LeastConnections, Policy, RandomTwo, RoundRobin, SourceHash};
+use lb_core::balance::{Candidate, Choice, LeastConnections, LeastLatency, Policy, RandomTwo, RoundRobin, SourceHash};
 use lb_core::config::Name;
 
 const COUNTS: [usize; 4] = [1, 10, 1_000, 10_000];
-const POLICIES: [&str; 4] = ["round_robin", "least_connections", "random_two", "source_hash"];
+const POLICIES: [&str; 5] = ["round_robin", "least_connections", "random_two", "least_latency", "source_hash"];
 
 fn choose(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("policy_choose");
@@ -89,7 +89,10 @@ fn connection(criterion: &mut Criterion<CpuTime>) {
 fn candidates(count: usize) -> Arc<[Candidate]> {
     let candidate = |index: usize| {
         let name = Name::new(&format!("s{index}")).expect("a name of letters and digits");
-        Candidate::detached(name, ([127, 0, 0, 1], 1000).into(), 1 + (index % 4) as u16)
+        let candidate = Candidate::detached(name, ([127, 0, 0, 1], 1000).into(), 1 + (index % 4) as u16);
+        candidate.record_connect_time(0, Duration::from_micros(100));
+        candidate.record_first_byte_time(0, Duration::from_millis(1 + index as u64 % 10));
+        candidate
     };
     (0..count).map(candidate).collect()
 }
@@ -99,6 +102,7 @@ fn policy(name: &str, candidates: &Arc<[Candidate]>) -> Box<dyn Policy> {
         "round_robin" => Box::new(RoundRobin::new(candidates)),
         "least_connections" => Box::new(LeastConnections::new(Arc::clone(candidates))),
         "random_two" => Box::new(RandomTwo::new(Arc::clone(candidates))),
+        "least_latency" => Box::new(LeastLatency::new(Arc::clone(candidates))),
         "source_hash" => Box::new(SourceHash::new(candidates)),
         _ => unreachable!("a policy that is not measured: {name}"),
     }
@@ -113,7 +117,7 @@ impl Choices {
         // The fractional part of the golden ratio: every bit of the sum changes often.
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let client = IpAddr::from(((self.0 >> 32) as u32).to_be_bytes());
-        Choice { client, attempt: 0, random: self.0 }
+        Choice { client, attempt: 0, random: self.0, now: 1_000_000 }
     }
 }
 

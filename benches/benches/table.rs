@@ -12,7 +12,7 @@ use lb_core::internal::TableReads;
 
 fn read(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("table_read");
-    let choice = Choice { client: IpAddr::from([127, 0, 0, 1]), attempt: 0, random: 7 };
+    let choice = Choice { client: IpAddr::from([127, 0, 0, 1]), attempt: 0, random: 7, now: 0 };
     for count in [1, 10, 1_000, 10_000] {
         let table = TableReads::new(count, &PolicyKind::RoundRobin);
         group.bench_function(BenchmarkId::from_parameter(count), |bencher| {

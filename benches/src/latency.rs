@@ -45,8 +45,12 @@ impl Latency {
 
     /// What was recorded.
     pub fn percentiles(&self) -> Percentiles {
-        let at = |quantile| self.0.value_at_quantile(quantile) as f64 / 1e9;
-        Percentiles { p50: at(0.5), p99: at(0.99), p999: at(0.999) }
+        Percentiles { p50: self.at(0.5), p99: self.at(0.99), p999: self.at(0.999) }
+    }
+
+    /// The latency in seconds that this part of the messages, 0 to 1, did not exceed.
+    pub fn at(&self, quantile: f64) -> f64 {
+        self.0.value_at_quantile(quantile) as f64 / 1e9
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `peers` starts the balancers, `load` is the traffic, `net` the event loops that carry it, `slice` measures one balancer for
 //! a moment, `contest` takes turns among all of them, `ladder` does so at rising rates, `report` and `plot` show what came
-//! out. `steps` counts instructions, for the guard.
+//! out. `steps` counts instructions, for the guard. `simulation` needs no balancer but its policies.
 #![forbid(unsafe_code)]
 
 pub mod contest;
@@ -15,6 +15,7 @@ pub mod peers;
 pub mod plot;
 pub mod relay_args;
 pub mod report;
+pub mod simulation;
 pub mod slice;
 pub mod spread;
 pub mod steps;

@@ -12,7 +12,7 @@ use crate::spread::Spread;
 /// A picture: one panel for each percentile, a line for each balancer.
 const SIZE: (u32, u32) = (1500, 520);
 /// The balancers' colours, ours first; they can be told apart with any eyes (after Okabe and Ito).
-const COLORS: [RGBColor; 6] = [
+pub(crate) const COLORS: [RGBColor; 6] = [
     RGBColor(213, 94, 0),
     RGBColor(0, 114, 178),
     RGBColor(86, 180, 233),

@@ -258,7 +258,7 @@ pub struct AddFrontend {
     /// Where it accepts.
     #[arg(help = "Where it accepts: 127.0.0.1:80, [::]:80 (port 0: the kernel chooses) or fd:3")]
     pub bind: String,
-    /// round_robin, least_connections, random_two or source_hash [default: round_robin]
+    /// round_robin, least_connections, random_two, least_latency or source_hash [default: round_robin]
     #[arg(long)]
     pub policy: Option<PolicyKind>,
     /// Most connections at once [default: no limit]
@@ -284,7 +284,7 @@ pub struct UpdateFrontend {
     /// Where it accepts from now on
     #[arg(long)]
     pub bind: Option<String>,
-    /// round_robin, least_connections, random_two or source_hash
+    /// round_robin, least_connections, random_two, least_latency or source_hash
     #[arg(long)]
     pub policy: Option<PolicyKind>,
     /// Most connections at once, or none for no limit

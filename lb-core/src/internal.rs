@@ -6,8 +6,9 @@ mod ring;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::balance::{Candidate, Choice, Policies};
+use crate::balance::{Candidate, Choice, Policies, Policy};
 use crate::config::{Bind, Frontend, Name, PolicyKind};
+use crate::dataplane::choose::order;
 use crate::dataplane::simulation;
 use crate::sys::published;
 use crate::table::counters::FrontendCounters;
@@ -20,6 +21,20 @@ pub use ring::{Chunk, News, Ring};
 /// Runs one simulated connection whose course `decisions` decide, and panics if a promise is broken.
 pub fn simulate_connection(decisions: &[u8]) {
     simulation::simulate(simulation::Decisions::new(decisions));
+}
+
+/// One of the library's own policies over `servers`.
+///
+/// # Panics
+/// A custom policy, which is not registered here.
+pub fn build_policy(kind: &PolicyKind, servers: &Arc<[Candidate]>) -> Box<dyn Policy> {
+    Policies::default().build(kind, Arc::clone(servers), 0).expect("a policy of our own")
+}
+
+/// The server that a connection which has tried some already, by position, is given next.
+pub fn choose(policy: &dyn Policy, servers: &[Candidate], tried: &[usize], choice: &Choice) -> Option<usize> {
+    let tried: Vec<_> = tried.iter().map(|&position| Arc::clone(&servers[position].endpoint)).collect();
+    order(policy, servers, &tried, choice).next()
 }
 
 /// A published table, read as a shard does in every turn.
@@ -41,9 +56,9 @@ impl TableReads {
         let name = |number| Name::new(&format!("s{number}")).expect("a valid name");
         let candidates: Arc<[_]> = (0..servers).map(|number| Candidate::detached(name(number), addr, 1)).collect();
         let config = Frontend::new("bench", Bind::Addr(addr)).expect("a valid name");
-        let policy = Policies::default().build(policy, Arc::clone(&candidates), 0).expect("a policy of our own");
+        let policy = build_policy(policy, &candidates);
         let tier = |policy, candidates| Tier { policy, candidates };
-        let nobody = Policies::default().build(&PolicyKind::RoundRobin, Arc::new([]), 0).expect("a policy of our own");
+        let nobody = build_policy(&PolicyKind::RoundRobin, &Arc::default());
         let (main, standby) = (tier(policy, candidates), tier(nobody, Arc::new([])));
         let counters = Arc::new(FrontendCounters::new(1));
         let frontend = table::Frontend::new(1, &config, (1, Arc::new([])), [main, standby], counters);

@@ -532,7 +532,7 @@ mod tests {
             ),
             (
                 "UpdateFrontend(name:\"web\",policy:fastest)".to_owned(),
-                r#"Refused(reason:"unknown policy \"fastest\", known are round_robin, least_connections, random_two, source_hash, custom",field:"policy")"#,
+                r#"Refused(reason:"unknown policy \"fastest\", known are round_robin, least_connections, random_two, least_latency, source_hash, custom",field:"policy")"#,
             ),
             (
                 "UpdateFrontend(name:\"web\",bind:\"localhost\")".to_owned(),

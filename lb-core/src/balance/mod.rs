@@ -3,7 +3,9 @@
 //! A policy is built anew for every change of a frontend's servers, on the control thread, and is then shared by all
 //! shards: it keeps what it needs in atomics. It never sees a server that is down, drained or disabled.
 
+mod draw;
 mod least_connections;
+mod least_latency;
 mod random_two;
 mod round_robin;
 mod source_hash;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 
 pub use crate::table::Candidate;
 pub use least_connections::LeastConnections;
+pub use least_latency::LeastLatency;
 pub use random_two::RandomTwo;
 pub use round_robin::RoundRobin;
 pub use source_hash::SourceHash;
@@ -30,6 +33,8 @@ pub struct Choice {
     pub attempt: u32,
     /// Random bits, new for every choice.
     pub random: u64,
+    /// Microseconds since the balancer started, to the beginning of the shard's turn.
+    pub now: u64,
 }
 
 /// Chooses a server among the candidates it was built with.
@@ -38,7 +43,7 @@ pub struct Choice {
 pub trait Policy: Send + Sync + 'static {
     /// The position of the chosen candidate; `None` if there is none to choose. A position out of range counts as `None`.
     ///
-    /// If the connection has tried that server already, the balancer takes the next candidate that it has not.
+    /// If the connection has tried that server already, the balancer takes another candidate that it has not, at random.
     fn choose(&self, choice: &Choice) -> Option<usize>;
 
     /// The candidate at `position` has got a connection. During a change the position may be out of range or another
@@ -58,6 +63,11 @@ pub trait Policy: Send + Sync + 'static {
     /// Whether choices need the client's address, which costs a system call per connection.
     fn needs_client(&self) -> bool {
         true
+    }
+
+    /// Whether choices need [`Candidate::connect_time`] and [`Candidate::first_byte_time`], which are measured only then.
+    fn needs_latency(&self) -> bool {
+        false
     }
 }
 
@@ -105,6 +115,7 @@ impl Policies {
             PolicyKind::RoundRobin => Box::new(RoundRobin::new(&servers).after(before)),
             PolicyKind::LeastConnections => Box::new(LeastConnections::new(servers)),
             PolicyKind::RandomTwo => Box::new(RandomTwo::new(servers)),
+            PolicyKind::LeastLatency => Box::new(LeastLatency::new(servers)),
             PolicyKind::SourceHash => Box::new(SourceHash::new(&servers)),
             PolicyKind::Custom(name) => {
                 let (_, builder) = self.0.iter().find(|(other, _)| other == name)?;
@@ -128,6 +139,6 @@ pub(crate) mod testing {
     }
 
     pub(crate) fn choice(random: u64) -> Choice {
-        Choice { client: IpAddr::from([127, 0, 0, 1]), attempt: 0, random }
+        Choice { client: IpAddr::from([127, 0, 0, 1]), attempt: 0, random, now: 0 }
     }
 }

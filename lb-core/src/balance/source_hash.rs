@@ -97,7 +97,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn client(number: u32) -> Choice {
-        Choice { client: IpAddr::from((0x0a00_0000 + number).to_be_bytes()), attempt: 0, random: 0 }
+        Choice { client: IpAddr::from((0x0a00_0000 + number).to_be_bytes()), attempt: 0, random: 0, now: 0 }
     }
 
     fn shares(policy: &SourceHash, servers: usize) -> Vec<usize> {

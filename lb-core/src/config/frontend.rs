@@ -75,6 +75,9 @@ pub enum PolicyKind {
     LeastConnections,
     /// The one with fewer connections for its weight among two chosen at random.
     RandomTwo,
+    /// The one that is quicker for its connections and weight among two chosen at random, by peak EWMAs of the times to
+    /// connect and to the first byte.
+    LeastLatency,
     /// The same server for the same client address (a Maglev table).
     SourceHash,
     /// A policy that the embedding program registered under this name.
@@ -87,6 +90,7 @@ impl fmt::Display for PolicyKind {
             Self::RoundRobin => formatter.write_str("round_robin"),
             Self::LeastConnections => formatter.write_str("least_connections"),
             Self::RandomTwo => formatter.write_str("random_two"),
+            Self::LeastLatency => formatter.write_str("least_latency"),
             Self::SourceHash => formatter.write_str("source_hash"),
             Self::Custom(name) => write!(formatter, "custom({name:?})"),
         }
@@ -101,10 +105,13 @@ impl std::str::FromStr for PolicyKind {
             "round_robin" => Ok(Self::RoundRobin),
             "least_connections" => Ok(Self::LeastConnections),
             "random_two" => Ok(Self::RandomTwo),
+            "least_latency" => Ok(Self::LeastLatency),
             "source_hash" => Ok(Self::SourceHash),
             _ => Err(Invalid::new(
                 "policy",
-                format!("{text:?} is not one of round_robin, least_connections, random_two, source_hash"),
+                format!(
+                    "{text:?} is not one of round_robin, least_connections, random_two, least_latency, source_hash"
+                ),
             )),
         }
     }

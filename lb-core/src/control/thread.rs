@@ -128,7 +128,7 @@ fn start_shards(cores: &[usize], shared: &Arc<Shared>, sender: &CommandSender) -
             if let Err(error) = affinity::pin_to(core) {
                 tracing::warn!("shard {number} can't be pinned to core {core}: {error}");
             }
-            let shard = match Shard::new(number, BUFFER_BYTES_MAX, shared.process.spare) {
+            let shard = match Shard::new(number, BUFFER_BYTES_MAX, shared.process.spare, shared.started) {
                 Ok(shard) => shard,
                 Err(error) => {
                     let _ = started.send(Err(StartError::Kernel(ring::explain(&error))));

@@ -1,9 +1,9 @@
-//! Which server of a tier gets a connection: the one that the policy chooses, or the next one that has not failed this
+//! Which server of a tier gets a connection: the one that the policy chooses, or another one that has not failed this
 //! connection and is not full.
 
 use std::sync::Arc;
 
-use crate::balance::{Candidate, Choice};
+use crate::balance::{Candidate, Choice, Policy};
 use crate::table::{Endpoint, Tier};
 
 /// What a tier has for a connection.
@@ -19,16 +19,9 @@ pub(super) enum Claim {
 
 /// Chooses a server and counts the connection for it.
 pub(super) fn claim(tier: &Tier, tried: &[Arc<Endpoint>], choice: &Choice) -> Claim {
-    let candidates = &tier.candidates;
-    let Some(first) = tier.policy.choose(choice).filter(|&position| position < candidates.len()) else {
-        return Claim::Nobody;
-    };
     let mut claim = Claim::Nobody;
-    for position in (first..candidates.len()).chain(0..first) {
-        let Candidate { endpoint, max_connections, .. } = &candidates[position];
-        if tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint)) {
-            continue;
-        }
+    for position in order(tier.policy.as_ref(), &tier.candidates, tried, choice) {
+        let Candidate { endpoint, max_connections, .. } = &tier.candidates[position];
         if endpoint.open_one(*max_connections) {
             tier.policy.on_opened(position);
             return Claim::Server(position);
@@ -38,10 +31,31 @@ pub(super) fn claim(tier: &Tier, tried: &[Arc<Endpoint>], choice: &Choice) -> Cl
     claim
 }
 
+/// Whom to ask, one after the other, among those that were not tried: first what the policy chooses, then at random. The
+/// next in order would be the same neighbour every time, which would get all that a server refuses which the policy prefers.
+pub(crate) fn order<'a>(
+    policy: &dyn Policy,
+    candidates: &'a [Candidate],
+    tried: &'a [Arc<Endpoint>],
+    choice: &Choice,
+) -> impl Iterator<Item = usize> + use<'a> {
+    let (count, random) = (candidates.len(), choice.random);
+    let first = policy.choose(choice).filter(|&position| position < count);
+    let rest = first.map(|first| {
+        let drawn = (0..4).map(move |draw| random.rotate_right(16 * draw) as u32 as usize % count);
+        // In order only where hardly any is left.
+        drawn.chain(first..count).chain(0..first)
+    });
+    let is_new = |position: &usize| {
+        let endpoint = &candidates[*position].endpoint;
+        !tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint))
+    };
+    first.into_iter().chain(rest.into_iter().flatten()).filter(is_new)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::balance::Policy;
     use crate::balance::testing::{candidates, choice};
 
     struct Always(Option<usize>);
@@ -60,15 +74,24 @@ mod tests {
 
     #[test]
     fn every_server_is_tried_once_and_then_none_is_left() {
+        assert_eq!(order_of_tries(0), [1, 0, 2]);
+    }
+
+    #[test]
+    fn who_is_tried_after_a_server_that_is_always_chosen_is_left_to_chance() {
+        assert_eq!(order_of_tries(2), [1, 2, 0]);
+    }
+
+    /// The order in which three servers are tried of which the second is always chosen.
+    fn order_of_tries(random: u64) -> Vec<usize> {
         let tier = tier(Some(1), &[9, 9, 9]);
-        let mut tried = Vec::new();
-        let mut order = Vec::new();
-        while let Claim::Server(position) = claim(&tier, &tried, &choice(0)) {
+        let (mut tried, mut order) = (Vec::new(), Vec::new());
+        while let Claim::Server(position) = claim(&tier, &tried, &choice(random)) {
             order.push(position);
             tried.push(Arc::clone(&tier.candidates[position].endpoint));
         }
-        assert_eq!(order, [1, 2, 0]);
-        assert_eq!(claim(&tier, &tried, &choice(0)), Claim::Nobody);
+        assert_eq!(claim(&tier, &tried, &choice(random)), Claim::Nobody);
+        order
     }
 
     #[test]

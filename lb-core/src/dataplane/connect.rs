@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use super::choose::{Claim, claim};
 use super::key::Operation;
 use super::shard::{Shard, Turn};
+use super::stopwatch::Event;
 use super::waiting::WaitsFor;
 use crate::balance::{Choice, Policy};
 use crate::config::OnUnavailable;
@@ -61,6 +62,7 @@ impl Shard {
             client: client_ip(&session.client, frontend.main.policy.as_ref()),
             attempt: session.tried.len() as u32,
             random: self.random.u64(..),
+            now: self.now_micros,
         };
         let main = claim(&frontend.main, &session.tried, &choice);
         let standby = match main {
@@ -102,6 +104,9 @@ impl Shard {
         session.server = Some(server);
         session.endpoint = Some(Arc::clone(endpoint));
         session.since = self.now;
+        if turn.table.frontend(session.frontend).is_some_and(|frontend| frontend.main.policy.needs_latency()) {
+            session.stopwatch.begin(self.now_micros);
+        }
         let left = u32::try_from(session.try_until.saturating_sub(self.now)).unwrap_or(u32::MAX);
         session.connect_limit = session.connect_timeout.min(left.max(1));
         self.timers.set(key.slot, self.now + Time::from(session.connect_limit));
@@ -129,6 +134,7 @@ impl Shard {
                 session.tried = Vec::new();
             }
             session.stop_waiting();
+            session.measure(Event::Connected, self.now_micros);
             session.conn.on_connected();
             if let (Some(server), false) = (&session.server, session.conn.has_early_bytes()) {
                 // Fails only if the connection is gone again, which the receive from it reports.
@@ -146,6 +152,7 @@ impl Shard {
     /// Gives up a server that could not be connected to.
     fn leave_server(&mut self, key: Key, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
+        session.measure(Event::ConnectFailed, self.now_micros);
         if let Some(server) = session.server.take() {
             self.ring.close(server, Operation::Nothing.encode());
         }

@@ -11,7 +11,7 @@
 pub(crate) mod shard;
 
 mod accept;
-mod choose;
+pub(crate) mod choose;
 mod connect;
 mod relay;
 mod waiting;
@@ -21,6 +21,7 @@ mod conn;
 mod gather;
 mod key;
 mod recycle;
+mod stopwatch;
 
 #[cfg(any(test, feature = "internal"))]
 pub(crate) mod simulation;

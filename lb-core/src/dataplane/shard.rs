@@ -17,6 +17,7 @@ use super::gather::Gathering;
 use super::key::Operation;
 use super::recycle::Recycled;
 use super::relay::{Pipe, Pipes, ReadyStream, SentAtOnce, Side};
+use super::stopwatch::{Event, Finding, Stopwatch};
 use super::waiting::{Wait, Waiting, WaitsFor};
 use crate::sys::published;
 use crate::sys::ring::{Completion, Ring, SendMode};
@@ -76,6 +77,8 @@ pub(super) struct Session {
     pub(super) has_streamed: bool,
     /// Buffer groups of the receives that are armed, which their user data carries.
     pub(super) groups: [u16; 2],
+    /// Begun only if the policy needs it.
+    pub(super) stopwatch: Stopwatch,
 }
 
 /// What holds for one turn.
@@ -94,6 +97,8 @@ pub(crate) struct Shard {
     /// When the kernel wakes this shard for its timers.
     alarm: Option<Time>,
     pub(super) now: Time,
+    /// The same in microseconds.
+    pub(super) now_micros: u64,
     pub(super) random: fastrand::Rng,
     /// Sends that are done as soon as they are submitted.
     pub(super) sent_at_once: Vec<SentAtOnce>,
@@ -126,7 +131,13 @@ pub(crate) struct Shard {
 
 impl Shard {
     /// A shard for the calling thread. It uses at most this many bytes of relay buffers, and lends at most this many pipes.
-    pub(crate) fn new(number: usize, buffer_bytes_max: usize, spare: SpareDescriptors) -> io::Result<Self> {
+    /// Time counts from `started`.
+    pub(crate) fn new(
+        number: usize,
+        buffer_bytes_max: usize,
+        spare: SpareDescriptors,
+        started: Instant,
+    ) -> io::Result<Self> {
         signals::block_broken_pipe()?;
         Ok(Self {
             number,
@@ -136,6 +147,7 @@ impl Shard {
             timers: Timers::new(),
             alarm: None,
             now: 0,
+            now_micros: 0,
             random: fastrand::Rng::new(),
             sent_at_once: Vec::new(),
             pipes: Pipes::new(spare.pipes),
@@ -148,7 +160,7 @@ impl Shard {
             starved: Vec::new(),
             is_paused: false,
             short_until: 0,
-            started: Instant::now(),
+            started,
             followed: 0,
             acknowledged: 0,
             stopping: Stop::No,
@@ -173,7 +185,8 @@ impl Shard {
                 true => self.ring.submit()?,
                 false => self.ring.enter(timeout, gather)?,
             }
-            self.now = self.started.elapsed().as_millis() as Time;
+            self.now_micros = self.started.elapsed().as_micros() as u64;
+            self.now = self.now_micros / 1_000;
             let guard = published::pin();
             let turn = Turn { shared, table: shared.publication.load(&guard) };
             self.follow(&turn);
@@ -419,6 +432,7 @@ impl Session {
             is_spliced: [false; 2],
             has_streamed: false,
             groups: [0; 2],
+            stopwatch: Stopwatch::new(),
         }
     }
 
@@ -453,6 +467,17 @@ impl Session {
         self.is_answered = true;
         if let Some(endpoint) = &self.endpoint {
             endpoint.load.resets.end();
+        }
+    }
+
+    /// Takes note of what tells how long the server takes; `now` is in microseconds.
+    pub(super) fn measure(&mut self, event: Event, now: u64) {
+        let finding = self.stopwatch.on(event, now, u64::from(self.connect_timeout) * 1_000);
+        if let (Some(finding), Some(endpoint)) = (finding, &self.endpoint) {
+            match finding {
+                Finding::Connect(taken) => endpoint.load.latency().connect.record(now, taken),
+                Finding::FirstByte(taken) => endpoint.load.latency().first_byte.record(now, taken),
+            }
         }
     }
 

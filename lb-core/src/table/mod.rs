@@ -1,6 +1,7 @@
 //! The only meeting point of the planes: what the control plane publishes and the shards read.
 
 pub(crate) mod counters;
+mod latency;
 pub(crate) mod publish;
 mod server;
 
@@ -9,6 +10,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::{self, Thread};
+use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 
@@ -18,6 +20,7 @@ use crate::sys::doorbell::Doorbell;
 use counters::{FrontendCounters, ProcessLimit, ShardCounters};
 use publish::Publication;
 
+pub(crate) use latency::PeakEwma;
 pub use server::Candidate;
 pub(crate) use server::{Endpoint, Load, Place, Rank};
 
@@ -125,6 +128,8 @@ pub(crate) struct Shared {
     pub(crate) control: Thread,
     /// Tells the control plane of a server that fails connections. Takes no lock, and is called seldom.
     pub(crate) suspect: Box<dyn Fn(Suspicion) + Send + Sync>,
+    /// What every shard's time counts from.
+    pub(crate) started: Instant,
     stop: AtomicU8,
 }
 
@@ -174,6 +179,7 @@ impl Shared {
             process,
             control: thread::current(),
             suspect,
+            started: Instant::now(),
             stop: AtomicU8::new(Stop::No as u8),
         }
     }

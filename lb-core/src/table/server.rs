@@ -4,18 +4,19 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
 use super::counters::ServerCounters;
+use super::latency::{Latency, PeakEwma};
 use crate::config::Name;
 
 /// The identity of a server: stays when it is renamed, re-addressed, drained or down.
 pub(crate) struct Load {
     /// Unique in the process.
     pub(crate) id: u64,
-    /// Connections over all shards, counted from the moment the server is chosen.
-    open: CachePadded<AtomicU32>,
+    busy: CachePadded<Busy>,
     /// See [`Place::encode`]. During a change shards with the old table may see the new place: policies must take any
     /// position.
     place: AtomicU32,
@@ -79,11 +80,20 @@ impl Streak {
     }
 }
 
+/// What every connection writes and some policies read of two servers per choice: together on the same cache lines, and
+/// nothing else there.
+#[derive(Default)]
+struct Busy {
+    /// Connections over all shards, counted from the moment the server is chosen.
+    open: AtomicU32,
+    latency: Latency,
+}
+
 impl Load {
     pub(crate) fn new(id: u64, shards: usize) -> Self {
         Self {
             id,
-            open: CachePadded::default(),
+            busy: CachePadded::default(),
             place: AtomicU32::new(Place::NOWHERE),
             connect_failures: Streak::default(),
             resets: Streak::default(),
@@ -92,7 +102,12 @@ impl Load {
     }
 
     pub(crate) fn open(&self) -> u32 {
-        self.open.load(Ordering::Relaxed)
+        self.busy.open.load(Ordering::Relaxed)
+    }
+
+    /// How long it takes. Known only where a policy needs it.
+    pub(crate) fn latency(&self) -> &Latency {
+        &self.busy.latency
     }
 
     pub(crate) fn place(&self) -> Option<Place> {
@@ -123,8 +138,8 @@ impl Endpoint {
 
     /// Gives a connection to this address, unless the server has `max` of them.
     pub(crate) fn open_one(&self, max: u32) -> bool {
-        if self.load.open.fetch_add(1, Ordering::Relaxed) >= max {
-            self.load.open.fetch_sub(1, Ordering::Relaxed);
+        if self.load.busy.open.fetch_add(1, Ordering::Relaxed) >= max {
+            self.load.busy.open.fetch_sub(1, Ordering::Relaxed);
             return false;
         }
         self.open.fetch_add(1, Ordering::Relaxed);
@@ -134,7 +149,7 @@ impl Endpoint {
     /// A connection has left this address.
     pub(crate) fn on_closed(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
-        self.load.open.fetch_sub(1, Ordering::Relaxed);
+        self.load.busy.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -185,6 +200,33 @@ impl Candidate {
     pub fn count_closed(&self) {
         self.endpoint.on_closed();
     }
+
+    /// How long it may take to accept a connection, at `now` (as in [`Choice`](crate::balance::Choice)); `None` if that was
+    /// not measured yet, or no policy [needs it](crate::balance::Policy::needs_latency). A peak EWMA: a rise counts at once,
+    /// and without a sample it fades in ten seconds to 1/e.
+    pub fn connect_time(&self, now: u64) -> Option<Duration> {
+        as_duration(&self.endpoint.load.latency().connect, now)
+    }
+
+    /// How long it may take to begin its answer; as [`Candidate::connect_time`], but for protocols that have no answers it
+    /// is never known.
+    pub fn first_byte_time(&self, now: u64) -> Option<Duration> {
+        as_duration(&self.endpoint.load.latency().first_byte, now)
+    }
+
+    /// Learns how long it took to accept a connection, as the balancer does; for testing and measuring policies.
+    pub fn record_connect_time(&self, now: u64, taken: Duration) {
+        self.endpoint.load.latency().connect.record(now, taken.as_micros() as u64);
+    }
+
+    /// Learns how long it took to begin its answer, as the balancer does; for testing and measuring policies.
+    pub fn record_first_byte_time(&self, now: u64, taken: Duration) {
+        self.endpoint.load.latency().first_byte.record(now, taken.as_micros() as u64);
+    }
+}
+
+fn as_duration(average: &PeakEwma, now: u64) -> Option<Duration> {
+    average.estimate(now).map(|micros| Duration::from_nanos((micros * 1e3) as u64))
 }
 
 impl fmt::Debug for Candidate {

@@ -3,6 +3,7 @@
 use super::{ReceiveEnd, Side};
 use crate::dataplane::key::Operation;
 use crate::dataplane::shard::{Session, Shard, Turn};
+use crate::dataplane::stopwatch::Event;
 use crate::sys::buffers::BufferSize;
 use crate::sys::ring::{Completion, Piece, SendMode};
 use crate::turns::slots::Key;
@@ -53,11 +54,14 @@ impl Shard {
             return self.on_stale();
         };
         session.on_moved(self.now);
-        if let Some(buffer) = buffer {
-            let piece = Piece { buffer, start: 0, end: completion.result.max(0) as u16 };
-            if side == Side::Server && !session.is_answered && piece.end > 0 {
+        if let Some(event) = event_of(side, completion.result) {
+            if event == Event::Answered && !session.is_answered {
                 session.on_answered();
             }
+            session.measure(event, self.now_micros);
+        }
+        if let Some(buffer) = buffer {
+            let piece = Piece { buffer, start: 0, end: completion.result.max(0) as u16 };
             let unwanted = match piece.end {
                 0 => Some(piece),
                 _ => session.conn.on_received(side, piece),
@@ -77,6 +81,9 @@ impl Shard {
     /// Sends what waits for a peer.
     pub(in crate::dataplane) fn send(&mut self, side: Side, key: Key, mode: SendMode) {
         let Some(session) = self.sessions.get_mut(key) else { return };
+        if side == Side::Server {
+            session.measure(Event::Asked, self.now_micros);
+        }
         let Some(socket) = session.socket(side) else { return };
         let bytes = self.ring.send(socket, session.conn.pieces_for(side), mode, Operation::Send(side, key).encode());
         if mode == SendMode::AtOnce {
@@ -165,6 +172,16 @@ impl Session {
                 server.into_iter().for_each(|server| server.bytes_to_client.add(bytes));
             }
         }
+    }
+}
+
+/// What a receive's result tells about how long the server takes.
+fn event_of(source: Side, result: i32) -> Option<Event> {
+    match source {
+        Side::Server if result > 0 => Some(Event::Answered),
+        Side::Server if result == 0 || is_broken(result) => Some(Event::ServerEnded),
+        Side::Client if result == 0 || is_broken(result) => Some(Event::ClientEnded),
+        Side::Server | Side::Client => None,
     }
 }
 
