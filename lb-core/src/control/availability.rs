@@ -222,3 +222,180 @@ pub(super) fn earlier(one: Option<Time>, other: Option<Time>) -> Option<Time> {
         (one, other) => one.or(other),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::{Bind, Delay, FrontendUpdate, Name, PassiveUse, PassiveWhen};
+    use crate::control::change::Change;
+
+    const ADDR: ([u8; 4], u16) = ([127, 0, 0, 1], 9);
+
+    /// A frontend `web` whose servers are active (`a`) or passive (`p`), with what is known of them and the last view.
+    struct World {
+        state: State,
+        availability: Availability,
+        view: Option<View>,
+    }
+
+    impl World {
+        fn new(servers: &str, update: FrontendUpdate) -> Self {
+            let mut frontend = Frontend::new("web", Bind::Addr(ADDR.into())).unwrap().with(&update);
+            for (number, kind) in servers.chars().enumerate() {
+                let server = Server::new(&format!("{kind}{number}"), ADDR.into()).unwrap();
+                frontend = frontend.with_server(server.with_passive(kind == 'p'));
+            }
+            let mut world = Self { state: State::default(), availability: Availability::default(), view: None };
+            world.change(&Change::AddFrontend { frontend }, 0);
+            world
+        }
+
+        fn change(&mut self, change: &Change, now: Time) {
+            self.state.apply(change).unwrap();
+            self.availability.follow(&self.state, now);
+        }
+
+        fn entry(&self) -> Arc<Entry> {
+            Arc::clone(&self.state.entries()[0])
+        }
+
+        fn check(&mut self, server: ServerId, verdict: Verdict, now: Time) -> bool {
+            let detail = "tested".to_owned();
+            let checked = Checked { server, addr: ADDR.into(), verdict, detail, took: Duration::ZERO };
+            self.availability.on_checked(checked, now)
+        }
+
+        fn suspect(&mut self, server: ServerId, now: Time) -> Option<u32> {
+            let suspicion = Suspicion { server, addr: ADDR.into(), failure: Failure::Connect };
+            let entry = self.entry();
+            self.availability.on_suspicion(&suspicion, &entry, now)
+        }
+
+        /// A letter per server: `m` main, `1` to `9` tenths of it, `s` standby, `-` out.
+        fn roles(&mut self, now: Time) -> String {
+            let view = self.availability.view(&self.entry(), self.view.as_ref(), now);
+            let letter = |role: &Role| match role {
+                Role::Main { tenths: 10 } => 'm',
+                Role::Main { tenths } => char::from(b'0' + tenths),
+                Role::Standby => 's',
+                Role::Out => '-',
+            };
+            let letters = view.roles.iter().map(letter).collect();
+            self.view = Some(view);
+            letters
+        }
+
+        fn service(&self) -> Service {
+            self.view.as_ref().unwrap().service
+        }
+    }
+
+    #[test]
+    fn passive_servers_serve_while_no_active_one_is_available() {
+        let mut world = World::new("aap", FrontendUpdate::default());
+        assert_eq!(world.roles(0), "mms");
+        world.check(0, Verdict::Down, 1);
+        assert_eq!((world.roles(1), world.service()), ("-ms".to_owned(), Service::Active));
+        world.check(1, Verdict::Down, 2);
+        assert_eq!((world.roles(2), world.service()), ("--m".to_owned(), Service::Passive));
+        world.check(2, Verdict::Down, 3);
+        assert_eq!((world.roles(3), world.service()), ("---".to_owned(), Service::Unavailable));
+        world.check(0, Verdict::Up, 4);
+        assert_eq!((world.roles(4), world.service()), ("m--".to_owned(), Service::Active));
+    }
+
+    #[test]
+    fn drained_and_disabled_active_servers_are_unavailable_too() {
+        let mut world = World::new("aap", FrontendUpdate::default());
+        let (frontend, name) = (|| Name::new("web").unwrap(), |name| Name::new(name).unwrap());
+        world.change(&Change::DrainServer { frontend: frontend(), name: name("a0"), within: None }, 1);
+        world.change(&Change::DisableServer { frontend: frontend(), name: name("a1") }, 1);
+        assert_eq!(world.roles(1), "--m");
+        world.change(&Change::EnableServer { frontend: frontend(), name: name("a1") }, 2);
+        assert_eq!(world.roles(2), "-ms");
+    }
+
+    #[test]
+    fn the_first_passive_server_is_used_alone_if_wanted() {
+        let update = FrontendUpdate { passive_use: Some(PassiveUse::First), ..FrontendUpdate::default() };
+        let mut world = World::new("appp", update);
+        world.check(0, Verdict::Down, 1);
+        assert_eq!(world.roles(1), "-mss");
+        world.check(1, Verdict::Down, 2);
+        assert_eq!(world.roles(2), "--ms");
+    }
+
+    #[test]
+    fn passive_servers_help_below_the_threshold_and_leave_after_the_hold() {
+        let update = FrontendUpdate {
+            passive_when: Some(PassiveWhen::FewerThan(2)),
+            fail_back_after: Some("10ms".parse::<Delay>().unwrap()),
+            ..FrontendUpdate::default()
+        };
+        let mut world = World::new("aap", update);
+        assert_eq!(world.roles(0), "mms");
+        world.check(0, Verdict::Down, 1);
+        assert_eq!((world.roles(1), world.service()), ("-mm".to_owned(), Service::Passive));
+        world.check(0, Verdict::Up, 5);
+        assert_eq!(world.roles(5), "mmm");
+        assert_eq!(world.view.as_ref().unwrap().until, Some(15));
+        assert_eq!((world.roles(14), world.roles(15)), ("mmm".to_owned(), "mms".to_owned()));
+    }
+
+    #[test]
+    fn no_more_servers_are_ejected_than_allowed_and_they_come_back() {
+        let mut world = World::new("aaaa", FrontendUpdate::default());
+        assert_eq!(world.suspect(0, 100), Some(10_000));
+        assert_eq!(world.suspect(0, 101), None, "it is ejected already");
+        assert_eq!(world.suspect(1, 102), Some(10_000));
+        assert_eq!(world.suspect(2, 103), None, "half of them are");
+        assert_eq!(world.roles(103), "--mm");
+        assert_eq!(world.view.as_ref().unwrap().until, Some(10_100));
+        assert_eq!(world.availability.on_time(10_100), [0]);
+        assert_eq!(world.roles(10_100), "m-mm");
+        assert_eq!(world.suspect(0, 10_200), Some(20_000), "twice as long, as it failed again at once");
+    }
+
+    #[test]
+    fn a_lone_server_is_never_ejected() {
+        assert_eq!(World::new("a", FrontendUpdate::default()).suspect(0, 1), None);
+    }
+
+    #[test]
+    fn a_server_that_has_come_up_gets_its_share_step_by_step() {
+        let update = FrontendUpdate { slow_start: Some("1s".parse().unwrap()), ..FrontendUpdate::default() };
+        let mut world = World::new("aa", update);
+        assert_eq!(world.roles(0), "mm", "a new server is not held back");
+        world.check(0, Verdict::Down, 10);
+        world.check(0, Verdict::Up, 2_000);
+        let steps: String = (0..12).map(|step| world.roles(2_000 + step * 100).remove(0)).collect();
+        assert_eq!(steps, "123456789mmm");
+        assert_eq!(world.view.as_ref().unwrap().until, None);
+    }
+
+    #[test]
+    fn slow_start_also_follows_maintenance() {
+        let update = FrontendUpdate { slow_start: Some("1s".parse().unwrap()), ..FrontendUpdate::default() };
+        let mut world = World::new("aa", update);
+        let (frontend, name) = (Name::new("web").unwrap(), Name::new("a0").unwrap());
+        world.change(&Change::DisableServer { frontend: frontend.clone(), name: name.clone() }, 10);
+        world.change(&Change::EnableServer { frontend, name }, 5_000);
+        assert_eq!((world.roles(5_000), world.roles(6_000)), ("1m".to_owned(), "mm".to_owned()));
+    }
+
+    #[test]
+    fn what_was_found_out_at_a_replaced_address_counts_no_more() {
+        let mut world = World::new("aa", FrontendUpdate::default());
+        world.check(0, Verdict::Down, 1);
+        let update =
+            crate::config::ServerUpdate { port: Some(crate::config::Port::new(10).unwrap()), ..Default::default() };
+        let (frontend, name) = (Name::new("web").unwrap(), Name::new("a0").unwrap());
+        world.change(&Change::UpdateServer { frontend, name, update }, 2);
+        assert_eq!(world.roles(2), "mm");
+        assert!(!world.check(0, Verdict::Down, 3), "a late verdict on the old address is no news");
+        assert_eq!(world.roles(3), "mm");
+    }
+}
