@@ -68,7 +68,7 @@ mod table;
 
 pub use balancer::{Balancer, Builder, Control, Drain, Pending};
 pub use control::{
-    Applied, Change, Died, FrontendStatus, FrontendUpdate, NoStore, Options, Record, Refused, Resume, Saved,
+    Applied, Change, Died, FrontendStatus, FrontendUpdate, Listener, NoStore, Options, Record, Refused, Resume, Saved,
     ServerStatus, ServerUpdate, ShardStatus, Snapshot, StartError, Status, Store, Traffic, Transaction,
 };
 pub use sys::socket::inherited_listener;

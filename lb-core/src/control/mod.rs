@@ -12,6 +12,7 @@ mod store;
 mod thread;
 
 pub use change::{Applied, Change, FrontendUpdate, Options, Record, Refused, ServerUpdate, Transaction};
+pub use listeners::Listener;
 pub use status::{FrontendStatus, ServerStatus, ShardStatus, Status, Traffic};
 pub use store::{NoStore, Saved, Snapshot, Store};
 pub(crate) use thread::ControlThread;
@@ -30,6 +31,9 @@ pub(crate) enum Command {
     History { reply: Reply<Vec<Arc<Record>>> },
     Status { reply: Reply<Status> },
     Stop { drain: Drain },
+    HandOver { reply: Reply<Vec<Listener>> },
+    Release { drain: Drain, reply: Reply<()> },
+    GoOn,
     ShardEnded { failure: Option<String> },
 }
 

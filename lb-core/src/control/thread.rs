@@ -99,7 +99,7 @@ impl ControlPlane {
         let cores: Vec<usize> = cores.into_iter().cycle().take(shards).collect();
         let controller = Controller::new(builder, &cores)?;
         start_shards(&cores, &controller.shared(), sender)?;
-        controller.wait_until_used().map_err(StartError::Refused)?;
+        controller.start_accepting().map_err(StartError::Refused)?;
         Ok(Self { executor, controller, shards })
     }
 
@@ -184,6 +184,11 @@ async fn serve(controller: Rc<RefCell<Controller>>, commands: Commands, mut shar
                 }
             }
             Command::Stop { drain } => stop(&controller, drain),
+            Command::Release { drain, reply } => {
+                controller.borrow_mut().release();
+                let _ = reply.try_send(Ok(()));
+                close_after(controller.borrow().shared(), drain);
+            }
             Command::Change { wanted, options, reply } if options.probe => {
                 // Takes as long as the servers take: in a task of its own, so that others are not held up.
                 let controller = Rc::clone(&controller);
@@ -204,12 +209,18 @@ async fn serve(controller: Rc<RefCell<Controller>>, commands: Commands, mut shar
     outcome
 }
 
-fn stop(controller: &Rc<RefCell<Controller>>, Drain(grace): Drain) {
-    let shared = controller.borrow().shared();
+fn stop(controller: &Rc<RefCell<Controller>>, drain: Drain) {
+    if drain != Drain::now() {
+        controller.borrow_mut().stop_accepting();
+    }
+    close_after(controller.borrow().shared(), drain);
+}
+
+/// Closes the connections that are left when the time is over.
+fn close_after(shared: Arc<Shared>, Drain(grace): Drain) {
     if grace.is_zero() {
         return shared.set_stop(Stop::Close);
     }
-    controller.borrow().stop_accepting();
     let deadline = async move {
         glommio::timer::sleep(grace).await;
         shared.set_stop(Stop::Close);

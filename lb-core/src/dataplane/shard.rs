@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::accept::Listener;
+use super::accept::{Listener, Parked};
 use super::close;
 use super::conn::{Action, Conn, Ending, Patience};
 use super::gather::Gathering;
@@ -94,7 +94,7 @@ pub(crate) struct Shard {
     /// Bytes spliced so far.
     pub(super) spliced: u64,
     /// Accepted beyond a limit, in order; served when there is room.
-    pub(super) parked: VecDeque<(Key, OwnedFd)>,
+    pub(super) parked: VecDeque<Parked>,
     /// Connections that wait for a descriptor.
     pub(super) waiting: Vec<Key>,
     /// Connections that wait for buffers.
@@ -106,6 +106,9 @@ pub(crate) struct Shard {
     started: Instant,
     revision: u64,
     stopping: Stop,
+    /// Whether it was said that nothing is accepted any more.
+    has_left: bool,
+    accept_renewals: u32,
     stale_completions: u64,
 }
 
@@ -135,6 +138,8 @@ impl Shard {
             started: Instant::now(),
             revision: 0,
             stopping: Stop::No,
+            has_left: false,
+            accept_renewals: 0,
             stale_completions: 0,
         })
     }
@@ -178,7 +183,7 @@ impl Shard {
     }
 
     fn is_done(&self) -> bool {
-        self.stopping != Stop::No && self.sessions.len() == 0 && self.listeners.len() == 0
+        self.has_left && self.sessions.len() == 0 && self.parked.is_empty()
     }
 
     /// Follows the table and the order to stop, and acknowledges.
@@ -187,10 +192,17 @@ impl Shard {
         if stop > self.stopping {
             self.stopping = stop;
             self.leave_listeners(|_| true);
-            self.parked.clear();
+            if stop > Stop::HandedOver {
+                self.parked.clear();
+            }
             if stop == Stop::Close {
                 self.close_all(turn);
             }
+        }
+        let renewals = turn.shared.accept_renewals();
+        if renewals != self.accept_renewals {
+            self.accept_renewals = renewals;
+            self.renew_accepts();
         }
         if turn.table.revision == self.revision {
             return;
@@ -207,6 +219,10 @@ impl Shard {
             self.revision = turn.table.revision;
             turn.shared.publication.acknowledge(self.number, self.revision);
             turn.shared.control.unpark();
+        }
+        if self.stopping != Stop::No && !self.has_left && self.listeners.len() == 0 {
+            self.has_left = true;
+            turn.shared.on_left();
         }
     }
 
