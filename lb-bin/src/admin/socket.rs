@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
+use std::net::Shutdown;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener as BlockingListener, UnixStream as BlockingStream};
 use std::path::{Path, PathBuf};
@@ -19,6 +20,8 @@ use async_channel::{Receiver, Sender};
 use async_executor::LocalExecutor;
 use async_io::{Async, Timer};
 use futures_lite::{AsyncReadExt, AsyncWriteExt, FutureExt};
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::getpid;
 
 use super::reply::{Refusal, Reply};
 use super::request::Request;
@@ -114,10 +117,14 @@ impl Claim {
         let (report, opened) = mpsc::sync_channel(1);
         // About as short as `/lb.sock`, so that this path is not too long if the other is not.
         let hidden = folder(&self.path).join(format!(".{}", process::id()));
-        let (path, lock) = (hidden.clone(), self.lock.clone());
+        let folder = hidden.clone();
+        let (path, lock) = (self.path.clone(), self.lock.clone());
         let thread = thread::Builder::new()
             .name("lb-admin".to_owned())
-            .spawn(move || serve(&path, Server { handler, stopped, lock, is_handing_over: Cell::new(false) }, &report))
+            .spawn(move || {
+                let is_handing_over = Cell::new(false);
+                serve(&folder, Server { handler, stopped, path, lock, is_handing_over }, &report);
+            })
             .map_err(|error| format!("the admin socket's thread can't be started: {error}"))?;
         match opened.recv() {
             Ok(Ok(())) => Ok(AdminSocket { claim: self, hidden: Some(hidden), stop, thread: Some(thread) }),
@@ -214,6 +221,9 @@ struct Server<A> {
     handler: A,
     /// Closed when the server is to stop; nothing is ever sent.
     stopped: Receiver<()>,
+    /// Where a successor's socket will be.
+    path: PathBuf,
+    /// Given up when a successor has taken over.
     lock: Lock,
     /// True while a successor is talked to.
     is_handing_over: Cell<bool>,
@@ -239,6 +249,34 @@ impl<A: Answer> Server<A> {
         let others = self.is_handing_over.replace(true);
         self.handler.hand_over(stream, lines).await;
         self.is_handing_over.set(others);
+    }
+
+    /// Lets the successor answer a client that has not noticed it yet, from this request on.
+    async fn pass_on(&self, client: UnixStream, request: &[u8], lines: Lines) {
+        while self.is_handing_over.get() {
+            Timer::after(Duration::from_millis(1)).await;
+        }
+        let passing = async {
+            let successor = UnixStream::connect(&self.path).await?;
+            if socket_peercred(&successor)?.pid == getpid() {
+                return Err(io::Error::other("the successor has no admin socket"));
+            }
+            (&successor).write_all(&[request, b"\n", &lines.buffer].concat()).await?;
+            let there = async {
+                let copied = futures_lite::io::copy(&client, &mut &successor).await;
+                let _ = successor.get_ref().shutdown(Shutdown::Write);
+                copied
+            };
+            let back = async {
+                let copied = futures_lite::io::copy(&successor, &mut &client).await;
+                let _ = client.get_ref().shutdown(Shutdown::Both);
+                copied
+            };
+            futures_lite::future::try_zip(there, back).await
+        };
+        if let Err(error) = passing.await {
+            tracing::debug!("an admin client could not be passed on to the successor: {error}");
+        }
     }
 }
 
@@ -337,6 +375,7 @@ async fn serve_client(mut stream: UnixStream, server: Rc<Server<impl Answer>>) {
             }
             Line::Whole(line) if line.trim_ascii().is_empty() => continue,
             Line::Whole(line) => match parse_request(&line) {
+                Ok(_) if !server.lock.is_held() => return server.pass_on(stream, &line, lines).await,
                 Ok(Request::TakeOver {}) => return server.hand_over(stream, lines).await,
                 Ok(request) => server.handler.answer(request).await,
                 Err(refusal) => refusal.into(),
@@ -540,7 +579,7 @@ mod tests {
         );
         let mut stream = connect(&path);
         stream.write_all(b"Version").unwrap();
-        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
         assert_eq!(line(&stream), "");
     }
 

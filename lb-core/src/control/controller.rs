@@ -120,11 +120,7 @@ impl Controller {
             Command::History { reply } => reply.try_send(Ok(self.history.records().iter().cloned().collect())).is_ok(),
             Command::Status { reply } => reply.try_send(Ok(self.status())).is_ok(),
             Command::HandOver { reply } => reply.try_send(self.hand_over()).is_ok(),
-            Command::GoOn => {
-                self.go_on();
-                true
-            }
-            Command::Release { .. } | Command::Stop { .. } | Command::ShardEnded { .. } => true,
+            Command::GoOn | Command::Release { .. } | Command::Stop { .. } | Command::ShardEnded { .. } => true,
         };
     }
 

@@ -23,6 +23,9 @@ const CONTROL_IO_MEMORY: usize = 256 * 1024;
 const LOCKED_MEMORY_MIN: u64 = 512 * 1024;
 /// The longest that a missed completion can go unnoticed.
 const HEARTBEAT: Duration = Duration::from_millis(50);
+/// How long after another process has let go of the listening sockets waiting clients are looked for again first, and last.
+const RENEWAL_FIRST: Duration = Duration::from_millis(5);
+const RENEWAL_LAST: Duration = Duration::from_secs(3);
 /// How often rates are taken.
 const SAMPLE: Duration = Duration::from_secs(1);
 
@@ -184,6 +187,10 @@ async fn serve(controller: Rc<RefCell<Controller>>, commands: Commands, mut shar
                 }
             }
             Command::Stop { drain } => stop(&controller, drain),
+            Command::GoOn => {
+                controller.borrow_mut().go_on();
+                glommio::spawn_local(renew_accepts(controller.borrow().shared())).detach();
+            }
             Command::Release { drain, reply } => {
                 controller.borrow_mut().release();
                 let _ = reply.try_send(Ok(()));
@@ -214,6 +221,17 @@ fn stop(controller: &Rc<RefCell<Controller>>, drain: Drain) {
         controller.borrow_mut().stop_accepting();
     }
     close_after(controller.borrow().shared(), drain);
+}
+
+/// Looks for waiting clients some more times: the kernel takes the rings of a process that was killed down a moment after
+/// its sockets were closed, and until then may tell them of a client instead of a shard.
+async fn renew_accepts(shared: Arc<Shared>) {
+    let mut pause = RENEWAL_FIRST;
+    while pause <= RENEWAL_LAST {
+        glommio::timer::sleep(pause).await;
+        shared.renew_accepts();
+        pause *= 2;
+    }
 }
 
 /// Closes the connections that are left when the time is over.

@@ -43,7 +43,7 @@ impl Controller {
     }
 
     /// No other process accepts from the same sockets any more.
-    pub(super) fn go_on(&mut self) {
+    pub(in crate::control) fn go_on(&mut self) {
         self.is_handing_over = false;
         self.shared.renew_accepts();
     }
