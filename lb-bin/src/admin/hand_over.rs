@@ -57,9 +57,10 @@ impl Handler {
             _ => return Err(Refused::other("the successor did not get ready, so this balancer goes on")),
         }
         std::mem::forget(unfinished);
+        // First of all, as the process may end from the next step on, and then would remove its admin socket.
+        self.locks.iter().for_each(Lock::give_up);
         // If it has stopped already, it accepts nobody either.
         let _ = self.control.release(Drain::within(self.grace)).await;
-        self.locks.iter().for_each(Lock::give_up);
         tracing::info!("a successor has taken over: connections may finish for {:?}", self.grace);
         let _ = send(stream, &Reply::Released {}, REPLY_TIMEOUT).await;
         // This process may not end before the successor has told systemd that it is the main one.

@@ -287,11 +287,11 @@ impl<A> Server<A> {
     }
 }
 
-/// Answers clients until the successor's socket is in place, and who has connected by then.
+/// Answers clients until the successor's socket is in place, and those that have connected by then.
 async fn accept_late<A: Answer>(listener: &UnixListener, executor: &LocalExecutor<'_>, server: &Rc<Server<A>>) {
-    let deadline = Instant::now() + FINISH_TIMEOUT;
     let handed_over = async {
-        while server.is_handing_over.get() && Instant::now() < deadline {
+        // Before it has given up the lock this process owes a successor nothing; after that the talk is bounded.
+        while server.is_handing_over.get() && !server.lock.is_held() {
             Timer::after(Duration::from_millis(1)).await;
         }
     };
