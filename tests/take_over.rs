@@ -20,10 +20,10 @@ struct Load {
 }
 
 impl Load {
-    /// Several clients of each address, at which a server that echoes must be.
-    fn on(addrs: &[SocketAddr]) -> Self {
+    /// Some clients of an address, behind which a server that echoes must be.
+    fn on(addr: SocketAddr, clients: usize) -> Self {
         let (stopped, served) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
-        let client = |addr: SocketAddr| {
+        let client = |_| {
             let (stopped, served) = (Arc::clone(&stopped), Arc::clone(&served));
             thread::spawn(move || {
                 let mut failures = Vec::new();
@@ -33,13 +33,13 @@ impl Load {
                     }
                     match exchange(addr, number) {
                         Ok(()) => drop(served.fetch_add(1, Relaxed)),
-                        Err(error) => failures.push(format!("connection {number} to {addr}: {error}")),
+                        Err(error) => failures.push(format!("connection {number}: {error}")),
                     }
                 }
                 failures
             })
         };
-        let clients = addrs.iter().flat_map(|addr| (0..6).map(|_| client(*addr)).collect::<Vec<_>>()).collect();
+        let clients = (0..clients).map(client).collect();
         Self { stopped, served, clients }
     }
 
@@ -92,7 +92,7 @@ fn until_told(socket: &UnixDatagram, what: &str) -> String {
 fn fifty_take_overs_under_load_refuse_and_reset_nobody() {
     let backend = Backend::echo();
     let mut lb = Lb::start(Config::of(Frontend::new("web").server("a", backend.addr())).set("shards", 2));
-    let load = Load::on(&[lb.addr("web")]);
+    let load = Load::on(lb.addr("web"), 6);
     for _ in 0..50 {
         load.go_on();
         lb = succeed(lb);
@@ -102,12 +102,25 @@ fn fifty_take_overs_under_load_refuse_and_reset_nobody() {
     println!("{served} connections were served over 50 take-overs");
 }
 
+/// Nobody else comes who would wake a shard up for it.
+#[test]
+fn a_client_that_is_alone_is_not_left_waiting() {
+    let backend = Backend::echo();
+    let mut lb = Lb::start(Config::of(Frontend::new("web").server("a", backend.addr())).set("shards", 2));
+    let load = Load::on(lb.addr("web"), 1);
+    for _ in 0..30 {
+        load.go_on();
+        lb = succeed(lb);
+    }
+    load.end();
+}
+
 #[test]
 fn the_number_of_shards_may_change_under_load() {
     let backend = Backend::echo();
     let config = |shards: usize| Config::of(Frontend::new("web").server("a", backend.addr())).set("shards", shards);
     let mut lb = Lb::start(config(1));
-    let load = Load::on(&[lb.addr("web")]);
+    let load = Load::on(lb.addr("web"), 6);
     for shards in [2, 1, 3, 2, 1] {
         lb.place().write_config(config(shards));
         lb = succeed(lb);
@@ -219,7 +232,7 @@ fn a_successor_that_can_not_start_leaves_the_old_one_as_it_was() {
     let backend = Backend::echo();
     let config = Config::of(Frontend::new("web").server("a", backend.addr()));
     let lb = Lb::start(config.clone());
-    let load = Load::on(&[lb.addr("web")]);
+    let load = Load::on(lb.addr("web"), 6);
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let unusable = config.frontend(Frontend::new("other").bind(taken.local_addr().unwrap()));
     for bad in ["(frontends: nonsense)".to_owned(), unusable.to_string()] {

@@ -358,6 +358,8 @@ mod tests {
         for (word, request) in [
             ("Status", Request::Status {}),
             ("Version", Request::Version {}),
+            ("TakeOver", Request::TakeOver {}),
+            ("TakenOver", Request::TakenOver {}),
             ("History", Request::History {}),
             ("ListFrontends", Request::ListFrontends {}),
             ("ListServers", Request::ListServers { frontend: None }),
