@@ -183,6 +183,22 @@ fn ports_that_the_kernel_chose_stay_with_their_frontends() {
 }
 
 #[test]
+fn more_sockets_than_fit_into_one_message_are_passed_on() {
+    let backend = Backend::who("app");
+    let names: Vec<String> = (0..150).map(|number| format!("web{number}")).collect();
+    let frontends = names.iter().map(|name| Frontend::new(name).server("a", backend.addr()));
+    let lb = Lb::start(frontends.fold(Config::default(), Config::frontend).set("shards", 4));
+    let addrs = |lb: &Lb| -> Vec<String> {
+        let status = lb.status();
+        status["frontends"].as_array().unwrap().iter().map(|frontend| frontend["addr"].to_string()).collect()
+    };
+    let before = addrs(&lb);
+    let lb = succeed(lb);
+    assert_eq!(addrs(&lb), before);
+    assert_eq!(ask(lb.addr("web149")), "app");
+}
+
+#[test]
 fn an_inherited_socket_is_passed_on() {
     let backend = Backend::who("app");
     for environment in ["true", "export LISTEN_FDS=1 LISTEN_PID=$$"] {

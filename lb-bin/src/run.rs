@@ -199,7 +199,8 @@ fn watch_signals(mut signals: Signals, watcher: Watcher) -> Result<(), String> {
                     // On a thread of its own: a signal to stop must not wait for it.
                     thread::spawn(move || reload.log(&control));
                 }
-                (SIGUSR2, Some(_)) => take_over::start_successor(),
+                (SIGUSR2, Some(_)) if watcher.lock.is_held() => take_over::start_successor(),
+                (SIGUSR2, Some(_)) => tracing::info!("SIGUSR2: a successor has taken over already"),
                 (SIGHUP | SIGUSR2, None) => tracing::info!("signal {signal}: only `lb run` does something about it"),
                 _ => {
                     watcher.stop(stopping);
