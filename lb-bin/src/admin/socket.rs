@@ -122,8 +122,8 @@ impl Claim {
         let thread = thread::Builder::new()
             .name("lb-admin".to_owned())
             .spawn(move || {
-                let is_handing_over = Cell::new(false);
-                serve(&folder, Server { handler, stopped, path, lock, is_handing_over }, &report);
+                let successors = Cell::new(0);
+                serve(&folder, Server { handler, stopped, path, lock, successors }, &report);
             })
             .map_err(|error| format!("the admin socket's thread can't be started: {error}"))?;
         match opened.recv() {
@@ -225,8 +225,8 @@ struct Server<A> {
     path: PathBuf,
     /// Given up when a successor has taken over.
     lock: Lock,
-    /// True while a successor is talked to.
-    is_handing_over: Cell<bool>,
+    /// How many successors are talked to.
+    successors: Cell<usize>,
 }
 
 /// The admin thread: an executor with a listener, until it is told to stop.
@@ -246,14 +246,15 @@ fn serve(hidden: &Path, server: Server<impl Answer>, report: &mpsc::SyncSender<R
 
 impl<A: Answer> Server<A> {
     async fn hand_over(&self, stream: UnixStream, lines: Lines) {
-        let others = self.is_handing_over.replace(true);
+        self.successors.set(self.successors.get() + 1);
         self.handler.hand_over(stream, lines).await;
-        self.is_handing_over.set(others);
+        self.successors.set(self.successors.get() - 1);
     }
 
     /// Lets the successor answer a client that has not noticed it yet, from this request on.
     async fn pass_on(&self, client: UnixStream, request: &[u8], lines: Lines) {
-        while self.is_handing_over.get() {
+        // Until it has put its socket in place.
+        while self.successors.get() > 0 {
             Timer::after(Duration::from_millis(1)).await;
         }
         let passing = async {
@@ -291,7 +292,7 @@ impl<A> Server<A> {
 async fn accept_late<A: Answer>(listener: &UnixListener, executor: &LocalExecutor<'_>, server: &Rc<Server<A>>) {
     let handed_over = async {
         // Before it has given up the lock this process owes a successor nothing; after that the talk is bounded.
-        while server.is_handing_over.get() && !server.lock.is_held() {
+        while server.successors.get() > 0 && !server.lock.is_held() {
             Timer::after(Duration::from_millis(1)).await;
         }
     };
@@ -375,8 +376,8 @@ async fn serve_client(mut stream: UnixStream, server: Rc<Server<impl Answer>>) {
             }
             Line::Whole(line) if line.trim_ascii().is_empty() => continue,
             Line::Whole(line) => match parse_request(&line) {
-                Ok(_) if !server.lock.is_held() => return server.pass_on(stream, &line, lines).await,
                 Ok(Request::TakeOver {}) => return server.hand_over(stream, lines).await,
+                Ok(_) if !server.lock.is_held() => return server.pass_on(stream, &line, lines).await,
                 Ok(request) => server.handler.answer(request).await,
                 Err(refusal) => refusal.into(),
             },
