@@ -51,6 +51,9 @@ pub struct RunArgs {
     /// The configuration; run-time changes are kept beside it in FILE.state
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+    /// Take the place of the lb that answers at the admin socket, if one does, without refusing a connection
+    #[arg(long)]
+    pub take_over: bool,
 }
 
 /// Arguments of `lb check`.

@@ -24,7 +24,7 @@ const HEAD_MAX: u64 = 16 << 10;
 pub fn demo(args: &DemoArgs, admin: Option<&Path>) -> Result<(), String> {
     let _log = log::start()?;
     let socket = paths::admin_socket(admin)?;
-    let claim = Claim::new(&socket)?;
+    let claim = Claim::new(&socket, &[])?;
     let [app1, app2, app3] = ["app1", "app2", "app3"].map(start_server);
     let (app1, app2, app3) = (app1?, app2?, app3?);
     let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
@@ -34,7 +34,7 @@ pub fn demo(args: &DemoArgs, admin: Option<&Path>) -> Result<(), String> {
     let builder = Balancer::builder().config(config);
     let admin_option = admin.map_or_else(String::new, |path| format!(" --admin {}", path.display()));
     let invite = move |addr: SocketAddr| invitation(addr, app3, &admin_option);
-    Service { builder, own_config: None, grace }.run(claim, None, |status| {
+    Service { builder, own_config: None, predecessor: None, grace }.run(claim, None, |status| {
         let addr = status.frontends.first().map_or(bind, |frontend| frontend.addr);
         // Nobody may be reading, which is no reason to stop.
         let _ = io::stdout().write_all(invite(addr).as_bytes());

@@ -2,17 +2,20 @@
 
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::process;
 use std::thread;
 use std::time::Duration;
 
 use lb_core::{Applied, Balancer, Builder, Control, Drain, Options, Status};
 use sd_notify::NotifyState;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use crate::admin::{Claim, Handler, OwnConfig};
 use crate::cli::RunArgs;
+use crate::lock::Lock;
 use crate::state::StateFile;
+use crate::take_over::{self, Given, Predecessor};
 use crate::{apply, config, log, paths};
 
 /// Runs a balancer until it is told to stop.
@@ -22,24 +25,41 @@ use crate::{apply, config, log, paths};
 pub fn run(args: &RunArgs, admin: Option<&Path>) -> Result<(), String> {
     let _log = log::start()?;
     let source = config::read_config(&args.config)?;
-    let claim = Claim::new(&paths::admin_socket(admin)?)?;
-    let opened = StateFile::open(&args.config, source.hash)?;
+    let path = paths::admin_socket(admin)?;
+    let mut predecessor = predecessor(args, &path)?;
+    let given = predecessor.as_mut().map_or_else(|| Ok(Given::default()), Predecessor::ask)?;
+    let claim = Claim::new(&path, &given.locks)?;
+    let opened = StateFile::open(&args.config, source.hash, &given.locks)?;
     let mut config = source.config;
     let grace = config.shutdown_grace.as_duration();
     config.frontends = opened.frontends.unwrap_or(config.frontends);
 
     let builder = Balancer::builder().config(config).store(opened.state.clone()).resume(opened.resume);
-    let builder = inherited()?.into_iter().fold(builder, Builder::inherit);
+    let builder = inherited()?.into_iter().fold(builder, Builder::inherit).take_over(given.listeners);
     let own_config = OwnConfig { path: apply::identity(&args.config), state: opened.state };
     let reload = Reload { file: args.config.clone(), state: own_config.state.clone() };
-    let service = Service { builder, own_config: Some(own_config), grace };
+    let service = Service { builder, own_config: Some(own_config), predecessor, grace };
     service.run(claim, Some(reload), |_| {})
+}
+
+/// The balancer whose place this one is to take, if it is to take one and there is one.
+fn predecessor(args: &RunArgs, path: &Path) -> Result<Option<Predecessor>, String> {
+    if !args.take_over {
+        return Ok(None);
+    }
+    let found = Predecessor::find(path)?;
+    if found.is_none() {
+        tracing::info!("no balancer answers at {}: there is nothing to take over", path.display());
+    }
+    Ok(found)
 }
 
 /// What `lb run` and `lb demo` have in common: a balancer with an admin socket, stopped by signals.
 pub(crate) struct Service {
     pub(crate) builder: Builder,
     pub(crate) own_config: Option<OwnConfig>,
+    /// The balancer whose place this one takes. It has been asked for everything.
+    pub(crate) predecessor: Option<Predecessor>,
     /// How long connections may go on after the first signal to stop.
     pub(crate) grace: Duration,
 }
@@ -47,23 +67,33 @@ pub(crate) struct Service {
 impl Service {
     /// Runs until a signal stops it; `when_ready` is called as soon as everything accepts.
     pub(crate) fn run(
-        self,
+        mut self,
         claim: Claim,
         reload: Option<Reload>,
         when_ready: impl FnOnce(&Status),
     ) -> Result<(), String> {
         // Before the start, so that a signal that comes early is not lost.
-        let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| format!("signals: {error}"))?;
+        let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR2]).map_err(|error| format!("signals: {error}"))?;
         let balancer = self.builder.start().map_err(|error| error.to_string())?;
         let control = balancer.control();
-        let socket_path = claim.path().to_owned();
-        let handler = Handler { control: control.clone(), own_config: self.own_config };
-        let started = claim.serve(handler).and_then(|admin| {
-            watch_signals(signals, control.clone(), self.grace, reload)?;
-            Ok((admin, report_ready(&control, &socket_path)?))
+        let state_lock = self.own_config.as_ref().and_then(|own| own.state.lock());
+        let locks = std::iter::once(claim.lock().clone()).chain(state_lock).collect();
+        let (grace, lock, socket_path) = (self.grace, claim.lock().clone(), claim.path().to_owned());
+        let handler = Handler { control: control.clone(), own_config: self.own_config, locks, grace };
+        let started = claim.serve(handler).and_then(|mut admin| {
+            if let Some(predecessor) = &mut self.predecessor {
+                predecessor.relieve()?;
+                control.go_on();
+            }
+            admin.put_in_place()?;
+            let status = report_ready(&control, &socket_path, self.predecessor.is_some())?;
+            watch_signals(signals, Watcher { control: control.clone(), grace, lock, reload })?;
+            Ok((admin, status))
         });
         match started {
             Ok((admin, status)) => {
+                // It may end now.
+                drop(self.predecessor);
                 when_ready(&status);
                 let ended = balancer.wait().map_err(|died| died.to_string());
                 // Removes the socket: until here it answers.
@@ -72,11 +102,24 @@ impl Service {
                 ended
             }
             Err(reason) => {
-                let _ = balancer.shutdown(Drain::now());
+                give_back(balancer, self.predecessor, grace);
                 Err(reason)
             }
         }
     }
+}
+
+/// Ends a balancer that can't get ready. Listening sockets that it took over stay open, and whoever it has accepted from
+/// them is served.
+fn give_back(balancer: Balancer, predecessor: Option<Predecessor>, grace: Duration) {
+    if predecessor.is_none() {
+        return drop(balancer.shutdown(Drain::now()));
+    }
+    tracing::warn!("nothing is taken over: connections may finish for {grace:?}");
+    // Nobody can accept from the sockets before this process does not: the predecessor looks for clients when it is told.
+    let _ = balancer.control().release(Drain::within(grace)).wait();
+    drop(predecessor);
+    let _ = balancer.wait();
 }
 
 /// What SIGHUP applies.
@@ -116,52 +159,72 @@ fn inherited() -> Result<Vec<OwnedFd>, String> {
     .collect()
 }
 
-fn report_ready(control: &Control, admin: &Path) -> Result<Status, String> {
+fn report_ready(control: &Control, admin: &Path, has_taken_over: bool) -> Result<Status, String> {
     let status = control.status().wait().map_err(|refused| refused.to_string())?;
     for frontend in &status.frontends {
         tracing::info!("frontend {} accepts on {}", frontend.frontend.name(), frontend.addr);
     }
     let shards = config::count(status.shards.len(), "shard");
     tracing::info!("ready: admin socket {}, {shards}, revision {}", admin.display(), status.revision);
-    notify(NotifyState::Ready);
+    match has_taken_over {
+        // systemd started another process.
+        true => notify(&[NotifyState::MainPid(process::id()), NotifyState::Ready]),
+        false => notify(&[NotifyState::Ready]),
+    }
     Ok(status)
 }
 
-fn notify(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
         tracing::warn!("NOTIFY_SOCKET: {error}");
     }
 }
 
-fn watch_signals(
-    mut signals: Signals,
+/// Does what signals ask for.
+struct Watcher {
     control: Control,
     grace: Duration,
+    /// Given up when a successor has taken over.
+    lock: Lock,
     reload: Option<Reload>,
-) -> Result<(), String> {
+}
+
+fn watch_signals(mut signals: Signals, watcher: Watcher) -> Result<(), String> {
     let watch = move || {
         let mut stopping = false;
         for signal in signals.forever() {
-            match (signal, &reload) {
+            match (signal, &watcher.reload) {
                 (SIGHUP, Some(reload)) => {
-                    let (reload, control) = (reload.clone(), control.clone());
+                    let (reload, control) = (reload.clone(), watcher.control.clone());
                     // On a thread of its own: a signal to stop must not wait for it.
                     thread::spawn(move || reload.log(&control));
                 }
-                (SIGHUP, None) => tracing::info!("SIGHUP: there is no configuration file to apply"),
-                _ if stopping => {
-                    tracing::info!("stopping now: connections are closed");
-                    control.stop(Drain::now());
-                }
+                (SIGUSR2, Some(_)) if watcher.lock.is_held() => take_over::start_successor(),
+                (SIGUSR2, Some(_)) => tracing::info!("SIGUSR2: a successor has taken over already"),
+                (SIGHUP | SIGUSR2, None) => tracing::info!("signal {signal}: only `lb run` does something about it"),
                 _ => {
+                    watcher.stop(stopping);
                     stopping = true;
-                    tracing::info!("stopping: connections may finish for {grace:?}; another signal closes them now");
-                    notify(NotifyState::Stopping);
-                    control.stop(Drain::within(grace));
                 }
             }
         }
     };
     let spawned = thread::Builder::new().name("lb-signals".to_owned()).spawn(watch);
     spawned.map(drop).map_err(|error| format!("the thread for signals can't be started: {error}"))
+}
+
+impl Watcher {
+    fn stop(&self, is_stopping: bool) {
+        if is_stopping {
+            tracing::info!("stopping now: connections are closed");
+            return self.control.stop(Drain::now());
+        }
+        let grace = self.grace;
+        tracing::info!("stopping: connections may finish for {grace:?}; another signal closes them now");
+        // What systemd knows as the service goes on in a successor.
+        if self.lock.is_held() {
+            notify(&[NotifyState::Stopping]);
+        }
+        self.control.stop(Drain::within(grace));
+    }
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 use crate::balance::{Policies, PolicyBuilder};
 use crate::config::{Config, Frontend, FrontendUpdate, Invalid, Millis, Name, Server, ServerUpdate};
 use crate::control::{
-    Applied, Change, Command, CommandSender, Commands, ControlThread, Died, NoStore, Options, Record, Refused, Resume,
-    StartError, Status, Store, Transaction, Wanted,
+    Applied, Change, Command, CommandSender, Commands, ControlThread, Died, Listener, NoStore, Options, Record,
+    Refused, Resume, StartError, Status, Store, Transaction, Wanted,
 };
 
 /// A running load balancer: its shards, and the control thread that changes them.
@@ -31,6 +31,7 @@ pub struct Builder {
     pub(crate) resume: Resume,
     pub(crate) policies: Policies,
     pub(crate) inherited: Vec<OwnedFd>,
+    pub(crate) taken_over: Vec<Listener>,
 }
 
 impl fmt::Debug for Builder {
@@ -77,6 +78,14 @@ impl Builder {
         self
     }
 
+    /// Takes over the listening sockets of another balancer ([`Control::hand_over`]): frontends with the same address, or
+    /// with the same name where the kernel chose the port, use them. Those that no frontend uses are closed.
+    #[must_use]
+    pub fn take_over(mut self, listeners: Vec<Listener>) -> Self {
+        self.taken_over = listeners;
+        self
+    }
+
     /// Starts the shards and the control thread. When it returns, every frontend accepts.
     ///
     /// # Errors
@@ -114,6 +123,7 @@ impl Balancer {
             resume: Resume::default(),
             policies: Policies::default(),
             inherited: Vec::new(),
+            taken_over: Vec::new(),
         }
     }
 
@@ -233,6 +243,26 @@ impl Control {
     /// Stops the balancer as `drain` says, without waiting. Called again, the shorter time holds.
     pub fn stop(&self, drain: Drain) {
         self.sender.send(Command::Stop { drain });
+    }
+
+    /// Begins to hand over to another process: gives the listening sockets, and refuses changes from here on, so that what
+    /// was stored stays what is running. Connections are accepted and served as before.
+    ///
+    /// [`Control::release`] ends it when the other process accepts, [`Control::go_on`] when it does not come to that.
+    pub fn hand_over(&self) -> Pending<Vec<Listener>> {
+        self.ask(|reply| Command::HandOver { reply })
+    }
+
+    /// Stops because another process accepts from the same sockets, which stay open for it. Answered when this process does
+    /// not accept any more; it serves what it has accepted, for as long as `drain` says.
+    pub fn release(&self, drain: Drain) -> Pending<()> {
+        self.ask(|reply| Command::Release { drain, reply })
+    }
+
+    /// Says that this process is the only one that accepts from its listening sockets from here on: the other one, to which
+    /// it handed over or from which it took over, has let go of them or is gone. Changes are allowed again.
+    pub fn go_on(&self) {
+        self.sender.send(Command::GoOn);
     }
 
     fn change(&self, change: Result<Change, Invalid>) -> Pending<Applied> {

@@ -70,7 +70,7 @@ mod turns;
 pub use balancer::{Balancer, Builder, Control, Drain, Pending};
 pub use config::{FrontendUpdate, ServerUpdate};
 pub use control::{
-    Applied, Change, Died, FrontendStatus, NoStore, Options, Record, Refused, Resume, Saved, ServerHealth,
+    Applied, Change, Died, FrontendStatus, Listener, NoStore, Options, Record, Refused, Resume, Saved, ServerHealth,
     ServerStatus, Service, ShardStatus, Snapshot, StartError, Status, Store, Traffic, Transaction,
 };
 pub use sys::socket::inherited_listener;

@@ -109,18 +109,31 @@ impl Place {
     /// # Panics
     /// If it ends instead.
     pub fn start(&self) -> Lb {
-        let lb = self.spawn();
-        match lb.log.wait_for("ready") {
-            Some(_) => lb,
-            None => panic!("lb did not start:\n{}", lb.log.text()),
-        }
+        self.spawn().ready()
+    }
+
+    /// Starts an `lb run` that takes the place of the one that runs here, and waits until it has.
+    ///
+    /// # Panics
+    /// If it ends instead.
+    pub fn start_successor(&self) -> Lb {
+        self.spawn_successor().ready()
     }
 
     /// Starts `lb run`, without waiting.
     pub fn spawn(&self) -> Lb {
+        self.spawn_run(&[])
+    }
+
+    /// Starts a successor, without waiting.
+    pub fn spawn_successor(&self) -> Lb {
+        self.spawn_run(&["--take-over"])
+    }
+
+    fn spawn_run(&self, more: &[&str]) -> Lb {
         let config = self.config();
         let [config, admin] = [&config, self.admin()].map(|path| path.to_str().expect("paths of tests are UTF-8"));
-        self.spawn_with(&["run", "--config", config, "--admin", admin])
+        self.spawn_with(&[&["run", "--config", config, "--admin", admin], more].concat())
     }
 
     /// Starts `lb` with other arguments, without waiting.
@@ -137,11 +150,15 @@ impl Place {
     /// # Panics
     /// If it gets ready, or hangs.
     pub fn fail(&self) -> Exit {
-        let mut lb = self.spawn();
-        if lb.log.wait_for("ready").is_some() {
-            panic!("lb started, but should have given up:\n{}", lb.log.text());
-        }
-        Exit { code: lb.exit().code(), log: lb.log.text() }
+        self.spawn().not_ready()
+    }
+
+    /// Starts a successor, which must give up.
+    ///
+    /// # Panics
+    /// If it gets ready, or hangs.
+    pub fn fail_successor(&self) -> Exit {
+        self.spawn_successor().not_ready()
     }
 
     /// Runs a short command of `lb`, with this place's admin socket.
@@ -165,6 +182,9 @@ impl Place {
     }
 }
 
+/// What the log says when everything accepts.
+const READY: &str = "ready: ";
+
 /// How a program ended.
 #[derive(Debug)]
 pub struct Exit {
@@ -187,6 +207,20 @@ impl Lb {
     /// If it ends instead.
     pub fn start(config: impl Display) -> Self {
         Place::new(config).start()
+    }
+
+    fn ready(self) -> Self {
+        match self.log.wait_for(READY) {
+            Some(_) => self,
+            None => panic!("lb did not start:\n{}", self.log.text()),
+        }
+    }
+
+    fn not_ready(mut self) -> Exit {
+        if self.log.wait_for(READY).is_some() {
+            panic!("lb started, but should have given up:\n{}", self.log.text());
+        }
+        Exit { code: self.exit().code(), log: self.log.text() }
     }
 
     /// Where it was started.

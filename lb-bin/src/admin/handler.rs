@@ -1,14 +1,16 @@
 //! Does what a request asks for, and says what came of it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lb_core::config::Config;
 use lb_core::{Control, Options, Refused};
 
 use super::reply::Reply;
 use super::request::{AppliedFile, Request};
-use super::socket::Answer;
+use super::socket::{Answer, Lines, UnixStream};
 use crate::apply;
+use crate::lock::Lock;
 use crate::state::StateFile;
 
 /// What requests work on.
@@ -17,6 +19,10 @@ pub(crate) struct Handler {
     pub(crate) control: Control,
     /// `None` if the balancer was not started from a file.
     pub(crate) own_config: Option<OwnConfig>,
+    /// What a successor has to hold.
+    pub(crate) locks: Vec<Lock>,
+    /// How long connections may go on when a successor has taken over.
+    pub(crate) grace: Duration,
 }
 
 /// The configuration file that the balancer was started with.
@@ -30,6 +36,10 @@ pub(crate) struct OwnConfig {
 impl Answer for Handler {
     async fn answer(&self, request: Request) -> Reply {
         self.fulfil(request).await.unwrap_or_else(Reply::from)
+    }
+
+    async fn hand_over(&self, stream: UnixStream, lines: Lines) {
+        self.hand_over_to(stream, lines).await;
     }
 }
 

@@ -1,15 +1,17 @@
 //! The admin socket: one request a line, one reply a line, in RON.
 //!
 //! `request` and `reply` are the protocol, `handler` does what a request asks for, and `socket` is the server that
-//! carries the lines. The protocol is pure and is what fuzz targets call.
+//! carries the lines. `hand_over` passes everything on to a successor. The protocol is pure and is what fuzz targets call.
 
+pub(crate) mod descriptors;
+mod hand_over;
 mod handler;
 mod reply;
 mod request;
 mod socket;
 
 pub(crate) use handler::{Handler, OwnConfig};
-pub use reply::{FrontendRow, Refusal, Reply, ServerRow};
+pub use reply::{FrontendRow, HandedOver, Refusal, Reply, ServerRow};
 pub use request::{Request, parse_request};
 pub(crate) use socket::Claim;
 

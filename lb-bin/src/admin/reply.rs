@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use lb_core::config::{Bind, Millis, Mode, Name, PolicyKind};
-use lb_core::{Applied, FrontendStatus, Record, Refused, ServerHealth, ServerStatus, Service, Status};
+use lb_core::{Applied, FrontendStatus, Listener, Record, Refused, ServerHealth, ServerStatus, Service, Status};
 use serde::{Deserialize, Serialize};
 
 use super::PROTOCOL;
@@ -62,6 +62,40 @@ pub enum Reply {
         /// The protocol's version.
         protocol: u32,
     },
+    /// What is handed over to a successor. After the line come the descriptors (SCM_RIGHTS), with empty lines: the locks,
+    /// then the sockets of each listener.
+    HandOver {
+        /// The number of lock files.
+        locks: usize,
+        /// The listeners, in the order of their sockets.
+        listeners: Vec<HandedOver>,
+    },
+    /// The successor is the only one that accepts from now on.
+    Released {},
+}
+
+/// A listener that is handed over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the fields are those of `Listener`")]
+pub struct HandedOver {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frontend: Option<Name>,
+    pub bind: Bind,
+    #[serde(default)]
+    pub inherited: bool,
+    /// The number of its sockets.
+    pub sockets: usize,
+}
+
+impl From<&Listener> for HandedOver {
+    fn from(listener: &Listener) -> Self {
+        Self {
+            frontend: listener.frontend.clone(),
+            bind: listener.bind,
+            inherited: listener.is_inherited,
+            sockets: listener.sockets.len(),
+        }
+    }
 }
 
 /// Why a request is not fulfilled, and the field at fault where there is one.
@@ -277,6 +311,19 @@ mod tests {
             (Refusal::field("port", "no").into(), r#"Refused(reason:"no",field:"port")"#),
             (Refusal::other("no").into(), r#"Refused(reason:"no")"#),
             (Reply::Servers(Vec::new()), "Servers([])"),
+            (
+                Reply::HandOver {
+                    locks: 2,
+                    listeners: vec![HandedOver {
+                        frontend: "web".parse().ok(),
+                        bind: Bind::Inherited(3),
+                        inherited: true,
+                        sockets: 1,
+                    }],
+                },
+                r#"HandOver(locks:2,listeners:[(frontend:"web",bind:"fd:3",inherited:true,sockets:1)])"#,
+            ),
+            (Reply::Released {}, "Released()"),
         ];
         for (reply, line) in cases {
             assert_eq!(reply.to_line(), format!("{line}\n"));

@@ -172,6 +172,10 @@ pub enum Request {
     Status {},
     /// The program's and the protocol's version.
     Version {},
+    /// Asks for the listening sockets, to take the balancer's place.
+    TakeOver {},
+    /// Says that this is done: the successor accepts.
+    TakenOver {},
 }
 
 /// The content of a `Transaction`: `[…]`, or `(changes: […], if_revision: 3, dry_run: true, probe: true)`.
@@ -354,7 +358,9 @@ impl Request {
             | Self::Undo { .. }
             | Self::History {}
             | Self::Status {}
-            | Self::Version {} => return None,
+            | Self::Version {}
+            | Self::TakeOver {}
+            | Self::TakenOver {} => return None,
         })
     }
 }
@@ -433,6 +439,8 @@ mod tests {
         for (word, request) in [
             ("Status", Request::Status {}),
             ("Version", Request::Version {}),
+            ("TakeOver", Request::TakeOver {}),
+            ("TakenOver", Request::TakenOver {}),
             ("History", Request::History {}),
             ("ListFrontends", Request::ListFrontends {}),
             ("ListServers", Request::ListServers { frontend: None }),

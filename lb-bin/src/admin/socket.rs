@@ -3,8 +3,10 @@
 //! Nothing a client does holds up another: lines and replies are bounded in size and time, and a change is waited for
 //! without blocking the thread.
 
+use std::cell::Cell;
 use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
+use std::net::Shutdown;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener as BlockingListener, UnixStream as BlockingStream};
 use std::path::{Path, PathBuf};
@@ -18,10 +20,13 @@ use async_channel::{Receiver, Sender};
 use async_executor::LocalExecutor;
 use async_io::{Async, Timer};
 use futures_lite::{AsyncReadExt, AsyncWriteExt, FutureExt};
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::getpid;
 
 use super::reply::{Refusal, Reply};
 use super::request::Request;
 use super::{LINE_MAX, parse_request};
+use crate::lock::{self, Lock};
 use crate::paths::with_suffix;
 
 /// Most clients at once.
@@ -29,42 +34,46 @@ const CLIENTS_MAX: usize = 1024;
 /// How long a client may take to send a whole line.
 const LINE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// How long a client may take to receive a reply.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long accepting pauses after it failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long clients may take to receive their last replies when the server stops.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a client of a balancer that was taken over may take for its first request: it has connected a moment before
+/// the successor's socket was in place.
+const LATE_CLIENT_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a killed process's listener may answer.
 const TEARDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest path that fits into a Unix socket's address.
 const PATH_MAX: usize = 107;
 
 type UnixListener = Async<BlockingListener>;
-type UnixStream = Async<BlockingStream>;
+pub(crate) type UnixStream = Async<BlockingStream>;
 
 /// What answers requests.
 pub(crate) trait Answer: Send + 'static {
     /// Fulfils a request. Takes as long as the request takes.
     fn answer(&self, request: Request) -> impl Future<Output = Reply>;
+
+    /// Hands everything over to the client, which is a successor.
+    fn hand_over(&self, stream: UnixStream, lines: Lines) -> impl Future<Output = ()>;
 }
 
-/// The right to the admin socket's path. It ends with the process.
+/// The right to the admin socket's path. It ends with the process, or goes on in a successor.
 ///
 /// It is taken before anything else is bound, so that a second `lb` at the same path disturbs nothing.
 #[derive(Debug)]
 pub(crate) struct Claim {
     path: PathBuf,
-    /// Locked for as long as it is open. The file stays when the process ends: to remove it would let two processes
-    /// hold locks on two files of the same name.
-    _lock: File,
+    lock: Lock,
 }
 
 impl Claim {
-    /// Claims `path`, and creates its folder if it is missing.
+    /// Claims `path`, and creates its folder if it is missing. A predecessor may have `given` the right to it.
     ///
     /// # Errors
     /// Another program answers there, or the path can't be used; names the path.
-    pub(crate) fn new(path: &Path) -> Result<Self, String> {
+    pub(crate) fn new(path: &Path, given: &[File]) -> Result<Self, String> {
         let fault = |what: &str, error: io::Error| format!("admin socket {}: {what}: {error}", path.display());
         if path.as_os_str().len() > PATH_MAX {
             return Err(format!("admin socket {}: the path is longer than {PATH_MAX} bytes", path.display()));
@@ -75,15 +84,17 @@ impl Claim {
             .create(folder(path))
             .map_err(|error| fault("its folder", error))?;
         let lock_path = with_suffix(path, ".lock");
-        let lock = File::options().create(true).append(true).open(&lock_path);
-        let lock = lock.map_err(|error| fault("its lock file", error))?;
-        match lock.try_lock() {
-            Ok(()) => {}
+        let lock = lock::open(&lock_path).map_err(|error| fault("its lock file", error))?;
+        let lock = match Lock::take(lock, given) {
+            Ok(lock) => lock,
             Err(TryLockError::WouldBlock) => return Err(taken(path)),
             Err(TryLockError::Error(error)) => return Err(fault("its lock file", error)),
+        };
+        // The predecessor's socket is not stale, and is replaced when this process has taken its place.
+        if given.is_empty() {
+            check_stale(path)?;
         }
-        check_stale(path)?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), lock })
     }
 
     /// The claimed path.
@@ -91,20 +102,32 @@ impl Claim {
         &self.path
     }
 
-    /// Opens the socket and answers with `handler`, on a thread of its own. When it returns, clients can connect.
+    /// What no other process may hold.
+    pub(crate) fn lock(&self) -> &Lock {
+        &self.lock
+    }
+
+    /// Opens the socket and answers with `handler`, on a thread of its own. Clients can connect when it has been
+    /// [put in place](AdminSocket::put_in_place).
     ///
     /// # Errors
     /// The socket can't be made; names the path.
     pub(crate) fn serve(self, handler: impl Answer) -> Result<AdminSocket, String> {
         let (stop, stopped) = async_channel::bounded(1);
         let (report, opened) = mpsc::sync_channel(1);
-        let path = self.path.clone();
+        // About as short as `/lb.sock`, so that this path is not too long if the other is not.
+        let hidden = folder(&self.path).join(format!(".{}", process::id()));
+        let folder = hidden.clone();
+        let (path, lock) = (self.path.clone(), self.lock.clone());
         let thread = thread::Builder::new()
             .name("lb-admin".to_owned())
-            .spawn(move || serve(&path, Server { handler, stopped }, &report))
+            .spawn(move || {
+                let successors = Cell::new(0);
+                serve(&folder, Server { handler, stopped, path, lock, successors }, &report);
+            })
             .map_err(|error| format!("the admin socket's thread can't be started: {error}"))?;
         match opened.recv() {
-            Ok(Ok(())) => Ok(AdminSocket { claim: self, stop, thread: Some(thread) }),
+            Ok(Ok(())) => Ok(AdminSocket { claim: self, hidden: Some(hidden), stop, thread: Some(thread) }),
             Ok(Err(reason)) => Err(format!("admin socket {}: {reason}", self.path.display())),
             Err(_) => Err(format!("admin socket {}: its thread died at the start", self.path.display())),
         }
@@ -115,14 +138,43 @@ impl Claim {
 #[derive(Debug)]
 pub(crate) struct AdminSocket {
     claim: Claim,
+    /// The folder that it is in before it is in its place.
+    hidden: Option<PathBuf>,
     stop: Sender<()>,
     thread: Option<JoinHandle<()>>,
 }
 
+impl AdminSocket {
+    /// Moves the socket to its path, in one step: where there is a predecessor's, clients find the one or the other.
+    ///
+    /// # Errors
+    /// The path can't be used; names it.
+    pub(crate) fn put_in_place(&mut self) -> Result<(), String> {
+        let Some(hidden) = &self.hidden else { return Ok(()) };
+        let path = &self.claim.path;
+        fs::rename(hidden.join(HIDDEN_NAME), path)
+            .and_then(|()| fs::remove_dir(hidden))
+            .map_err(|error| format!("admin socket {}: {error}", path.display()))?;
+        self.hidden = None;
+        Ok(())
+    }
+
+    fn remove(&self) -> io::Result<()> {
+        match &self.hidden {
+            Some(hidden) => {
+                fs::remove_file(hidden.join(HIDDEN_NAME))?;
+                fs::remove_dir(hidden)
+            }
+            // The claim is still held, so what is removed is this process's socket.
+            None if self.claim.lock.is_held() => fs::remove_file(&self.claim.path),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Drop for AdminSocket {
     fn drop(&mut self) {
-        // The claim is still held, so what is removed is this process's socket.
-        if let Err(error) = fs::remove_file(&self.claim.path) {
+        if let Err(error) = self.remove() {
             tracing::warn!("admin socket {}: it can't be removed: {error}", self.claim.path.display());
         }
         self.stop.close();
@@ -169,11 +221,17 @@ struct Server<A> {
     handler: A,
     /// Closed when the server is to stop; nothing is ever sent.
     stopped: Receiver<()>,
+    /// Where a successor's socket will be.
+    path: PathBuf,
+    /// Given up when a successor has taken over.
+    lock: Lock,
+    /// How many successors are talked to.
+    successors: Cell<usize>,
 }
 
 /// The admin thread: an executor with a listener, until it is told to stop.
-fn serve(path: &Path, server: Server<impl Answer>, report: &mpsc::SyncSender<Result<(), String>>) {
-    let listener = match listen(path) {
+fn serve(hidden: &Path, server: Server<impl Answer>, report: &mpsc::SyncSender<Result<(), String>>) {
+    let listener = match listen(hidden) {
         Ok(listener) => listener,
         Err(error) => return drop(report.send(Err(error.to_string()))),
     };
@@ -181,14 +239,66 @@ fn serve(path: &Path, server: Server<impl Answer>, report: &mpsc::SyncSender<Res
     let (executor, server) = (LocalExecutor::new(), Rc::new(server));
     async_io::block_on(executor.run(async {
         accept(&listener, &executor, &server).or(server.stop()).await;
+        accept_late(&listener, &executor, &server).await;
         finish(&server).await;
     }));
+}
+
+impl<A: Answer> Server<A> {
+    async fn hand_over(&self, stream: UnixStream, lines: Lines) {
+        self.successors.set(self.successors.get() + 1);
+        self.handler.hand_over(stream, lines).await;
+        self.successors.set(self.successors.get() - 1);
+    }
+
+    /// Lets the successor answer a client that has not noticed it yet, from this request on.
+    async fn pass_on(&self, client: UnixStream, request: &[u8], lines: Lines) {
+        // Until it has put its socket in place.
+        while self.successors.get() > 0 {
+            Timer::after(Duration::from_millis(1)).await;
+        }
+        let passing = async {
+            let successor = UnixStream::connect(&self.path).await?;
+            if socket_peercred(&successor)?.pid == getpid() {
+                return Err(io::Error::other("the successor has no admin socket"));
+            }
+            (&successor).write_all(&[request, b"\n", &lines.buffer].concat()).await?;
+            let there = async {
+                let copied = futures_lite::io::copy(&client, &mut &successor).await;
+                let _ = successor.get_ref().shutdown(Shutdown::Write);
+                copied
+            };
+            let back = async {
+                let copied = futures_lite::io::copy(&successor, &mut &client).await;
+                let _ = client.get_ref().shutdown(Shutdown::Both);
+                copied
+            };
+            futures_lite::future::try_zip(there, back).await
+        };
+        if let Err(error) = passing.await {
+            tracing::debug!("an admin client could not be passed on to the successor: {error}");
+        }
+    }
 }
 
 impl<A> Server<A> {
     /// Ends when the server is to stop.
     async fn stop(&self) {
         let _ = self.stopped.recv().await;
+    }
+}
+
+/// Answers clients until the successor's socket is in place, and those that have connected by then.
+async fn accept_late<A: Answer>(listener: &UnixListener, executor: &LocalExecutor<'_>, server: &Rc<Server<A>>) {
+    let handed_over = async {
+        // Before it has given up the lock this process owes a successor nothing; after that the talk is bounded.
+        while server.successors.get() > 0 && !server.lock.is_held() {
+            Timer::after(Duration::from_millis(1)).await;
+        }
+    };
+    accept(listener, executor, server).or(handed_over).await;
+    while let Some(Ok((stream, _))) = futures_lite::future::poll_once(listener.accept()).await {
+        executor.spawn(serve_client(stream, Rc::clone(server))).detach();
     }
 }
 
@@ -200,22 +310,22 @@ async fn finish<A>(server: &Rc<Server<A>>) {
     }
 }
 
+/// The socket's name in its hidden folder.
+const HIDDEN_NAME: &str = "s";
+
 /// Opens the socket so that nobody else can connect at any moment: in a folder that only this user may enter. From
 /// there it moves to its place with its mode set.
-fn listen(path: &Path) -> io::Result<UnixListener> {
-    // About as short as `/lb.sock`, so that this path is not too long if the other is not.
-    let private = folder(path).join(format!(".{}", process::id()));
-    DirBuilder::new().mode(0o700).create(&private)?;
-    let inside = private.join("s");
+fn listen(hidden: &Path) -> io::Result<UnixListener> {
+    DirBuilder::new().mode(0o700).create(hidden)?;
+    let inside = hidden.join(HIDDEN_NAME);
     let listener = BlockingListener::bind(&inside).and_then(Async::new).and_then(|listener| {
         fs::set_permissions(&inside, Permissions::from_mode(0o600))?;
-        fs::rename(&inside, path)?;
         Ok(listener)
     });
     if listener.is_err() {
         let _ = fs::remove_file(&inside);
+        fs::remove_dir(hidden)?;
     }
-    fs::remove_dir(&private)?;
     listener
 }
 
@@ -248,12 +358,16 @@ async fn turn_away(mut stream: UnixStream) {
 
 async fn serve_client(mut stream: UnixStream, server: Rc<Server<impl Answer>>) {
     let mut lines = Lines::default();
-    let stop = async || {
+    let stop = async |is_first: bool| {
         server.stop().await;
+        if is_first && !server.lock.is_held() {
+            Timer::after(LATE_CLIENT_TIMEOUT).await;
+        }
         Line::End
     };
+    let mut is_first = true;
     loop {
-        let reply = match lines.next(&mut stream, LINE_TIMEOUT).or(stop()).await {
+        let reply = match lines.next(&mut stream, LINE_TIMEOUT).or(stop(is_first)).await {
             Line::End => return,
             Line::TooLong => {
                 let refusal = Refusal::field("line", format!("line: it is longer than {LINE_MAX} bytes"));
@@ -262,6 +376,8 @@ async fn serve_client(mut stream: UnixStream, server: Rc<Server<impl Answer>>) {
             }
             Line::Whole(line) if line.trim_ascii().is_empty() => continue,
             Line::Whole(line) => match parse_request(&line) {
+                Ok(Request::TakeOver {}) => return server.hand_over(stream, lines).await,
+                Ok(_) if !server.lock.is_held() => return server.pass_on(stream, &line, lines).await,
                 Ok(request) => server.handler.answer(request).await,
                 Err(refusal) => refusal.into(),
             },
@@ -269,12 +385,13 @@ async fn serve_client(mut stream: UnixStream, server: Rc<Server<impl Answer>>) {
         if send(&mut stream, &reply, REPLY_TIMEOUT).await.is_err() {
             return;
         }
+        is_first = false;
         // A client with thousands of requests in one piece takes turns with the others.
         futures_lite::future::yield_now().await;
     }
 }
 
-async fn send(stream: &mut UnixStream, reply: &Reply, limit: Duration) -> io::Result<()> {
+pub(super) async fn send(stream: &mut UnixStream, reply: &Reply, limit: Duration) -> io::Result<()> {
     let line = reply.to_line();
     let timeout = async {
         Timer::after(limit).await;
@@ -284,7 +401,7 @@ async fn send(stream: &mut UnixStream, reply: &Reply, limit: Duration) -> io::Re
 }
 
 /// What a client sent next.
-enum Line {
+pub(super) enum Line {
     /// A line, without its end.
     Whole(Vec<u8>),
     /// More than [`LINE_MAX`] bytes and still no end.
@@ -295,13 +412,13 @@ enum Line {
 
 /// Cuts a client's bytes into lines. An idle client holds no buffer.
 #[derive(Default)]
-struct Lines {
+pub(crate) struct Lines {
     /// What was received and is not yet cut off.
     buffer: Vec<u8>,
 }
 
 impl Lines {
-    async fn next(&mut self, stream: &mut UnixStream, limit: Duration) -> Line {
+    pub(super) async fn next(&mut self, stream: &mut UnixStream, limit: Duration) -> Line {
         let timeout = async {
             Timer::after(limit).await;
             Line::End
@@ -352,6 +469,14 @@ mod tests {
                 _ => std::future::pending().await,
             }
         }
+
+        async fn hand_over(&self, _: UnixStream, _: Lines) {}
+    }
+
+    fn serve_at(path: &Path) -> AdminSocket {
+        let mut socket = Claim::new(path, &[]).unwrap().serve(OnlyVersion).unwrap();
+        socket.put_in_place().unwrap();
+        socket
     }
 
     const VERSION: &str = concat!("Version(version:\"", env!("CARGO_PKG_VERSION"), "\",protocol:1)\n");
@@ -360,7 +485,7 @@ mod tests {
     fn server() -> (AdminSocket, PathBuf, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lb/admin.sock");
-        (Claim::new(&path).unwrap().serve(OnlyVersion).unwrap(), path, folder)
+        (serve_at(&path), path, folder)
     }
 
     fn connect(path: &Path) -> BlockingStream {
@@ -408,18 +533,18 @@ mod tests {
     fn a_live_socket_is_refused_and_a_stale_one_replaced() {
         let (socket, path, folder) = server();
         let expected = format!("admin socket {}: another lb answers there", path.display());
-        let refused = Claim::new(&path).unwrap_err();
+        let refused = Claim::new(&path, &[]).unwrap_err();
         assert!(refused.starts_with(&expected), "{refused}");
         assert_eq!(ask(&path, b"Version\n"), VERSION);
         drop(socket);
 
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let _second = Claim::new(&path).unwrap().serve(OnlyVersion).unwrap();
+        let _second = serve_at(&path);
         assert_eq!(ask(&path, b"Version\n"), VERSION);
 
         let foreign = folder.path().join("foreign.sock");
         let _listener = std::os::unix::net::UnixListener::bind(&foreign).unwrap();
-        assert!(Claim::new(&foreign).unwrap_err().contains("another lb answers there"));
+        assert!(Claim::new(&foreign, &[]).unwrap_err().contains("another lb answers there"));
     }
 
     #[test]
@@ -427,10 +552,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("precious");
         fs::write(&path, "data").unwrap();
-        assert!(Claim::new(&path).unwrap_err().contains("not a socket"));
+        assert!(Claim::new(&path, &[]).unwrap_err().contains("not a socket"));
         assert_eq!(fs::read_to_string(&path).unwrap(), "data");
         let long = folder.path().join("x".repeat(108));
-        assert!(Claim::new(&long).unwrap_err().contains("longer than 107 bytes"));
+        assert!(Claim::new(&long, &[]).unwrap_err().contains("longer than 107 bytes"));
     }
 
     #[test]
@@ -455,7 +580,7 @@ mod tests {
         );
         let mut stream = connect(&path);
         stream.write_all(b"Version").unwrap();
-        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
         assert_eq!(line(&stream), "");
     }
 

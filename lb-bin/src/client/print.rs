@@ -41,6 +41,8 @@ pub(super) fn reply(reply: &Reply, output: Output) -> Result<String, String> {
         (Reply::Proposed { revision, changes, warnings }, _) => Ok(proposal(*revision, changes) + &remarks(warnings)),
         (Reply::Version { version, protocol }, _) => Ok(format!("lb {version}, admin protocol {protocol}\n")),
         (Reply::Refused { reason, field }, _) => Err(refusal(reason, field.as_deref())),
+        // Only successors ask for it.
+        (Reply::HandOver { .. } | Reply::Released {}, _) => Ok(reply.to_line()),
     }
 }
 

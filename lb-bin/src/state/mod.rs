@@ -19,6 +19,7 @@ use lb_core::{Resume, Saved, Snapshot, Store};
 use self::disk::Durability;
 use self::format::Image;
 pub use self::format::{Kept, parse_state};
+use crate::lock::{self, Lock};
 use crate::paths::with_suffix;
 
 /// The state file of a configuration. Clones are handles to the same file.
@@ -56,7 +57,7 @@ struct Inner {
     /// Why nothing may be written: a file that had to be set aside is still in place.
     blocked: Option<String>,
     /// Held so that no other process writes the file.
-    _lock: Option<File>,
+    lock: Option<Lock>,
 }
 
 #[derive(Debug)]
@@ -67,15 +68,16 @@ struct Expected {
 }
 
 impl StateFile {
-    /// Opens the state of the configuration at `config`, whose text has the hash `base`.
+    /// Opens the state of the configuration at `config`, whose text has the hash `base`. Its lock may be among those that
+    /// a predecessor has `given`.
     ///
     /// A state that goes with another text, and one that is damaged, are set aside and told of in the log.
     ///
     /// # Errors
     /// Another process runs with this configuration.
-    pub fn open(config: &Path, base: u64) -> Result<Opened, String> {
+    pub fn open(config: &Path, base: u64, given: &[File]) -> Result<Opened, String> {
         let path = with_suffix(config, ".state");
-        let lock = lock(&path)?;
+        let lock = lock(&path, given)?;
         let (mut blocked, mut image, mut on_disk) = (None, Image::default(), false);
         let (frontends, resume) = match load(&path) {
             Ok(None) => (None, Resume::default()),
@@ -92,17 +94,8 @@ impl StateFile {
                 (None, Resume::default())
             }
         };
-        let inner = Inner {
-            path,
-            image,
-            base,
-            base_since: 0,
-            expected: Vec::new(),
-            next_ticket: 0,
-            on_disk,
-            blocked,
-            _lock: lock,
-        };
+        let inner =
+            Inner { path, image, base, base_since: 0, expected: Vec::new(), next_ticket: 0, on_disk, blocked, lock };
         Ok(Opened { state: Self(Arc::new(Mutex::new(inner))), frontends, resume })
     }
 
@@ -124,6 +117,16 @@ impl StateFile {
         if let Some(revision) = revision {
             inner.rebase(hash, revision);
         }
+    }
+
+    /// Whether a text that is applied may still have to be noted.
+    pub(crate) fn is_settling(&self) -> bool {
+        !self.inner().expected.is_empty()
+    }
+
+    /// What no other process may hold; `None` where nothing can be written.
+    pub(crate) fn lock(&self) -> Option<Lock> {
+        self.inner().lock.clone()
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -177,12 +180,12 @@ impl Inner {
 }
 
 /// Two processes that write one state would each lose what the other confirmed.
-fn lock(state: &Path) -> Result<Option<File>, String> {
+fn lock(state: &Path, given: &[File]) -> Result<Option<Lock>, String> {
     let path = with_suffix(state, ".lock");
     // In a folder where nothing can be written there is no lock, and saving will say so.
-    let Ok(file) = File::options().create(true).append(true).open(&path) else { return Ok(None) };
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
+    let Ok(file) = lock::open(&path) else { return Ok(None) };
+    match Lock::take(file, given) {
+        Ok(lock) => Ok(Some(lock)),
         Err(TryLockError::WouldBlock) => Err(format!(
             "{}: another lb runs with this configuration; stop it, or copy the configuration",
             path.display()

@@ -27,7 +27,7 @@ impl Place {
     }
 
     fn open(&self, base: u64) -> Opened {
-        StateFile::open(&self.config(), base).unwrap()
+        StateFile::open(&self.config(), base, &[]).unwrap()
     }
 
     /// The names of files that were set aside.
@@ -216,7 +216,7 @@ fn a_failed_save_keeps_the_old_state() {
 fn one_process_has_the_state_at_a_time() {
     let place = Place::new();
     let opened = place.open(TEXT);
-    let reason = StateFile::open(&place.config(), TEXT).unwrap_err();
+    let reason = StateFile::open(&place.config(), TEXT, &[]).unwrap_err();
     assert!(reason.contains("another lb runs with this configuration"), "{reason}");
     drop(opened);
     place.open(TEXT);

@@ -1,6 +1,8 @@
 //! The only writer of the table: checks a transaction, opens what it needs, stores it, publishes it, and confirms it
 //! when every shard uses it.
 
+mod succession;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -50,6 +52,8 @@ pub(super) struct Controller {
     rates: Rates,
     started: Instant,
     cores: Vec<usize>,
+    /// True while a successor is getting ready: nothing may change.
+    is_handing_over: bool,
 }
 
 /// A transaction that is checked.
@@ -65,8 +69,8 @@ impl Controller {
     /// Opens the listeners and builds the first table, for one shard per element of `cores`.
     pub(super) fn new(builder: Builder, cores: &[usize], sender: &CommandSender) -> Result<Self, StartError> {
         let shards = cores.len();
-        let mut factory =
-            Factory { opener: Opener::new(shards, builder.inherited)?, policies: builder.policies, shards };
+        let opener = Opener::new(shards, builder.inherited, builder.taken_over)?;
+        let mut factory = Factory { opener, policies: builder.policies, shards };
         let mut state = State::new(factory.policies.names().into());
         for frontend in &builder.config.frontends {
             state.apply(&Change::AddFrontend { frontend: frontend.clone() })?;
@@ -83,7 +87,9 @@ impl Controller {
         let process = process_limit(&builder.config, shards)?;
         let suspects = sender.clone();
         let suspect = Box::new(move |suspicion| suspects.send(Command::Suspected(suspicion)));
-        let shared = Shared::new(running.table(revision, 1, Vec::new()), doorbells, process, suspect);
+        // Nobody is accepted before everything has started.
+        let nothing = Running::default().table(0, 0, Vec::new());
+        let shared = Shared::new(nothing, doorbells, process, suspect);
         let mut controller = Self {
             state,
             revision,
@@ -102,6 +108,7 @@ impl Controller {
             rates: Rates::new(),
             started: Instant::now(),
             cores: cores.to_vec(),
+            is_handing_over: false,
         };
         if builder.resume.revision > 0 {
             controller.save_start();
@@ -138,7 +145,12 @@ impl Controller {
                 self.on_suspicion(&suspicion);
                 true
             }
-            Command::Stop { .. } | Command::ShardEnded { .. } | Command::CheckerDied { .. } => true,
+            Command::HandOver { reply } => reply.try_send(self.hand_over()).is_ok(),
+            Command::GoOn
+            | Command::Release { .. }
+            | Command::Stop { .. }
+            | Command::ShardEnded { .. }
+            | Command::CheckerDied { .. } => true,
         };
     }
 
@@ -185,9 +197,7 @@ impl Controller {
     }
 
     fn draft(&self, changes: &[Change], options: Options) -> Result<Draft, Refused> {
-        if self.shared.stop() != Stop::No {
-            return Err(Refused::other("the balancer is stopping"));
-        }
+        self.check_changeable()?;
         if let Some(expected) = options.if_revision.filter(|expected| *expected != self.revision) {
             let reason =
                 format!("revision {expected} was expected, {} is running: something was changed since", self.revision);
@@ -240,13 +250,23 @@ impl Controller {
     }
 
     /// Stops accepting; connections go on.
-    pub(super) fn stop_accepting(&self) {
+    pub(super) fn stop_accepting(&mut self) {
         self.shared.set_stop(Stop::Drain);
-        self.running.0.iter().for_each(|frontend| frontend.listener.stop());
+        match self.is_handing_over {
+            true => self.let_go(),
+            false => self.running.0.iter().for_each(|frontend| frontend.listener.stop()),
+        }
+    }
+
+    /// Lets the shards begin to accept; returns when they do.
+    pub(super) fn start_accepting(&self) -> Result<(), Refused> {
+        self.shared.publication.publish(self.running.table(self.revision, self.generation, Vec::new()));
+        self.shared.ring_doorbells();
+        self.wait_until_used()
     }
 
     /// Waits until every shard has acknowledged the present table, which takes each a turn.
-    pub(super) fn wait_until_used(&self) -> Result<(), Refused> {
+    fn wait_until_used(&self) -> Result<(), Refused> {
         while !self.shared.publication.used_by_all(self.generation) {
             if self.shared.stop() != Stop::No {
                 return Err(Refused::other("the balancer stopped before every shard used the change"));

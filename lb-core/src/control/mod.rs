@@ -18,6 +18,7 @@ mod store;
 mod thread;
 
 pub use change::{Applied, Change, Options, Record, Refused, Transaction};
+pub use listeners::Listener;
 pub use status::{FrontendStatus, ServerHealth, ServerStatus, Service, ShardStatus, Status, Traffic};
 pub use store::{NoStore, Saved, Snapshot, Store};
 pub(crate) use thread::ControlThread;
@@ -59,6 +60,14 @@ pub(crate) enum Command {
     Stop {
         drain: Drain,
     },
+    HandOver {
+        reply: Reply<Vec<Listener>>,
+    },
+    Release {
+        drain: Drain,
+        reply: Reply<()>,
+    },
+    GoOn,
     ShardEnded {
         failure: Option<String>,
     },

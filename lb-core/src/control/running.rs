@@ -199,7 +199,7 @@ impl Factory {
             }
             let listener = match before.filter(|before| before.listener.bind == entry.frontend.bind()) {
                 Some(before) => Arc::clone(&before.listener),
-                None => self.listener(entry.frontend.bind(), &mut listeners, present, &running)?,
+                None => self.listener(entry, &mut listeners, present, &running)?,
             };
             running.push(self.frontend(entry, listener, view, before)?);
         }
@@ -209,17 +209,18 @@ impl Factory {
     /// A listener that another frontend gives up with the same change, or a new one.
     fn listener(
         &mut self,
-        bind: Bind,
+        entry: &Entry,
         given_up: &mut Vec<Arc<ListenerSet>>,
         present: &Running,
         running: &[RunningFrontend],
     ) -> Result<Arc<ListenerSet>, Refused> {
+        let (name, bind) = (entry.frontend.name(), entry.frontend.bind());
         let is_chosen_by_kernel = matches!(bind, Bind::Addr(addr) if addr.port() == 0);
         if let Some(index) = given_up.iter().position(|listener| listener.bind == bind && !is_chosen_by_kernel) {
             return Ok(given_up.swap_remove(index));
         }
         let ours = present.0.iter().chain(running).map(|frontend| Arc::clone(&frontend.listener)).collect::<Vec<_>>();
-        self.opener.open(bind, &ours).map(Arc::new)
+        self.opener.open(name, bind, &ours).map(Arc::new)
     }
 
     fn frontend(
@@ -247,7 +248,7 @@ impl Factory {
             policy.map(|policy| Tier { policy, candidates }).ok_or_else(missing)
         };
         let tiers = [tier(Rank::Main)?, tier(Rank::Standby)?];
-        let sockets = (listener.id, listener.numbers());
+        let sockets = (listener.id, listener.numbers(self.shards));
         let table = Arc::new(table::Frontend::new(entry.id, config, sockets, tiers, Arc::clone(&counters)));
         Ok(RunningFrontend { entry: Arc::clone(entry), listener, endpoints, view, table })
     }

@@ -24,6 +24,9 @@ const CONTROL_IO_MEMORY: usize = 256 * 1024;
 const LOCKED_MEMORY_MIN: u64 = 512 * 1024;
 /// The longest that a missed completion can go unnoticed.
 const HEARTBEAT: Duration = Duration::from_millis(50);
+/// How long after another process has let go of the listening sockets waiting clients are looked for again first, and last.
+const RENEWAL_FIRST: Duration = Duration::from_millis(5);
+const RENEWAL_LAST: Duration = Duration::from_secs(3);
 /// How often rates are taken.
 const SAMPLE: Duration = Duration::from_secs(1);
 
@@ -100,7 +103,7 @@ impl ControlPlane {
         let cores: Vec<usize> = cores.into_iter().cycle().take(shards).collect();
         let mut controller = Controller::new(builder, &cores, sender)?;
         start_shards(&cores, &controller.shared(), sender)?;
-        controller.wait_until_used().map_err(StartError::Refused)?;
+        controller.start_accepting().map_err(StartError::Refused)?;
         controller.start_checks(start_checker(sender)?);
         Ok(Self { executor, controller, shards })
     }
@@ -197,6 +200,15 @@ async fn serve(controller: Rc<RefCell<Controller>>, commands: Commands, mut shar
                 outcome = outcome.and(Err(Died(failure)));
             }
             Command::Stop { drain } => stop(&controller, drain),
+            Command::GoOn => {
+                controller.borrow_mut().go_on();
+                glommio::spawn_local(renew_accepts(controller.borrow().shared())).detach();
+            }
+            Command::Release { drain, reply } => {
+                controller.borrow_mut().release();
+                let _ = reply.try_send(Ok(()));
+                close_after(controller.borrow().shared(), drain);
+            }
             Command::Change { wanted, options, reply } if options.probe => {
                 // Takes as long as the servers take: in a task of its own, so that others are not held up.
                 let controller = Rc::clone(&controller);
@@ -217,12 +229,29 @@ async fn serve(controller: Rc<RefCell<Controller>>, commands: Commands, mut shar
     outcome
 }
 
-fn stop(controller: &Rc<RefCell<Controller>>, Drain(grace): Drain) {
-    let shared = controller.borrow().shared();
+fn stop(controller: &Rc<RefCell<Controller>>, drain: Drain) {
+    if drain != Drain::now() {
+        controller.borrow_mut().stop_accepting();
+    }
+    close_after(controller.borrow().shared(), drain);
+}
+
+/// Looks for waiting clients some more times: the kernel takes the rings of a process that was killed down a moment after
+/// its sockets were closed, and until then may tell them of a client instead of a shard.
+async fn renew_accepts(shared: Arc<Shared>) {
+    let mut pause = RENEWAL_FIRST;
+    while pause <= RENEWAL_LAST {
+        glommio::timer::sleep(pause).await;
+        shared.renew_accepts();
+        pause *= 2;
+    }
+}
+
+/// Closes the connections that are left when the time is over.
+fn close_after(shared: Arc<Shared>, Drain(grace): Drain) {
     if grace.is_zero() {
         return shared.set_stop(Stop::Close);
     }
-    controller.borrow().stop_accepting();
     let deadline = async move {
         glommio::timer::sleep(grace).await;
         shared.set_stop(Stop::Close);

@@ -9,7 +9,7 @@ use super::shard::{Session, Shard, Turn};
 use crate::sys::ring::{Completion, Multishot};
 use crate::sys::socket;
 use crate::table::counters::{FrontendCounters, ProcessLimit};
-use crate::table::{Frontend, ListenerId, Shared};
+use crate::table::{Frontend, ListenerId, Shared, Stop};
 use crate::turns::slots::Key;
 use crate::turns::timers::Time;
 
@@ -20,7 +20,15 @@ const MULTISHOT_ROOM: u32 = 4096;
 /// Milliseconds for which nothing is accepted after descriptors ran out.
 const SHORT_PAUSE: Time = 100;
 
-/// A listening socket of this shard.
+/// A client that was accepted beyond a limit.
+pub(super) struct Parked {
+    listener: Key,
+    /// That of the listener, which may be gone before the client is served.
+    frontend: u32,
+    client: OwnedFd,
+}
+
+/// A listening socket that this shard accepts from.
 pub(super) struct Listener {
     id: ListenerId,
     frontend: u32,
@@ -42,31 +50,29 @@ enum Accept {
     Stopping,
 }
 
+impl Listener {
+    fn new(frontend: &Frontend, socket: RawFd) -> Self {
+        Self { id: frontend.listener, frontend: frontend.id, socket, accept: Accept::Idle, is_leaving: false }
+    }
+}
+
 impl Shard {
     /// Follows the table: new listeners are armed, those that are gone are left.
     pub(super) fn follow_listeners(&mut self, turn: &Turn<'_>) {
         let frontends = &turn.table.frontends;
         let wanted: HashSet<ListenerId> = frontends.iter().map(|frontend| frontend.listener).collect();
         self.leave_listeners(|listener| !wanted.contains(&listener.id));
-        let known: HashMap<ListenerId, Key> = self.listener_keys().filter_map(|key| self.listener_id(key)).collect();
+        let known: HashMap<_, Key> = self.listener_keys().filter_map(|key| self.identified(key)).collect();
         for frontend in frontends {
-            let key =
-                known.get(&frontend.listener).copied().or_else(|| self.listeners.insert(self.listener_of(frontend)));
-            let Some(key) = key else { continue };
-            if let Some(listener) = self.listeners.get_mut(key) {
-                listener.frontend = frontend.id;
+            for &socket in &frontend.sockets[self.number] {
+                let key = known.get(&(frontend.listener, socket)).copied();
+                let key = key.or_else(|| self.listeners.insert(Listener::new(frontend, socket)));
+                let Some(key) = key else { continue };
+                if let Some(listener) = self.listeners.get_mut(key) {
+                    listener.frontend = frontend.id;
+                }
+                self.rearm(key, turn);
             }
-            self.rearm(key, turn);
-        }
-    }
-
-    fn listener_of(&self, frontend: &Frontend) -> Listener {
-        Listener {
-            id: frontend.listener,
-            frontend: frontend.id,
-            socket: frontend.sockets[self.number],
-            accept: Accept::Idle,
-            is_leaving: false,
         }
     }
 
@@ -74,8 +80,19 @@ impl Shard {
         (0..self.listeners.slots()).filter_map(|slot| self.listeners.key_of(slot))
     }
 
-    fn listener_id(&self, key: Key) -> Option<(ListenerId, Key)> {
-        self.listeners.get(key).map(|listener| (listener.id, key))
+    fn identified(&self, key: Key) -> Option<((ListenerId, RawFd), Key)> {
+        self.listeners.get(key).map(|listener| ((listener.id, listener.socket), key))
+    }
+
+    /// Ends every accept in the kernel and begins it anew, which finds who waits already.
+    pub(super) fn renew_accepts(&mut self) {
+        for slot in 0..self.listeners.slots() {
+            let Some(key) = self.listeners.key_of(slot) else { continue };
+            if self.listeners.get(key).is_some_and(|listener| matches!(listener.accept, Accept::Many | Accept::One)) {
+                // When it has ended, it is armed again.
+                self.stop_accept(key);
+            }
+        }
     }
 
     /// Stops accepting on some listeners, for good.
@@ -109,9 +126,10 @@ impl Shard {
             listener.accept = Accept::Idle;
         }
         let (is_leaving, is_idle) = (listener.is_leaving, listener.accept == Accept::Idle);
+        let frontend = listener.frontend;
         match client {
             // Also while the listener is being left: the client came before.
-            Some(client) => self.admit(key, client, turn),
+            Some(client) => self.admit(Parked { listener: key, frontend, client }, turn),
             None => self.on_accept_failed(-completion.result, turn),
         }
         if is_leaving && is_idle {
@@ -142,19 +160,24 @@ impl Shard {
     }
 
     /// Serves a client, or parks it if that would exceed a limit.
-    fn admit(&mut self, listener: Key, client: OwnedFd, turn: &Turn<'_>) {
-        if let Some(client) = self.try_admit(listener, client, turn) {
-            self.parked.push_back((listener, client));
+    fn admit(&mut self, client: Parked, turn: &Turn<'_>) {
+        if let Some(client) = self.try_admit(client, turn) {
+            self.parked.push_back(client);
         }
     }
 
-    /// Gives the client back if there is no room. A client whose frontend is gone is closed.
-    fn try_admit(&mut self, listener: Key, client: OwnedFd, turn: &Turn<'_>) -> Option<OwnedFd> {
-        let frontend = self.listeners.get_mut(listener)?.frontend;
+    /// Gives the client back if there is no room. A client whose frontend is gone is closed, and so is everyone at the end.
+    fn try_admit(&mut self, parked: Parked, turn: &Turn<'_>) -> Option<Parked> {
+        if turn.shared.stop() == Stop::Close {
+            return None;
+        }
+        // The listener may be another frontend's by now.
+        let frontend = self.listeners.get(parked.listener).map_or(parked.frontend, |listener| listener.frontend);
         let frontend = turn.table.frontend(frontend)?;
         if !claim(frontend, &turn.shared.process) {
-            return Some(client);
+            return Some(parked);
         }
+        let client = parked.client;
         frontend.counters.shards[self.number].accepted.add(1);
         turn.shared.counters[self.number].accepted.add(1);
         match self.sessions.insert(Session::new(client, frontend, self.now)) {
@@ -170,8 +193,8 @@ impl Shard {
     /// Serves who was parked and accepts again, where there is room.
     pub(super) fn resume_accepting(&mut self, turn: &Turn<'_>) {
         for _ in 0..self.parked.len() {
-            let Some((listener, client)) = self.parked.pop_front() else { break };
-            self.admit(listener, client, turn);
+            let Some(client) = self.parked.pop_front() else { break };
+            self.admit(client, turn);
         }
         if self.is_paused {
             self.is_paused = false;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::accept::Listener;
+use super::accept::{Listener, Parked};
 use super::close;
 use super::conn::{Action, Conn, Ending, Patience};
 use super::gather::Gathering;
@@ -109,7 +109,7 @@ pub(crate) struct Shard {
     /// Bytes spliced so far.
     pub(super) spliced: u64,
     /// Accepted beyond a limit, in order; served when there is room.
-    pub(super) parked: VecDeque<(Key, OwnedFd)>,
+    pub(super) parked: VecDeque<Parked>,
     /// Clients that wait for a server.
     pub(super) waiting: Waiting,
     /// Connections that wait for a descriptor.
@@ -126,6 +126,9 @@ pub(crate) struct Shard {
     /// Of the table that was acknowledged last.
     acknowledged: u64,
     stopping: Stop,
+    /// Whether it was said that nothing is accepted any more.
+    has_left: bool,
+    accept_renewals: u32,
     stale_completions: u64,
 }
 
@@ -164,6 +167,8 @@ impl Shard {
             followed: 0,
             acknowledged: 0,
             stopping: Stop::No,
+            has_left: false,
+            accept_renewals: 0,
             stale_completions: 0,
         })
     }
@@ -208,7 +213,7 @@ impl Shard {
     }
 
     fn is_done(&self) -> bool {
-        self.stopping != Stop::No && self.sessions.len() == 0 && self.listeners.len() == 0
+        self.has_left && self.sessions.len() == 0 && self.parked.is_empty()
     }
 
     /// Follows the table and the order to stop, and acknowledges.
@@ -217,10 +222,17 @@ impl Shard {
         if stop > self.stopping {
             self.stopping = stop;
             self.leave_listeners(|_| true);
-            self.parked.clear();
+            if stop > Stop::HandedOver {
+                self.parked.clear();
+            }
             if stop == Stop::Close {
                 self.close_all(turn);
             }
+        }
+        let renewals = turn.shared.accept_renewals();
+        if renewals != self.accept_renewals {
+            self.accept_renewals = renewals;
+            self.renew_accepts();
         }
         if turn.table.generation == self.acknowledged {
             return;
@@ -245,6 +257,10 @@ impl Shard {
             turn.shared.counters[self.number].revision.set(turn.table.revision);
             turn.shared.publication.acknowledge(self.number, self.acknowledged);
             turn.shared.control.unpark();
+        }
+        if self.stopping != Stop::No && !self.has_left && self.listeners.len() == 0 {
+            self.has_left = true;
+            turn.shared.on_left();
         }
     }
 

@@ -8,7 +8,7 @@ mod server;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::thread::{self, Thread};
 use std::time::Instant;
 
@@ -44,9 +44,9 @@ pub(crate) struct Frontend {
     pub(crate) id: u32,
     pub(crate) name: String,
     pub(crate) listener: ListenerId,
-    /// A listening socket per shard. The control plane owns them, and closes them only when every shard has acknowledged
-    /// a table without them.
-    pub(crate) sockets: Arc<[RawFd]>,
+    /// By shard, the listening sockets that it accepts from. The control plane owns them, and closes them only when every
+    /// shard has acknowledged a table without them.
+    pub(crate) sockets: Arc<[Box<[RawFd]>]>,
     /// The servers that get new connections.
     pub(crate) main: Tier,
     /// Those that get one when the main ones have failed it or are full: passive servers that are not in use.
@@ -76,7 +76,7 @@ impl Frontend {
     pub(crate) fn new(
         id: u32,
         config: &config::Frontend,
-        (listener, sockets): (ListenerId, Arc<[RawFd]>),
+        (listener, sockets): (ListenerId, Arc<[Box<[RawFd]>]>),
         [main, standby]: [Tier; 2],
         counters: Arc<FrontendCounters>,
     ) -> Self {
@@ -131,6 +131,10 @@ pub(crate) struct Shared {
     /// What every shard's time counts from.
     pub(crate) started: Instant,
     stop: AtomicU8,
+    /// How many shards have stopped accepting for good.
+    left: AtomicUsize,
+    /// How often accepting was to begin anew.
+    accept_renewals: AtomicU32,
 }
 
 /// A server has failed connections in a row.
@@ -157,6 +161,8 @@ pub(crate) enum Failure {
 pub(crate) enum Stop {
     /// It runs.
     No,
+    /// Another process accepts; whoever was accepted here is served.
+    HandedOver,
     /// Nothing is accepted; connections go on.
     Drain,
     /// Connections are closed.
@@ -181,13 +187,16 @@ impl Shared {
             suspect,
             started: Instant::now(),
             stop: AtomicU8::new(Stop::No as u8),
+            left: AtomicUsize::new(0),
+            accept_renewals: AtomicU32::new(0),
         }
     }
 
     pub(crate) fn stop(&self) -> Stop {
         match self.stop.load(Ordering::Relaxed) {
             0 => Stop::No,
-            1 => Stop::Drain,
+            1 => Stop::HandedOver,
+            2 => Stop::Drain,
             _ => Stop::Close,
         }
     }
@@ -196,6 +205,31 @@ impl Shared {
     pub(crate) fn set_stop(&self, stop: Stop) {
         self.stop.fetch_max(stop as u8, Ordering::Relaxed);
         self.ring_doorbells();
+    }
+
+    /// Says that one shard has stopped accepting: its ring has let go of every listening socket. Once per shard.
+    pub(crate) fn on_left(&self) {
+        // Release pairs with the acquire in `all_left`, after which the sockets are closed.
+        self.left.fetch_add(1, Ordering::Release);
+        self.control.unpark();
+    }
+
+    /// Whether every shard has stopped accepting.
+    pub(crate) fn all_left(&self) -> bool {
+        self.left.load(Ordering::Acquire) == self.doorbells.len()
+    }
+
+    /// Makes every shard look for waiting clients again.
+    ///
+    /// The kernel wakes one of those that accept from a socket (io_uring polls exclusively). A process that stops accepting
+    /// may have been the one, and leave a client waiting that nobody else was told of.
+    pub(crate) fn renew_accepts(&self) {
+        self.accept_renewals.fetch_add(1, Ordering::Relaxed);
+        self.ring_doorbells();
+    }
+
+    pub(crate) fn accept_renewals(&self) -> u32 {
+        self.accept_renewals.load(Ordering::Relaxed)
     }
 
     /// Makes every shard take a turn.
