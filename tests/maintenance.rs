@@ -22,11 +22,11 @@ fn a_disabled_server_gets_nothing_and_no_checks_and_is_still_disabled_after_a_re
     let [a, b] = ["a", "b"].map(Backend::who);
     // An HTTP check is seen by the server, unlike one that only connects.
     let frontend = Frontend::new("web").check("(kind: send_expect(send: \"?\", expect: \"a\"), interval: \"20ms\")");
-    let lb = Lb::start(Config::of(frontend.server("a", a.addr()).server("b", b.addr())));
+    let unchecked = "check: own(kind: off)";
+    let lb = Lb::start(Config::of(frontend.server("a", a.addr()).server_with("b", b.addr(), unchecked)));
     wait::until("a is checked", || lb.server("web", "a")["health"] == "up");
     run(&lb, &["server", "disable", "web", "a"]);
     let last = wait::until_still("a is left alone", std::time::Duration::from_millis(300), || a.accepted());
-    lb.change("UpdateServer(frontend:\"web\",name:\"b\",check:own(kind:off))");
     assert!(answers(&lb, 6).iter().all(|who| who == "b"));
     assert!(run(&lb, &["server", "list"]).contains("disabled"));
 
@@ -135,12 +135,12 @@ fn every_setting_of_a_frontend_is_changed_live_kept_and_taken_back() {
         ("--redispatch-timeout", "2s"),
         ("--idle-timeout", "3s"),
         ("--queue", "4"),
-        ("--queue-timeout", "5s"),
+        ("--queue-timeout", "55s"),
         ("--on-unavailable", "wait(6s)"),
         ("--check", "(kind: http(path: \"/health\"), interval: \"7s\")"),
         ("--slow-start", "8s"),
         ("--eject-after", "9"),
-        ("--eject-time", "10s"),
+        ("--eject-time", "16s"),
         ("--eject-time-max", "11s"),
         ("--max-ejected", "12"),
         ("--passive-use", "first"),
@@ -154,9 +154,10 @@ fn every_setting_of_a_frontend_is_changed_live_kept_and_taken_back() {
     let changed = lb.settings();
     let lb = lb.kill().start();
     assert_eq!(lb.settings(), changed, "they survive a restart");
-    for _ in settings {
+    let last = lb.revision();
+    for revision in (last - settings.len() as u64 + 1..=last).rev() {
         assert_ne!(lb.settings(), before);
-        run(&lb, &["undo"]);
+        run(&lb, &["undo", &revision.to_string()]);
     }
     assert_eq!(lb.settings(), before);
 }
