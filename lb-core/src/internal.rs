@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::balance::{Candidate, Choice, Policies, Policy};
 use crate::config::{Bind, Frontend, Name, PolicyKind};
-use crate::dataplane::choose::order;
+use crate::dataplane::choose::{Tried, order};
 use crate::dataplane::simulation;
 use crate::sys::published;
 use crate::table::counters::FrontendCounters;
@@ -33,8 +33,9 @@ pub fn build_policy(kind: &PolicyKind, servers: &Arc<[Candidate]>) -> Box<dyn Po
 
 /// The server that a connection which has tried some already, by position, is given next.
 pub fn choose(policy: &dyn Policy, servers: &[Candidate], tried: &[usize], choice: &Choice) -> Option<usize> {
-    let tried: Vec<_> = tried.iter().map(|&position| Arc::clone(&servers[position].endpoint)).collect();
-    order(policy, servers, &tried, choice).next()
+    let mut failed = Tried::default();
+    tried.iter().for_each(|&position| failed.add(Arc::clone(&servers[position].endpoint)));
+    order(policy, servers, &failed, choice).next()
 }
 
 /// A published table, read as a shard does in every turn.

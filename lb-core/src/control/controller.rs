@@ -418,13 +418,15 @@ impl Controller {
 }
 
 /// What the configuration says, or what the descriptor limit allows: two for each connection and pipe, one for each socket
-/// that is kept, and some for listeners, files and the admin socket.
+/// that is kept, and some for listeners, files, checks and the admin socket.
 fn process_limit(config: &Config, shards: usize) -> Result<ProcessLimit, StartError> {
     const KEPT_FREE: u64 = 1_200;
     /// Streams with a slow reader that a shard splices; further ones are copied.
     const PIPES_MAX: u64 = 128;
     /// Sockets to servers that a shard keeps: as many as end between two turns of a busy one.
     const SOCKETS_MAX: u64 = 64;
+    /// Checks of servers at once: they take about a millisecond each, and two seconds if the server hangs.
+    const CHECKS_MAX: u64 = 1024;
     let descriptors = limits::raise_descriptors();
     let descriptors = descriptors.map_err(|error| StartError::Kernel(format!("descriptor limit: {error}")))?;
     let shards = shards as u64;
@@ -441,6 +443,7 @@ fn process_limit(config: &Config, shards: usize) -> Result<ProcessLimit, StartEr
              which is the limit now: raise `ulimit -n`"
         );
     }
-    let spare = SpareDescriptors { pipes: pipes as usize, sockets: sockets as usize };
+    let checks = (descriptors / 128).clamp(4, CHECKS_MAX);
+    let spare = SpareDescriptors { pipes: pipes as usize, sockets: sockets as usize, checks: checks as usize };
     Ok(ProcessLimit::new(connections.min(possible), spare))
 }

@@ -104,7 +104,8 @@ impl ControlPlane {
         let mut controller = Controller::new(builder, &cores, sender)?;
         start_shards(&cores, &controller.shared(), sender)?;
         controller.start_accepting().map_err(StartError::Refused)?;
-        controller.start_checks(start_checker(sender)?);
+        let checker = start_checker(controller.shared().process.spare.checks, sender)?;
+        controller.start_checks(checker);
         Ok(Self { executor, controller, shards })
     }
 
@@ -167,10 +168,10 @@ fn start_shards(cores: &[usize], shared: &Arc<Shared>, sender: &CommandSender) -
     outcome
 }
 
-fn start_checker(sender: &CommandSender) -> Result<Checker, StartError> {
+fn start_checker(at_once: usize, sender: &CommandSender) -> Result<Checker, StartError> {
     let (verdicts, death) = (sender.clone(), sender.clone());
     let report = move |checked| verdicts.send(Command::Checked(checked));
-    Checker::start(report, move |failure| death.send(Command::CheckerDied { failure }))
+    Checker::start(at_once, report, move |failure| death.send(Command::CheckerDied { failure }))
 }
 
 /// Carries out commands until every shard has ended.

@@ -17,8 +17,33 @@ pub(super) enum Claim {
     Nobody,
 }
 
+/// The servers that have failed a connection, in the order of their addresses in memory: with thousands of dead servers
+/// it is asked for each of them whether it is one.
+#[derive(Default)]
+pub(crate) struct Tried(Vec<Arc<Endpoint>>);
+
+impl Tried {
+    pub(crate) fn add(&mut self, endpoint: Arc<Endpoint>) {
+        if let Err(place) = self.find(&endpoint) {
+            self.0.insert(place, endpoint);
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn has(&self, endpoint: &Arc<Endpoint>) -> bool {
+        !self.0.is_empty() && self.find(endpoint).is_ok()
+    }
+
+    fn find(&self, endpoint: &Arc<Endpoint>) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&Arc::as_ptr(endpoint), Arc::as_ptr)
+    }
+}
+
 /// Chooses a server and counts the connection for it.
-pub(super) fn claim(tier: &Tier, tried: &[Arc<Endpoint>], choice: &Choice) -> Claim {
+pub(super) fn claim(tier: &Tier, tried: &Tried, choice: &Choice) -> Claim {
     let mut claim = Claim::Nobody;
     for position in order(tier.policy.as_ref(), &tier.candidates, tried, choice) {
         let Candidate { endpoint, max_connections, .. } = &tier.candidates[position];
@@ -36,21 +61,16 @@ pub(super) fn claim(tier: &Tier, tried: &[Arc<Endpoint>], choice: &Choice) -> Cl
 pub(crate) fn order<'a>(
     policy: &dyn Policy,
     candidates: &'a [Candidate],
-    tried: &'a [Arc<Endpoint>],
+    tried: &'a Tried,
     choice: &Choice,
 ) -> impl Iterator<Item = usize> + use<'a> {
     let (count, random) = (candidates.len(), choice.random);
     let first = policy.choose(choice).filter(|&position| position < count);
-    let rest = first.map(|first| {
-        let drawn = (0..4).map(move |draw| random.rotate_right(16 * draw) as u32 as usize % count);
-        // In order only where hardly any is left.
-        drawn.chain(first..count).chain(0..first)
-    });
-    let is_new = |position: &usize| {
-        let endpoint = &candidates[*position].endpoint;
-        !tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint))
-    };
-    first.into_iter().chain(rest.into_iter().flatten()).filter(is_new)
+    let draw = move |number: u32| random.rotate_right(16 * number) as u32 as usize % count;
+    // In order, from a random one on, only where hardly any is left.
+    let rest = move || (0..4).map(draw).chain(draw(0)..count).chain(0..draw(0));
+    let rest = first.is_some().then(rest);
+    first.into_iter().chain(rest.into_iter().flatten()).filter(|&position| !tried.has(&candidates[position].endpoint))
 }
 
 #[cfg(test)]
@@ -85,10 +105,10 @@ mod tests {
     /// The order in which three servers are tried of which the second is always chosen.
     fn order_of_tries(random: u64) -> Vec<usize> {
         let tier = tier(Some(1), &[9, 9, 9]);
-        let (mut tried, mut order) = (Vec::new(), Vec::new());
+        let (mut tried, mut order) = (Tried::default(), Vec::new());
         while let Claim::Server(position) = claim(&tier, &tried, &choice(random)) {
             order.push(position);
-            tried.push(Arc::clone(&tier.candidates[position].endpoint));
+            tried.add(Arc::clone(&tier.candidates[position].endpoint));
         }
         assert_eq!(claim(&tier, &tried, &choice(random)), Claim::Nobody);
         order
@@ -97,19 +117,20 @@ mod tests {
     #[test]
     fn a_server_gets_no_more_than_its_limit() {
         let tier = tier(Some(0), &[2, 1]);
-        let order: Vec<_> = (0..4).map(|_| claim(&tier, &[], &choice(0))).collect();
+        let order: Vec<_> = (0..4).map(|_| claim(&tier, &Tried::default(), &choice(0))).collect();
         assert_eq!(order, [Claim::Server(0), Claim::Server(0), Claim::Server(1), Claim::Full]);
         tier.candidates[1].count_closed();
-        assert_eq!(claim(&tier, &[], &choice(0)), Claim::Server(1));
+        assert_eq!(claim(&tier, &Tried::default(), &choice(0)), Claim::Server(1));
         // The one with room has failed this connection: it waits for the other.
         tier.candidates[1].count_closed();
-        let failed = [Arc::clone(&tier.candidates[1].endpoint)];
+        let mut failed = Tried::default();
+        failed.add(Arc::clone(&tier.candidates[1].endpoint));
         assert_eq!(claim(&tier, &failed, &choice(0)), Claim::Full);
     }
 
     #[test]
     fn a_policy_that_chooses_out_of_range_chooses_nobody() {
-        assert_eq!(claim(&tier(Some(2), &[9, 9]), &[], &choice(0)), Claim::Nobody);
-        assert_eq!(claim(&tier(None, &[9, 9]), &[], &choice(0)), Claim::Nobody);
+        assert_eq!(claim(&tier(Some(2), &[9, 9]), &Tried::default(), &choice(0)), Claim::Nobody);
+        assert_eq!(claim(&tier(None, &[9, 9]), &Tried::default(), &choice(0)), Claim::Nobody);
     }
 }

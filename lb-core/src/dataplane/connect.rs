@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::choose::{Claim, claim};
+use super::choose::{Claim, Tried, claim};
 use super::key::Operation;
 use super::shard::{Shard, Turn};
 use super::stopwatch::Event;
@@ -47,7 +47,7 @@ impl Shard {
     fn choose<'a>(&mut self, key: Key, turn: &Turn<'a>) -> Chosen<'a> {
         let Some(session) = self.sessions.get_mut(key) else { return Chosen::Over };
         let Some(frontend) = turn.table.frontend(session.frontend) else { return Chosen::Over };
-        if session.tried.is_empty() {
+        if session.tried.len() == 0 {
             session.try_until = self.now + Time::from(frontend.redispatch_timeout.as_millis());
         } else if self.now >= session.try_until {
             return Chosen::Over;
@@ -94,7 +94,7 @@ impl Shard {
                     self.on_shortage(error.raw_os_error().unwrap_or(libc::EMFILE), turn);
                 } else {
                     endpoint.load.shards[self.number].failed.add(1);
-                    session.tried.push(Arc::clone(endpoint));
+                    session.tried.add(Arc::clone(endpoint));
                     session.conn.on_connect_failed();
                 }
                 return;
@@ -129,9 +129,9 @@ impl Shard {
                 endpoint.load.shards[self.number].served.add(1);
                 endpoint.load.connect_failures.end();
             }
-            if !session.tried.is_empty() {
+            if !session.tried.len() == 0 {
                 session.counters.shards[self.number].redispatched.add(1);
-                session.tried = Vec::new();
+                session.tried = Tried::default();
             }
             session.stop_waiting();
             session.measure(Event::Connected, self.now_micros);
@@ -160,7 +160,7 @@ impl Shard {
             endpoint.load.shards[self.number].failed.add(1);
             on_left(&endpoint, session.frontend, turn);
             on_failed(&endpoint, session.frontend, Failure::Connect, turn);
-            session.tried.push(endpoint);
+            session.tried.add(endpoint);
         }
     }
 }

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::accept::{Listener, Parked};
+use super::choose::Tried;
 use super::close;
 use super::conn::{Action, Conn, Ending, Patience};
 use super::gather::Gathering;
@@ -47,7 +48,7 @@ pub(super) struct Session {
     /// The address that the connection counts for; from the choice of the server on.
     pub(super) endpoint: Option<Arc<Endpoint>>,
     /// Addresses that have failed. Empty again once connected.
-    pub(super) tried: Vec<Arc<Endpoint>>,
+    pub(super) tried: Tried,
     pub(super) frontend: u32,
     pub(super) counters: Arc<FrontendCounters>,
     /// Milliseconds.
@@ -431,7 +432,7 @@ impl Session {
             client,
             server: None,
             endpoint: None,
-            tried: Vec::new(),
+            tried: Tried::default(),
             frontend: frontend.id,
             counters: Arc::clone(&frontend.counters),
             connect_timeout: frontend.connect_timeout.as_millis(),

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 
+use super::choose::Tried;
 use super::shard::{Shard, Turn};
 use crate::turns::slots::Key;
 use crate::turns::timers::Time;
@@ -121,7 +122,7 @@ impl Shard {
 
     fn try_again(&mut self, key: Key, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        session.tried = Vec::new();
+        session.tried = Tried::default();
         session.conn.on_turn();
         self.drive(key, turn);
     }

@@ -43,7 +43,9 @@ impl Checks {
                 let _ = sender.send(());
             }
         };
-        let checker = Checker::start(report, |why| eprintln!("{why}"))?;
+        /// What the balancer gives it with 20 000 descriptors.
+        const AT_ONCE: usize = 156;
+        let checker = Checker::start(AT_ONCE, report, |why| eprintln!("{why}"))?;
         let check = Arc::new(check);
         let target = |(server, addr)| Target { server, addr, check: Arc::clone(&check) };
         checker.set_targets((0..).zip(addrs).map(target).collect());

@@ -97,13 +97,15 @@ pub(crate) struct ShardCounters {
     pub(crate) stale_completions: Counter,
 }
 
-/// What a shard may have open beside listeners and connections.
+/// What may be open beside listeners and connections.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SpareDescriptors {
-    /// Most pipes, of two descriptors each, that are lent to streams at once.
+    /// Most pipes of a shard, of two descriptors each, that are lent to streams at once.
     pub(crate) pipes: usize,
-    /// Most sockets that are kept to be connected anew.
+    /// Most sockets of a shard that are kept to be connected anew.
     pub(crate) sockets: usize,
+    /// Most servers that are checked at once.
+    pub(crate) checks: usize,
 }
 
 /// What the process's limits hold for.
@@ -113,7 +115,7 @@ pub(crate) struct ProcessLimit {
     pub(crate) open: CachePadded<AtomicU32>,
     /// Most connections.
     pub(crate) max: u32,
-    /// What each shard may use beside that.
+    /// What may be used beside that.
     pub(crate) spare: SpareDescriptors,
     /// Whether it was said that descriptors have run out, so that it is said once.
     pub(crate) shortage_logged: AtomicBool,

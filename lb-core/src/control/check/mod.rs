@@ -65,13 +65,15 @@ struct Orders {
 }
 
 impl Checker {
-    /// Starts the thread, without targets. It calls `report` with the verdicts of a turn that are new (never with none),
+    /// Starts the thread, without targets. It has no more than `at_once` checks, of a descriptor each, under way. It calls
+    /// `report` with the verdicts of a turn that are new (never with none),
     /// and `on_death` if it can't go on, which only a bug or a lack of memory can bring about: then nobody is checked any
     /// more. Both are called on the thread and must not block.
     ///
     /// # Errors
     /// The kernel refuses a ring or a thread.
     pub(crate) fn start(
+        at_once: usize,
         report: impl Fn(Vec<Checked>) + Send + 'static,
         on_death: impl FnOnce(String) + Send + 'static,
     ) -> Result<Self, StartError> {
@@ -81,7 +83,7 @@ impl Checker {
         let (started, outcome) = mpsc::channel();
         let run = {
             let orders = Arc::clone(&orders);
-            move || run::on_this_thread(&orders, report, on_death, |outcome| drop(started.send(outcome)))
+            move || run::on_this_thread(&orders, at_once, report, on_death, |outcome| drop(started.send(outcome)))
         };
         let thread = thread::Builder::new().name("lb-check".into()).spawn(run);
         let thread = thread.map_err(|error| StartError::Kernel(format!("can't start a thread: {error}")))?;

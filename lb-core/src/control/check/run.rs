@@ -18,20 +18,18 @@ use crate::sys::socket;
 use crate::turns::slots::{GENERATION_BITS, Key, SLOT_BITS, Slots};
 use crate::turns::timers::Time;
 
-/// Most checks at once: each has a descriptor.
-pub(super) const AT_ONCE: usize = 1024;
-
 /// How long no check is begun after descriptors have run out.
 const SHORTAGE: Duration = Duration::from_millis(100);
 
 /// Runs the checker on this thread until it is over. `started` is told when the ring stands, or why it does not.
 pub(super) fn on_this_thread(
     orders: &Orders,
+    at_once: usize,
     report: impl Fn(Vec<Checked>),
     on_death: impl FnOnce(String),
     started: impl FnOnce(io::Result<()>),
 ) {
-    let run = match Run::new(orders, report) {
+    let run = match Run::new(orders, at_once, report) {
         Ok(run) => run,
         Err(error) => return started(Err(error)),
     };
@@ -115,13 +113,13 @@ struct Run<'a, R> {
 }
 
 impl<'a, R: Fn(Vec<Checked>)> Run<'a, R> {
-    fn new(orders: &'a Orders, report: R) -> io::Result<Self> {
+    fn new(orders: &'a Orders, at_once: usize, report: R) -> io::Result<Self> {
         Ok(Self {
             orders,
             report,
             // Nothing is received by way of its buffers, so they take addresses but no memory.
             ring: Ring::new(0)?,
-            schedule: Schedule::new(AT_ONCE, fastrand::Rng::new()),
+            schedule: Schedule::new(at_once, fastrand::Rng::new()),
             attempts: Slots::new(),
             tls: tls::config().map_err(io::Error::other)?,
             input: vec![0; ANSWER_MAX].into_boxed_slice(),

@@ -12,6 +12,7 @@ use super::*;
 use crate::config::{CheckKind, HttpStatus, Millis};
 
 /// Long enough for any machine; what is waited for comes within milliseconds.
+const AT_ONCE: usize = 256;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn start() -> (Checker, Receiver<Checked>) {
@@ -20,7 +21,7 @@ fn start() -> (Checker, Receiver<Checked>) {
         assert!(!news.is_empty(), "a report without news");
         news.into_iter().for_each(|checked| drop(sender.send(checked)));
     };
-    (Checker::start(report, |why| panic!("{why}")).unwrap(), receiver)
+    (Checker::start(AT_ONCE, report, |why| panic!("{why}")).unwrap(), receiver)
 }
 
 fn millis(millis: u64) -> Millis {
@@ -224,7 +225,7 @@ fn thousands_are_checked_with_fewer_descriptors_than_servers() {
 fn a_checker_that_dies_says_so() {
     let (_listener, addr) = listen();
     let (sender, receiver) = mpsc::channel();
-    let checker = Checker::start(|_| panic!("on purpose"), move |why| drop(sender.send(why))).unwrap();
+    let checker = Checker::start(AT_ONCE, |_| panic!("on purpose"), move |why| drop(sender.send(why))).unwrap();
     checker.set_targets(vec![target(1, addr, often(CheckKind::Tcp))]);
     assert_eq!(receiver.recv_timeout(PATIENCE).unwrap(), "the checker died: it panicked");
 }
