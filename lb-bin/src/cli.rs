@@ -25,6 +25,7 @@ const EXIT_CODES: &str =
 
 /// What to do.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it in a process")]
 pub enum Command {
     /// Try it: two built-in web servers behind 127.0.0.1:8080
     Demo(DemoArgs),

@@ -9,7 +9,7 @@ pub struct Scenario {
     pub name: &'static str,
     /// What happens, in a line.
     pub about: &'static str,
-    /// How much longer than [`SERVICE`] each server takes for a request.
+    /// How many times `SERVICE` each server takes for a request.
     pub slowness: &'static [f64],
     /// Requests that arrive, divided by those that all servers together can serve.
     pub load: f64,

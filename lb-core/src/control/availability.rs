@@ -87,6 +87,9 @@ impl Availability {
             for (id, server) in entry.server_ids.iter().zip(entry.frontend.servers()) {
                 let known = before.remove(id).filter(|known| known.addr == server.addr());
                 let mut known = known.unwrap_or_else(|| Known::new(server.addr()));
+                if !entry.frontend.check_of(server).is_on() {
+                    known.checked = None;
+                }
                 let was_out = std::mem::replace(&mut known.is_out, server.mode() != Mode::Enabled);
                 if was_out && !known.is_out {
                     known.back_since = Some(now);
@@ -229,7 +232,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{Bind, Delay, FrontendUpdate, Name, PassiveUse, PassiveWhen};
+    use crate::config::{Bind, Check, CheckKind, Delay, FrontendUpdate, Name, PassiveUse, PassiveWhen};
     use crate::control::change::Change;
 
     const ADDR: ([u8; 4], u16) = ([127, 0, 0, 1], 9);
@@ -384,6 +387,16 @@ mod tests {
         world.change(&Change::DisableServer { frontend: frontend.clone(), name: name.clone() }, 10);
         world.change(&Change::EnableServer { frontend, name }, 5_000);
         assert_eq!((world.roles(5_000), world.roles(6_000)), ("1m".to_owned(), "mm".to_owned()));
+    }
+
+    #[test]
+    fn who_is_not_checked_any_more_is_available() {
+        let mut world = World::new("aa", FrontendUpdate::default());
+        world.check(0, Verdict::Down, 1);
+        assert_eq!(world.roles(1), "-m");
+        let update = FrontendUpdate { check: Some(Check::new(CheckKind::Off)), ..FrontendUpdate::default() };
+        world.change(&Change::UpdateFrontend { name: Name::new("web").unwrap(), update }, 2);
+        assert_eq!(world.roles(2), "mm");
     }
 
     #[test]

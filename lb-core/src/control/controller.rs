@@ -23,7 +23,7 @@ use super::status::{self, Rates, Status};
 use super::store::{Saved, Snapshot, Store};
 use super::{Command, CommandSender, StartError, Time, Wanted};
 use crate::balancer::Builder;
-use crate::config::{CheckKind, Config, Mode};
+use crate::config::{Config, Mode};
 use crate::sys::doorbell::Doorbell;
 use crate::sys::limits;
 use crate::table::counters::{ProcessLimit, SpareDescriptors};
@@ -325,7 +325,7 @@ impl Controller {
             let common = Arc::new(frontend.check().clone());
             for (id, server) in entry.server_ids.iter().zip(frontend.servers()) {
                 let check = server.check().own().map_or_else(|| Arc::clone(&common), |own| Arc::new(own.clone()));
-                if server.mode() != Mode::Disabled && *check.kind() != CheckKind::Off {
+                if server.mode() != Mode::Disabled {
                     targets.push(CheckTarget { server: *id, addr: server.addr(), check });
                 }
             }
@@ -336,13 +336,14 @@ impl Controller {
     fn on_checked(&mut self, verdicts: Vec<Checked>) {
         let now = self.now();
         for checked in verdicts {
-            let (server, verdict, detail) = (checked.server, checked.verdict, checked.detail.clone());
+            let Checked { server, verdict, took, .. } = checked;
+            let detail = checked.detail.clone();
             if !self.availability.on_checked(checked, now) {
                 continue;
             }
             let name = self.name_of(server);
             match verdict {
-                Verdict::Up => tracing::info!("server {name} is up"),
+                Verdict::Up => tracing::info!("server {name} is up: {detail}, in {took:?}"),
                 Verdict::Down => tracing::warn!("server {name} is down: {detail}"),
             }
         }
