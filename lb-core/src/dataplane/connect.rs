@@ -129,7 +129,7 @@ impl Shard {
                 endpoint.load.shards[self.number].served.add(1);
                 endpoint.load.connect_failures.end();
             }
-            if !session.tried.len() == 0 {
+            if session.tried.len() > 0 {
                 session.counters.shards[self.number].redispatched.add(1);
                 session.tried = Tried::default();
             }
