@@ -187,7 +187,7 @@ fn nobody_notices_a_kill(failing: &mut Program, sound: SocketAddr, service: &Ser
     assert_eq!(lb.unserved("web"), 0);
 }
 
-fn nobody_is_sent_to_a_stopped_server(failing: &mut Program, sound: SocketAddr, service: &Service) {
+fn nobody_is_sent_to_a_stopped_server(failing: &Program, sound: SocketAddr, service: &Service) {
     let scene = Scene::start(frontend(service.conversation), failing.addr(), sound, service.exchange);
     scene.until_it_is_chosen();
 
