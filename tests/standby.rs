@@ -13,7 +13,7 @@ use tests::{Backend, Config, Frontend, Lb, client, health, wait};
 #[test]
 fn a_passive_server_gets_nothing_before_and_after_and_everything_while_no_active_one_is_left() {
     let (mut one, mut two, standby) = (Redis::start(), Redis::start(), pong());
-    let frontend = checked("web").server("one", one.addr()).server("two", two.addr());
+    let frontend = checked("web").set("eject_after", 0).server("one", one.addr()).server("two", two.addr());
     let lb = Lb::start(Config::of(with_standby(frontend, "standby", standby.addr())));
     let addr = lb.addr("web");
     let tries = Tries::start(addr, tries::redis);

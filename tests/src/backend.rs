@@ -67,6 +67,11 @@ impl Backend {
         Self::run(echo)
     }
 
+    /// The same at an address.
+    pub fn echo_at(addr: SocketAddr) -> Self {
+        Self::run_at(&addr.to_string(), echo)
+    }
+
     /// Sends the first `bytes` bytes of the stream of `seed` and closes.
     pub fn source(seed: u64, bytes: u64) -> Self {
         Self::run(move |mut stream| {
