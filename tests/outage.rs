@@ -87,6 +87,19 @@ fn nothing_is_left_of_clients_who_go_while_they_wait() {
     assert_eq!(lb.traffic("gave_up_waiting"), 0, "they had not waited for as long as they may");
 }
 
+#[test]
+fn a_server_that_was_down_counts_as_up_when_it_is_not_checked_any_more() {
+    let (one, two) = (refusing_addr(), refusing_addr());
+    let lb = Lb::start(Config::of(frontend().server("one", one.0).server("two", two.0)));
+    let health = |name| health(&lb.server("web", name));
+    wait::until("both are down", || health("one") == "down" && health("two") == "down");
+    lb.change("UpdateServer(frontend:\"web\",name:\"one\",check:own(kind:off))");
+    assert_eq!((health("one").as_str(), health("two").as_str()), ("unproven", "down"));
+    assert_eq!(lb.frontend("web")["service"], "active");
+    lb.change("UpdateFrontend(name:\"web\",check:(kind:off))");
+    assert_eq!(health("two"), "unproven");
+}
+
 /// A frontend whose servers are checked often.
 fn frontend() -> Frontend {
     Frontend::new("web").check("(kind: tcp, interval: \"100ms\")")
