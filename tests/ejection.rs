@@ -103,6 +103,29 @@ fn an_ejected_server_comes_back_after_its_time_which_doubles_when_it_fails_again
     assert!(failed.is_none(), "a client failed: {failed:?}");
 }
 
+#[test]
+fn a_server_that_checks_find_up_again_is_not_ejected_any_more() {
+    let (failing, sound) = (Backend::echo(), Backend::echo());
+    let (place, frontend) = (failing.addr(), frontend("300s").check("(kind: tcp, interval: \"100ms\", fall: 20)"));
+    let lb = Lb::start(Config::of(frontend.server("failing", place).server("sound", sound.addr())));
+    let addr = lb.addr("web");
+    wait::until("the server is up", || health(&lb.server("web", "failing")) == "up");
+    failing.stop();
+    // Clients are quicker to find out than twenty checks.
+    (0..20).for_each(|_| is_served(addr));
+    lb.log().wait_for("server failing of web is ejected");
+    lb.log().wait_for("server failing of web is down");
+
+    let repaired = Backend::echo_at(place);
+    wait::until("the server is up again", || health(&lb.server("web", "failing")) == "up");
+    let before = repaired.accepted();
+    wait::until("it gets clients", || {
+        is_served(addr);
+        lb.server("web", "failing")["served"].as_u64() > Some(0)
+    });
+    assert!(repaired.accepted() > before);
+}
+
 /// Failures in a row until a server is ejected.
 const EJECT_AFTER: u64 = 3;
 

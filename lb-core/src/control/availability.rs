@@ -115,6 +115,8 @@ impl Availability {
         let is_down = checked.verdict == Verdict::Down;
         if was_down && !is_down {
             known.back_since = Some(now);
+            // What ejected it was the failure that is over now.
+            known.ejection.end(now);
         }
         known.checked = Some(checked);
         was_down != is_down
