@@ -10,7 +10,7 @@ use std::thread;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::client::{self, with_deadlines};
-use crate::wait::HANG;
+use crate::wait::{self, HANG};
 use crate::{Lb, stream};
 
 /// A server that plays the same script with every client.
@@ -67,6 +67,11 @@ impl Backend {
         Self::run(echo)
     }
 
+    /// The same at an address.
+    pub fn echo_at(addr: SocketAddr) -> Self {
+        Self::run_at(&addr.to_string(), echo)
+    }
+
     /// Sends the first `bytes` bytes of the stream of `seed` and closes.
     pub fn source(seed: u64, bytes: u64) -> Self {
         Self::run(move |mut stream| {
@@ -99,6 +104,16 @@ impl Backend {
     /// How many connections it has accepted.
     pub fn accepted(&self) -> u64 {
         self.state.accepted.load(Relaxed)
+    }
+
+    /// Ends it. When this returns its address refuses connections; those that were accepted go on.
+    ///
+    /// # Panics
+    /// If something else listens there.
+    pub fn stop(self) {
+        let addr = reachable(self.addr);
+        drop(self);
+        wait::until("the address of a stopped server refuses", || TcpStream::connect_timeout(&addr, HANG).is_err());
     }
 }
 

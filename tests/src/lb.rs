@@ -448,6 +448,16 @@ pub fn text(bytes: &[u8]) -> String {
     text
 }
 
+/// In one word what the status says about a server's health, for example `down`.
+///
+/// # Panics
+/// If it says nothing.
+pub fn health(server: &Value) -> String {
+    let health = &server["health"];
+    let word = health.as_str().or_else(|| health.as_object()?.keys().next().map(String::as_str));
+    word.unwrap_or_else(|| panic!("no health in {server}")).to_owned()
+}
+
 fn sum_over_shards(status: &Value, field: &str) -> u64 {
     status["shards"].as_array().expect("status has shards").iter().map(|shard| number(&shard[field])).sum()
 }

@@ -1,5 +1,5 @@
 //! What the end-to-end tests share: the real `lb` program in a folder of its own ([`Place`], [`Lb`]), scripted servers
-//! ([`Backend`], [`Listener`]), clients ([`client`]), real programs ([`program`]) and faults ([`net`], [`fault`]).
+//! ([`Backend`], [`Listener`]), clients ([`client`], [`Tries`]), real programs ([`program`]) and faults ([`net`], [`fault`]).
 //!
 //! Ports are chosen by the kernel and no sleep stands for an event: what a test waits for it asks for, with
 //! [`wait::until`], whose deadline only guards against a hang.
@@ -16,11 +16,13 @@ pub mod net;
 mod peer;
 pub mod program;
 pub mod stream;
+pub mod tries;
 pub mod wait;
 
 pub use admin::{Admin, Confirmed, Refused, Reply};
 pub use backend::{Backend, Listener, Pair, refusing_addr};
 pub use config::{Config, Frontend};
-pub use lb::{Exit, Lb, Place, lb_path, text};
+pub use lb::{Exit, Lb, Place, health, lb_path, text};
 pub use log::Log;
 pub use peer::Peer;
+pub use tries::Tries;

@@ -1,7 +1,7 @@
 //! A server in a process of its own: to be killed, or to hold more connections than fit beside the client's.
 
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 
 use crate::lb::built;
@@ -35,12 +35,24 @@ impl Peer {
         self.child.wait().unwrap();
     }
 
+    /// Echoes at an address of a network namespace.
+    pub(crate) fn echo_in(namespace: &str, ip: IpAddr) -> Self {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace]).arg(built("peer")).args(["echo", &ip.to_string()]);
+        Self::spawn(command)
+    }
+
     fn start(role: &str) -> Self {
-        let mut child =
-            Command::new(built("peer")).arg(role).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut command = Command::new(built("peer"));
+        command.arg(role);
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self { child, addr: line.trim().parse().unwrap_or_else(|_| panic!("peer {role} said {line:?}")) }
+        Self { child, addr: line.trim().parse().unwrap_or_else(|_| panic!("{command:?} said {line:?}")) }
     }
 }
 

@@ -14,31 +14,68 @@ use crate::fault::is_root;
 use crate::lb::{signal, text};
 use crate::wait;
 
-/// A program that serves.
+/// A program that serves at an address.
 #[derive(Debug)]
-struct Program {
+pub struct Program {
+    command: Command,
     child: Child,
     folder: TempDir,
+    addr: SocketAddr,
     /// The signal at which it ends at once and takes its own child processes along.
     stop: &'static str,
 }
 
 impl Program {
-    fn start(folder: TempDir, command: &mut Command, addr: SocketAddr, stop: &'static str) -> Self {
+    fn start(folder: TempDir, mut command: Command, addr: SocketAddr, stop: &'static str) -> Self {
         let log = fs::File::create(folder.path().join("log")).unwrap();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        let child = command.spawn().unwrap_or_else(|error| panic!("can't start {command:?}: {error}"));
-        let mut program = Self { child, folder, stop };
-        program.until_serving(addr);
+        let child = spawn(&mut command);
+        let mut program = Self { command, child, folder, addr, stop };
+        program.until_serving();
         program
     }
 
-    fn until_serving(&mut self, addr: SocketAddr) {
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Sends it a signal, for example `STOP`: from then on the kernel accepts connections for it, but it never answers.
+    pub fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    /// Kills it as a crash would. When this returns its address refuses connections.
+    ///
+    /// # Panics
+    /// If something else listens there.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        wait::until("the address of a killed program refuses", || TcpStream::connect(self.addr).is_err());
+    }
+
+    /// Starts it again where it was, after [`Program::kill`], and waits until it serves.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn restart(&mut self) {
+        self.child = spawn(&mut self.command);
+        wait::until("a killed program serves again", || {
+            // The child processes of a killed PostgreSQL outlive it for a moment, in which another one does not start.
+            if self.child.try_wait().unwrap().is_some() {
+                self.child = spawn(&mut self.command);
+            }
+            TcpStream::connect(self.addr).is_ok()
+        });
+    }
+
+    fn until_serving(&mut self) {
         wait::until("the program serves", || {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("the program ended with {status}: {}", self.log());
             }
-            TcpStream::connect(addr).is_ok()
+            TcpStream::connect(self.addr).is_ok()
         });
     }
 
@@ -50,16 +87,22 @@ impl Program {
 impl Drop for Program {
     fn drop(&mut self) {
         if self.child.try_wait().is_ok_and(|status| status.is_none()) {
-            signal(self.child.id(), self.stop);
+            self.signal(self.stop);
+            // If it was stopped it takes the signal only now.
+            self.signal("CONT");
         }
         let _ = self.child.wait();
     }
 }
 
+fn spawn(command: &mut Command) -> Child {
+    command.spawn().unwrap_or_else(|error| panic!("can't start {command:?}: {error}"))
+}
+
 /// nginx with several sites, each on its own port: `/` is the site's name, `/file` is `FILE_BYTES` long.
 #[derive(Debug)]
 pub struct Nginx {
-    _program: Program,
+    program: Program,
     addrs: Vec<SocketAddr>,
 }
 
@@ -75,7 +118,12 @@ impl Nginx {
         fs::write(&config, nginx_config(folder.path(), &sites)).unwrap();
         let mut command = Command::new("nginx");
         command.arg("-c").arg(&config).arg("-p").arg(folder.path()).arg("-e").arg(folder.path().join("error.log"));
-        Self { _program: Program::start(folder, &mut command, addrs[0], "TERM"), addrs }
+        Self { program: Program::start(folder, command, addrs[0], "TERM"), addrs }
+    }
+
+    /// The program, to be killed or stopped.
+    pub fn program(&mut self) -> &mut Program {
+        &mut self.program
     }
 
     /// Where the sites are, in the order of their names.
@@ -110,8 +158,7 @@ fn nginx_config(folder: &Path, sites: &str) -> String {
 /// A Redis server without persistence.
 #[derive(Debug)]
 pub struct Redis {
-    _program: Program,
-    addr: SocketAddr,
+    program: Program,
 }
 
 impl Redis {
@@ -123,20 +170,24 @@ impl Redis {
         let mut command = Command::new("redis-server");
         command.args(["--port", &addr.port().to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
         command.arg("--dir").arg(folder.path());
-        Self { _program: Program::start(folder, &mut command, addr, "TERM"), addr }
+        Self { program: Program::start(folder, command, addr, "TERM") }
+    }
+
+    /// The program, to be killed or stopped.
+    pub fn program(&mut self) -> &mut Program {
+        &mut self.program
     }
 
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
-        self.addr
+        self.program.addr
     }
 }
 
 /// A PostgreSQL server with the user `postgres`, who needs no password.
 #[derive(Debug)]
 pub struct Postgres {
-    _program: Program,
-    addr: SocketAddr,
+    program: Program,
 }
 
 impl Postgres {
@@ -157,12 +208,17 @@ impl Postgres {
         let mut server = as_user("postgres", user);
         server.arg("-D").arg(&data).args(["-p", &addr.port().to_string(), "-h", "127.0.0.1", "-F", "-k"]);
         server.arg(folder.path());
-        Self { _program: Program::start(folder, &mut server, addr, "QUIT"), addr }
+        Self { program: Program::start(folder, server, addr, "QUIT") }
+    }
+
+    /// The program, to be killed or stopped.
+    pub fn program(&mut self) -> &mut Program {
+        &mut self.program
     }
 
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
-        self.addr
+        self.program.addr
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) struct Availability(HashMap<ServerId, Known>);
 struct Known {
     /// Where it was found out.
     addr: SocketAddr,
+    /// False while it is not to be checked: a verdict that is on its way says nothing then.
+    is_checked: bool,
     /// `None` until it was checked.
     checked: Option<Checked>,
     ejection: Ejection,
@@ -59,7 +61,7 @@ pub(super) enum Role {
 
 impl Known {
     fn new(addr: SocketAddr) -> Self {
-        Self { addr, checked: None, ejection: Ejection::default(), is_out: false, back_since: None }
+        Self { addr, is_checked: true, checked: None, ejection: Ejection::default(), is_out: false, back_since: None }
     }
 
     fn is_available(&self) -> bool {
@@ -98,6 +100,11 @@ impl Availability {
                     // It is not checked: what was found out before the maintenance says nothing about the time after it.
                     known = Known { is_out: true, ..Known::new(server.addr()) };
                 }
+                known.is_checked = server.mode() != Mode::Disabled && entry.frontend.check_of(server).is_on();
+                if !known.is_checked {
+                    // Nobody would find out that it is up.
+                    known.checked = None;
+                }
                 self.0.insert(*id, known);
             }
         }
@@ -105,12 +112,14 @@ impl Availability {
 
     /// Takes a verdict in. True if it is news.
     pub(super) fn on_checked(&mut self, checked: Checked, now: Time) -> bool {
-        let known = self.0.get_mut(&checked.server).filter(|known| known.addr == checked.addr);
+        let known = self.0.get_mut(&checked.server).filter(|known| known.is_checked && known.addr == checked.addr);
         let Some(known) = known else { return false };
         let was_down = known.checked.as_ref().is_some_and(|before| before.verdict == Verdict::Down);
         let is_down = checked.verdict == Verdict::Down;
         if was_down && !is_down {
             known.back_since = Some(now);
+            // What ejected it was the failure that is over now.
+            known.ejection.end(now);
         }
         known.checked = Some(checked);
         was_down != is_down

@@ -28,10 +28,17 @@ impl Ejection {
     pub(super) fn has_ended(&mut self, now: Time) -> bool {
         let has_ended = self.until.is_some_and(|until| until <= now);
         if has_ended {
-            self.until = None;
-            self.ended = now;
+            self.end(now);
         }
         has_ended
+    }
+
+    /// Ends an ejection before its time, if there is one. A server that fails again soon is out for twice as long all the
+    /// same.
+    pub(super) fn end(&mut self, now: Time) {
+        if self.until.take().is_some() {
+            self.ended = now;
+        }
     }
 
     /// Until when the server is ejected, if it is.
@@ -57,6 +64,18 @@ mod tests {
             now += 1;
         }
         assert_eq!(times, [10, 20, 40, 60, 60]);
+    }
+
+    #[test]
+    fn one_that_is_ended_early_is_followed_by_one_of_twice_its_time() {
+        let mut ejection = Ejection::default();
+        ejection.begin(0, 10, 60);
+        ejection.end(3);
+        ejection.end(9);
+        assert_eq!((ejection.until(), ejection.has_ended(10)), (None, false), "it has ended once");
+        assert_eq!(ejection.begin(12, 10, 60), 20);
+        ejection.end(13);
+        assert_eq!(ejection.begin(33, 10, 60), 10);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! A server in a process of its own. Says where it listens and serves until its standard input ends, which it does
-//! with the test that started it.
+//! A server in a process of its own, at the IP address of its second argument or 127.0.0.1. Says where it listens and serves
+//! until its standard input ends, which it does with the test that started it.
 #![forbid(unsafe_code)]
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -11,7 +11,8 @@ use socket2::SockRef;
 
 fn main() -> io::Result<()> {
     let role = std::env::args().nth(1).unwrap_or_default();
-    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let ip = std::env::args().nth(2).unwrap_or_else(|| "127.0.0.1".to_owned());
+    let listener = TcpListener::bind((ip.as_str(), 0))?;
     SockRef::from(&listener).listen(4096)?;
     println!("{}", listener.local_addr()?);
     thread::spawn(end_with_the_test);

@@ -1,0 +1,159 @@
+//! Clients that come all the time, whatever becomes of those before them. Each has a connection of its own, and what became
+//! of it is kept.
+
+use std::io::{self, Error, Read, Write};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::client::try_connect;
+use crate::wait;
+
+/// Asks a server something, and tells whether the answer is right.
+pub type Exchange = fn(SocketAddr) -> io::Result<()>;
+
+/// What became of a client.
+#[derive(Debug, Clone)]
+pub struct Try {
+    /// When it began to connect.
+    pub begun: Instant,
+    /// When it had its answer, or failed.
+    pub ended: Instant,
+    pub result: Result<(), String>,
+}
+
+/// Clients of an address, one every few milliseconds until dropped.
+#[derive(Debug)]
+pub struct Tries {
+    shared: Arc<Shared>,
+    pace: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    done: Mutex<Vec<Try>>,
+    unfinished: AtomicUsize,
+    stopped: AtomicBool,
+}
+
+impl Tries {
+    /// Begins.
+    pub fn start(addr: SocketAddr, exchange: Exchange) -> Self {
+        let shared = Arc::<Shared>::default();
+        let own = Arc::clone(&shared);
+        let pace = thread::spawn(move || {
+            while !own.stopped.load(Relaxed) {
+                if own.unfinished.fetch_add(1, Relaxed) < UNFINISHED_MAX {
+                    let shared = Arc::clone(&own);
+                    let client = thread::Builder::new().stack_size(128 * 1024);
+                    client.spawn(move || shared.run(addr, exchange)).expect("a thread can be started");
+                } else {
+                    own.unfinished.fetch_sub(1, Relaxed);
+                }
+                thread::sleep(PAUSE);
+            }
+        });
+        Self { shared, pace: Some(pace) }
+    }
+
+    /// Waits until so many clients have their answers who came after this call, and gives the time of the call.
+    ///
+    /// # Panics
+    /// If they don't get them.
+    pub fn until_more(&self, count: usize) -> Instant {
+        let now = Instant::now();
+        let is_served = |client: &&Try| client.begun >= now && client.result.is_ok();
+        wait::until("clients are served", || {
+            self.shared.done.lock().unwrap().iter().filter(is_served).count() >= count
+        });
+        now
+    }
+
+    /// Waits until nobody is left, and gives what became of all.
+    ///
+    /// # Panics
+    /// If somebody gets neither an answer nor an error.
+    pub fn stop(mut self) -> Vec<Try> {
+        self.stop_pace();
+        wait::until("every client has ended", || self.shared.unfinished.load(Relaxed) == 0);
+        std::mem::take(&mut *self.shared.done.lock().unwrap())
+    }
+
+    fn stop_pace(&mut self) {
+        self.shared.stopped.store(true, Relaxed);
+        if let Some(pace) = self.pace.take() {
+            pace.join().expect("the pace is kept");
+        }
+    }
+}
+
+impl Drop for Tries {
+    fn drop(&mut self) {
+        self.stop_pace();
+    }
+}
+
+impl Shared {
+    fn run(&self, addr: SocketAddr, exchange: Exchange) {
+        let begun = Instant::now();
+        let result = exchange(addr).map_err(|error| error.to_string());
+        self.done.lock().unwrap().push(Try { begun, ended: Instant::now(), result });
+        self.unfinished.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Gets the page `/` by HTTP.
+///
+/// # Errors
+/// Any other answer than 200, or none.
+pub fn http(addr: SocketAddr) -> io::Result<()> {
+    let mut stream = try_connect(addr)?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    expect(answer.as_bytes(), answer.starts_with("HTTP/1.1 200"))
+}
+
+/// Pings a Redis server.
+///
+/// # Errors
+/// Any other answer than PONG, or none.
+pub fn redis(addr: SocketAddr) -> io::Result<()> {
+    ask::<7>(addr, b"PING\r\n", |answer| answer == b"+PONG\r\n")
+}
+
+/// Asks a PostgreSQL server whether it speaks TLS.
+///
+/// # Errors
+/// Any other answer than yes or no, or none.
+pub fn postgres(addr: SocketAddr) -> io::Result<()> {
+    ask::<1>(addr, b"\0\0\0\x08\x04\xd2\x16\x2f", |answer| matches!(answer, b"N" | b"S"))
+}
+
+/// Sends a message to a server that echoes.
+///
+/// # Errors
+/// Another answer, or none.
+pub fn echo(addr: SocketAddr) -> io::Result<()> {
+    ask::<5>(addr, b"hello", |answer| answer == b"hello")
+}
+
+fn ask<const LENGTH: usize>(addr: SocketAddr, question: &[u8], is_right: fn(&[u8]) -> bool) -> io::Result<()> {
+    let mut stream = try_connect(addr)?;
+    stream.write_all(question)?;
+    let mut answer = [0; LENGTH];
+    stream.read_exact(&mut answer)?;
+    expect(&answer, is_right(&answer))
+}
+
+fn expect(answer: &[u8], is_right: bool) -> io::Result<()> {
+    let wrong = || Error::other(format!("answered {}", answer.escape_ascii()));
+    is_right.then_some(()).ok_or_else(wrong)
+}
+
+/// Between two clients.
+const PAUSE: Duration = Duration::from_millis(8);
+/// Most clients at once.
+const UNFINISHED_MAX: usize = 1000;
