@@ -134,3 +134,24 @@ fn a_small_limit_costs_nobody_a_connection_under_load() {
     lb.until_idle();
     assert_eq!((waiting(&lb), lb.unserved("web")), (0, 0));
 }
+
+#[test]
+fn who_was_failed_by_the_server_whose_turn_it_got_is_served_by_the_next_one_with_room() {
+    let listener = Listener::new();
+    let failing = Listener::new();
+    let frontend = Frontend::new("web").server_with("a", listener.addr(), "max_connections: 1");
+    let frontend = frontend.server_with("b", failing.addr(), "max_connections: 1");
+    let lb = Lb::start(Config::of(frontend.set("eject_after", 0).set("queue_timeout", "\"60s\"")).set("shards", 1));
+    let mut clients: Vec<_> = (0..2).map(|_| connect(lb.addr("web"))).collect();
+    let (first, second) = (listener.accept(), failing.accept());
+    let mut waits = queued(&lb);
+    // `b` has room now, but refuses.
+    drop((failing, second, clients.pop()));
+    wait::until("the client was refused", || lb.server("web", "b")["failed"].as_u64().unwrap() > 0);
+    assert_eq!(waiting(&lb), 1);
+    drop((first, clients));
+    waits.write_all(b"x").unwrap();
+    let mut byte = [0];
+    listener.accept().read_exact(&mut byte).unwrap();
+    assert_eq!(&byte, b"x");
+}

@@ -19,7 +19,7 @@ use super::key::Operation;
 use super::recycle::Recycled;
 use super::relay::{Pipe, Pipes, ReadyStream, SentAtOnce, Side};
 use super::stopwatch::{Event, Finding, Stopwatch};
-use super::waiting::{Wait, Waiting, WaitsFor};
+use super::waiting::{Wait, Waiting};
 use crate::sys::published;
 use crate::sys::ring::{Completion, Ring, SendMode};
 use crate::sys::signals;
@@ -465,11 +465,6 @@ impl Session {
         if self.patience == Patience::Idle {
             self.since = self.since.max(at);
         }
-    }
-
-    /// What the client waits for, if it does.
-    pub(super) fn waits_for(&self) -> Option<WaitsFor> {
-        self.wait.filter(|_| self.conn.waits_for_server()).map(|wait| wait.what)
     }
 
     /// The client has a server, or does not wait for one any more.

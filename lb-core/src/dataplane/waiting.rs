@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 
 use super::choose::Tried;
-use super::shard::{Shard, Turn};
+use super::shard::{Session, Shard, Turn};
 use crate::turns::slots::Key;
 use crate::turns::timers::Time;
 
@@ -27,6 +27,8 @@ pub(super) enum WaitsFor {
 pub(super) struct Wait {
     pub(super) what: WaitsFor,
     pub(super) until: Time,
+    /// Whether it is in the queue. It leaves it when it is its turn, and may wait again if that server fails it.
+    is_queued: bool,
 }
 
 /// A shard's waiting clients.
@@ -34,7 +36,7 @@ pub(super) struct Wait {
 pub(super) struct Waiting {
     /// By frontend: those who wait for room, in the order in which they came. May hold some who have left.
     queues: HashMap<u32, VecDeque<Key>>,
-    /// Those who wait for a server, and when to try next.
+    /// Those who wait and are in no queue, and when to try next.
     others: Vec<(Key, Time)>,
 }
 
@@ -65,12 +67,18 @@ impl Shard {
         }
         let is_same = before.is_some_and(|before| before.what == what);
         let until = before.filter(|_| is_same).map_or(self.now + Time::from(limit), |before| before.until);
-        session.wait = Some(Wait { what, until });
+        let is_new = what == WaitsFor::Room && !is_same;
+        let is_queued = is_new || what == WaitsFor::Room && before.is_some_and(|before| before.is_queued);
+        session.wait = Some(Wait { what, until, is_queued });
         session.conn.on_no_server_yet();
-        match what {
-            WaitsFor::Server => self.waiting.others.push((key, self.now + RETRY_AFTER)),
-            WaitsFor::Room if !is_same => self.enqueue(key),
-            WaitsFor::Room => {}
+        if !is_same {
+            // Without it, who has waited for something else before would be looked after only when that was over.
+            self.timers.set(key.slot, until);
+        }
+        match (is_new, is_queued) {
+            (true, _) => self.enqueue(key),
+            (false, true) => {}
+            (false, false) => self.waiting.others.push((key, self.now + RETRY_AFTER)),
         }
     }
 
@@ -81,7 +89,7 @@ impl Shard {
         // Clients who have left are taken out at the front only, unless they become many.
         if queue.len() > 64 && queue.len() as u64 > 2 * u64::from(session.counters.waiting.load(Ordering::Relaxed)) {
             let sessions = &self.sessions;
-            queue.retain(|key| sessions.get(*key).is_some_and(|session| session.waits_for() == Some(WaitsFor::Room)));
+            queue.retain(|key| sessions.get(*key).is_some_and(Session::is_queued));
         }
     }
 
@@ -100,7 +108,7 @@ impl Shard {
         // Nobody comes in between: clients are accepted before or after.
         self.waiting.queues = queues;
         for (key, next) in std::mem::take(&mut self.waiting.others) {
-            match self.sessions.get(key).is_some_and(|session| session.waits_for() == Some(WaitsFor::Server)) {
+            match self.sessions.get(key).is_some_and(|session| session.waits() && !session.is_queued()) {
                 false => {}
                 true if next > self.now => self.waiting.others.push((key, next)),
                 true => self.try_again(key, turn),
@@ -110,14 +118,15 @@ impl Shard {
 
     /// True if the first of a queue is not in it any more.
     fn serve_first(&mut self, key: Key, turn: &Turn<'_>) -> bool {
-        let waits = |shard: &Self| {
-            let session = shard.sessions.get(key);
-            session.is_some_and(|session| session.waits_for() == Some(WaitsFor::Room))
-        };
-        if waits(self) {
+        if self.sessions.get(key).is_some_and(Session::is_queued) {
             self.try_again(key, turn);
         }
-        !waits(self)
+        let Some(session) = self.sessions.get_mut(key) else { return true };
+        let stays = session.is_queued();
+        if let (false, Some(wait)) = (stays, &mut session.wait) {
+            wait.is_queued = false;
+        }
+        !stays
     }
 
     fn try_again(&mut self, key: Key, turn: &Turn<'_>) {
@@ -125,5 +134,17 @@ impl Shard {
         session.tried = Tried::default();
         session.conn.on_turn();
         self.drive(key, turn);
+    }
+}
+
+impl Session {
+    /// Whether the client waits for a server, and none is being tried.
+    fn waits(&self) -> bool {
+        self.wait.is_some() && self.conn.waits_for_server()
+    }
+
+    /// Whether it does so in a queue.
+    fn is_queued(&self) -> bool {
+        self.waits() && self.wait.is_some_and(|wait| wait.is_queued)
     }
 }
