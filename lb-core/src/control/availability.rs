@@ -1,8 +1,9 @@
 //! Which servers are available, and which therefore get connections: from what the operator wants, what checks say and what
 //! real connections met. Pure, time is an argument.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::Time;
 use super::check::Checked;
@@ -64,6 +65,26 @@ impl Known {
         Self { addr, is_checked: true, checked: None, ejection: Ejection::default(), is_out: false, back_since: None }
     }
 
+    /// Follows a change of the server. True if it was taken into service again.
+    fn follow(&mut self, server: &Server, has_check: bool, now: Time) -> bool {
+        let was_out = self.is_out;
+        if self.addr != server.addr() || server.mode() == Mode::Disabled {
+            // What was found out before a move or a maintenance says nothing about the time after it.
+            *self = Self::new(server.addr());
+        }
+        self.is_out = server.mode() != Mode::Enabled;
+        self.is_checked = has_check && server.mode() != Mode::Disabled;
+        if !self.is_checked {
+            // Nobody would find out that it is up.
+            self.checked = None;
+        }
+        let is_back = was_out && !self.is_out;
+        if is_back {
+            self.back_since = Some(now);
+        }
+        is_back
+    }
+
     fn is_available(&self) -> bool {
         let is_down = self.checked.as_ref().is_some_and(|checked| checked.verdict == Verdict::Down);
         !is_down && self.ejection.until().is_none()
@@ -82,32 +103,25 @@ impl Known {
 }
 
 impl Availability {
-    /// Forgets servers that are gone, and what was found out at addresses that were replaced.
-    pub(super) fn follow(&mut self, state: &State, now: Time) {
-        let mut before = std::mem::take(&mut self.0);
+    /// Follows a change of the state: forgets servers that are gone, and what was found out at addresses that were replaced.
+    /// True if a server was taken into service again.
+    pub(super) fn follow(&mut self, state: &State, before: &State, now: Time) -> bool {
+        let mut is_back = false;
         for entry in state.entries() {
+            if before.entry_with(entry.id).is_some_and(|before| Arc::ptr_eq(before, entry)) {
+                continue;
+            }
             for (id, server) in entry.server_ids.iter().zip(entry.frontend.servers()) {
-                let known = before.remove(id).filter(|known| known.addr == server.addr());
-                let mut known = known.unwrap_or_else(|| Known::new(server.addr()));
-                if !entry.frontend.check_of(server).is_on() {
-                    known.checked = None;
-                }
-                let was_out = std::mem::replace(&mut known.is_out, server.mode() != Mode::Enabled);
-                if was_out && !known.is_out {
-                    known.back_since = Some(now);
-                }
-                if server.mode() == Mode::Disabled {
-                    // It is not checked: what was found out before the maintenance says nothing about the time after it.
-                    known = Known { is_out: true, ..Known::new(server.addr()) };
-                }
-                known.is_checked = server.mode() != Mode::Disabled && entry.frontend.check_of(server).is_on();
-                if !known.is_checked {
-                    // Nobody would find out that it is up.
-                    known.checked = None;
-                }
-                self.0.insert(*id, known);
+                let known = self.0.entry(*id).or_insert_with(|| Known::new(server.addr()));
+                is_back |= known.follow(server, entry.frontend.check_of(server).is_on(), now);
             }
         }
+        let servers = state.entries().iter().map(|entry| entry.server_ids.len()).sum::<usize>();
+        if self.0.len() > servers {
+            let present: HashSet<_> = state.entries().iter().flat_map(|entry| &entry.server_ids).collect();
+            self.0.retain(|id, _| present.contains(id));
+        }
+        is_back
     }
 
     /// Takes a verdict in. True if it is news.
@@ -237,7 +251,6 @@ pub(super) fn earlier(one: Option<Time>, other: Option<Time>) -> Option<Time> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
@@ -266,8 +279,9 @@ mod tests {
         }
 
         fn change(&mut self, change: &Change, now: Time) {
+            let before = self.state.clone();
             self.state.apply(change).unwrap();
-            self.availability.follow(&self.state, now);
+            self.availability.follow(&self.state, &before, now);
         }
 
         fn entry(&self) -> Arc<Entry> {

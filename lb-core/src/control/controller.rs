@@ -77,7 +77,7 @@ impl Controller {
         }
         state.check_binds()?;
         let mut availability = Availability::default();
-        availability.follow(&state, 0);
+        availability.follow(&state, &State::default(), 0);
         let running = factory.build(&state, &Running::default(), &availability, 0)?;
         factory.opener.on_started();
         running.0.iter().for_each(RunningFrontend::set_places);
@@ -177,14 +177,18 @@ impl Controller {
         let saved = saved.map_err(|reason| Refused::other(format!("the change could not be stored: {reason}")))?;
         // From here on nothing may fail: what is stored comes into effect.
         self.is_durable = saved == Saved::Durable;
-        self.state = draft.state;
+        let before = std::mem::replace(&mut self.state, draft.state);
         self.history = history;
         self.revision = revision;
-        self.availability.follow(&self.state, now);
-        // What was taken out of service or back into it is known only now; listeners are all there.
-        let running = self.factory.build(&self.state, &running, &self.availability, now).unwrap_or(running);
+        let running = match self.availability.follow(&self.state, &before, now) {
+            // That a server starts slowly is known only now; listeners and policies are all there.
+            true => self.factory.build(&self.state, &running, &self.availability, now).unwrap_or(running),
+            false => running,
+        };
         let on_replaced = self.put_into_effect(running)?;
-        self.check_servers();
+        if self.state.checks_otherwise_than(&before) {
+            self.check_servers();
+        }
         Ok(Applied { warnings: draft.warnings, ..self.applied(draft.summary, on_replaced, false) })
     }
 

@@ -69,7 +69,8 @@ impl Running {
     }
 
     fn find(&self, id: FrontendId) -> Option<&RunningFrontend> {
-        self.0.iter().find(|frontend| frontend.entry.id == id)
+        // In the order of the desired state, whose identities ascend.
+        self.0.binary_search_by_key(&id, |frontend| frontend.entry.id).ok().map(|index| &self.0[index])
     }
 
     /// Endpoints that ran before and do not any more: connections on them live on a replaced address.
@@ -95,6 +96,9 @@ impl Running {
     pub(super) fn plan_closings(&self, before: &Self, closings: &mut Closings, now: Time) {
         for (frontend, before) in self.pairs(before) {
             if Arc::ptr_eq(&frontend.entry, &before.entry) && frontend.view.roles == before.view.roles {
+                continue;
+            }
+            if frontend.ends().chain(before.ends()).all(|end| end == End::Never) {
                 continue;
             }
             let ends: HashMap<ServerId, End> = before.entry.server_ids.iter().copied().zip(before.ends()).collect();

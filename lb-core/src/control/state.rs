@@ -28,6 +28,7 @@ pub(crate) struct Entry {
 /// All frontends. Cloning is cheap: what does not change is shared.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct State {
+    /// Their identities ascend: frontends are added at the end and never reordered.
     entries: Vec<Arc<Entry>>,
     next_frontend: FrontendId,
     next_server: ServerId,
@@ -51,10 +52,32 @@ impl State {
         self.entries.iter().map(|entry| Arc::clone(&entry.frontend)).collect()
     }
 
+    /// The frontend of this identity.
+    pub(crate) fn entry_with(&self, id: FrontendId) -> Option<&Arc<Entry>> {
+        self.entries.binary_search_by_key(&id, |entry| entry.id).ok().map(|index| &self.entries[index])
+    }
+
     /// The frontend of a server.
     pub(crate) fn entry_of(&self, server: ServerId) -> Option<&Arc<Entry>> {
         // Identities ascend in an entry: servers are added at the end and never reordered.
         self.entries.iter().find(|entry| entry.server_ids.binary_search(&server).is_ok())
+    }
+
+    /// Whether other servers than in `before` are to be checked, or otherwise.
+    pub(crate) fn checks_otherwise_than(&self, before: &Self) -> bool {
+        let is_same_server = |(one, other): (&Arc<Server>, &Arc<Server>)| {
+            let checked = |server: &Server| (server.addr(), server.mode() == Mode::Disabled);
+            Arc::ptr_eq(one, other) || checked(one) == checked(other) && one.check() == other.check()
+        };
+        let is_same = |(one, other): (&Arc<Entry>, &Arc<Entry>)| {
+            let (servers, others) = (one.frontend.servers(), other.frontend.servers());
+            Arc::ptr_eq(one, other)
+                || one.server_ids == other.server_ids
+                    && one.frontend.check() == other.frontend.check()
+                    && servers.iter().zip(others).all(is_same_server)
+        };
+        let is_same_count = self.entries.len() == before.entries.len();
+        !(is_same_count && self.entries.iter().zip(&before.entries).all(is_same))
     }
 
     /// What is allowed but may surprise about this state, where `before` was otherwise.
@@ -64,10 +87,7 @@ impl State {
             let mut enabled = servers.iter().filter(|server| server.mode() == Mode::Enabled).peekable();
             enabled.peek().is_some() && enabled.all(|server| server.is_passive())
         };
-        let did_before = |entry: &Entry| {
-            let before = before.entries.iter().find(|other| other.id == entry.id);
-            before.is_some_and(|before| relies_on_passive(before))
-        };
+        let did_before = |entry: &Entry| before.entry_with(entry.id).is_some_and(|before| relies_on_passive(before));
         let surprising = self.entries.iter().filter(|entry| relies_on_passive(entry) && !did_before(entry));
         let sentence = |entry: &Arc<Entry>| {
             format!("frontend {} has no active server: passive ones serve it", entry.frontend.name())
