@@ -64,9 +64,12 @@ impl Known {
         Self { addr, is_checked: true, checked: None, ejection: Ejection::default(), is_out: false, back_since: None }
     }
 
+    fn is_down(&self) -> bool {
+        self.checked.as_ref().is_some_and(|checked| checked.verdict == Verdict::Down)
+    }
+
     fn is_available(&self) -> bool {
-        let is_down = self.checked.as_ref().is_some_and(|checked| checked.verdict == Verdict::Down);
-        !is_down && self.ejection.until().is_none()
+        !self.is_down() && self.ejection.until().is_none()
     }
 
     /// How much of its share it gets, and when that changes.
@@ -111,7 +114,7 @@ impl Availability {
     pub(super) fn on_checked(&mut self, checked: Checked, now: Time) -> bool {
         let known = self.0.get_mut(&checked.server).filter(|known| known.is_checked && known.addr == checked.addr);
         let Some(known) = known else { return false };
-        let was_down = known.checked.as_ref().is_some_and(|before| before.verdict == Verdict::Down);
+        let was_down = known.is_down();
         let is_down = checked.verdict == Verdict::Down;
         if was_down && !is_down {
             known.back_since = Some(now);
@@ -152,12 +155,12 @@ impl Availability {
     pub(super) fn view(&self, entry: &Entry, before: Option<&View>, now: Time) -> View {
         let frontend = &entry.frontend;
         let servers = || frontend.servers().iter().zip(&entry.server_ids);
-        let is_available = |server: &Server, id: &ServerId| {
+        let is = |server: &Server, id: &ServerId, what: fn(&Known) -> bool| {
             // One that was just added or re-addressed is not known yet: it gets connections at once.
             let known = self.0.get(id).filter(|known| known.addr == server.addr());
-            server.mode() == Mode::Enabled && known.is_none_or(Known::is_available)
+            server.mode() == Mode::Enabled && known.is_none_or(what)
         };
-        let available: Vec<bool> = servers().map(|(server, id)| is_available(server, id)).collect();
+        let available: Vec<bool> = servers().map(|(server, id)| is(server, id, Known::is_available)).collect();
         let count = |is_passive: bool| {
             let of_kind =
                 frontend.servers().iter().zip(&available).filter(|(server, _)| server.is_passive() == is_passive);
@@ -181,6 +184,8 @@ impl Availability {
         let mut main_passive = if uses_passive { frontend.passive_use().most() } else { 0 };
         for ((server, id), is_available) in servers().zip(available) {
             let role = match (is_available, server.is_passive()) {
+                // One that is ejected may have recovered: better than nobody.
+                (false, _) if passive == 0 && is(server, id, |known| !known.is_down()) => Role::Standby,
                 (false, _) => Role::Out,
                 (true, true) if main_passive == 0 => Role::Standby,
                 (true, is_passive) => {
