@@ -126,6 +126,24 @@ fn a_server_that_checks_find_up_again_is_not_ejected_any_more() {
     assert!(repaired.accepted() > before);
 }
 
+#[test]
+fn an_ejected_server_that_works_again_serves_when_the_only_other_one_dies() {
+    let (one, two) = (Backend::echo(), Backend::echo());
+    let place = one.addr();
+    let lb = Lb::start(Config::of(frontend("300s").server("one", place).server("two", two.addr())));
+    let addr = lb.addr("web");
+    // As in a rolling restart: one after the other is gone for a moment.
+    one.stop();
+    until_ejected(&lb, "one", || is_served(addr));
+    let one = Backend::echo_at(place);
+    (0..20).for_each(|_| is_served(addr));
+    assert_eq!(one.accepted(), 0);
+    two.stop();
+    (0..20).for_each(|_| is_served(addr));
+    assert_eq!(one.accepted(), 20);
+    assert_eq!(lb.unserved("web"), 0);
+}
+
 /// Failures in a row until a server is ejected.
 const EJECT_AFTER: u64 = 3;
 

@@ -12,7 +12,7 @@ use super::health::Verdict;
 use super::standby::Standby;
 use super::state::{Entry, ServerId, State};
 use super::status::{ServerHealth, Service};
-use crate::config::{Frontend, Mode, Server};
+use crate::config::{Mode, Server};
 use crate::table::{Failure, Suspicion};
 
 /// Into how many steps a slow start is divided.
@@ -47,6 +47,37 @@ pub(super) struct View {
     pub(super) standby: Standby,
     /// When time alone changes it, at the latest.
     pub(super) until: Option<Time>,
+}
+
+/// A server as a view is made of it.
+struct Candidate<'a> {
+    /// `None` for one that was just added or re-addressed: it gets connections at once.
+    known: Option<&'a Known>,
+    fitness: Fitness,
+    is_passive: bool,
+}
+
+/// Whether a server may get connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fitness {
+    Available,
+    /// Until then.
+    Ejected(Time),
+    /// It is down, drained or disabled.
+    Unfit,
+}
+
+impl<'a> Candidate<'a> {
+    fn new(server: &Server, known: Option<&'a Known>) -> Self {
+        let known = known.filter(|known| known.addr == server.addr());
+        let ejected = known.and_then(|known| known.ejection.until());
+        let fitness = match ejected {
+            _ if server.mode() != Mode::Enabled || known.is_some_and(Known::is_down) => Fitness::Unfit,
+            Some(until) => Fitness::Ejected(until),
+            None => Fitness::Available,
+        };
+        Self { known, fitness, is_passive: server.is_passive() }
+    }
 }
 
 /// What a server is to its frontend at a moment.
@@ -85,9 +116,8 @@ impl Known {
         is_back
     }
 
-    fn is_available(&self) -> bool {
-        let is_down = self.checked.as_ref().is_some_and(|checked| checked.verdict == Verdict::Down);
-        !is_down && self.ejection.until().is_none()
+    fn is_down(&self) -> bool {
+        self.checked.as_ref().is_some_and(|checked| checked.verdict == Verdict::Down)
     }
 
     /// How much of its share it gets, and when that changes.
@@ -128,7 +158,7 @@ impl Availability {
     pub(super) fn on_checked(&mut self, checked: Checked, now: Time) -> bool {
         let known = self.0.get_mut(&checked.server).filter(|known| known.is_checked && known.addr == checked.addr);
         let Some(known) = known else { return false };
-        let was_down = known.checked.as_ref().is_some_and(|before| before.verdict == Verdict::Down);
+        let was_down = known.is_down();
         let is_down = checked.verdict == Verdict::Down;
         if was_down && !is_down {
             known.back_since = Some(now);
@@ -168,55 +198,47 @@ impl Availability {
     /// What a frontend's servers are to it now, given what they were.
     pub(super) fn view(&self, entry: &Entry, before: Option<&View>, now: Time) -> View {
         let frontend = &entry.frontend;
-        let servers = || frontend.servers().iter().zip(&entry.server_ids);
-        let is_available = |server: &Server, id: &ServerId| {
-            // One that was just added or re-addressed is not known yet: it gets connections at once.
-            let known = self.0.get(id).filter(|known| known.addr == server.addr());
-            server.mode() == Mode::Enabled && known.is_none_or(Known::is_available)
-        };
-        let available: Vec<bool> = servers().map(|(server, id)| is_available(server, id)).collect();
-        let count = |is_passive: bool| {
-            let of_kind =
-                frontend.servers().iter().zip(&available).filter(|(server, _)| server.is_passive() == is_passive);
-            of_kind.filter(|(_, available)| **available).count()
+        let candidates: Vec<Candidate<'_>> = entry
+            .server_ids
+            .iter()
+            .zip(frontend.servers())
+            .map(|(id, server)| Candidate::new(server, self.0.get(id)))
+            .collect();
+        let count = |is_passive| {
+            let is_counted = |it: &&Candidate<'_>| it.fitness == Fitness::Available && it.is_passive == is_passive;
+            candidates.iter().filter(is_counted).count()
         };
         let (active, passive) = (count(false), count(true));
         let hold = frontend.fail_back_after().as_millis();
         let standby = before.map_or(Standby::default(), |before| before.standby);
         let standby = standby.next(frontend.passive_when(), active, hold, now);
         let uses_passive = standby.takes_part() && passive > 0;
-        let mut view = View {
-            roles: Vec::with_capacity(available.len()),
-            service: match (uses_passive, active) {
-                (true, _) => Service::Passive,
-                (false, 0) => Service::Unavailable,
-                (false, _) => Service::Active,
-            },
-            standby,
-            until: standby.until(hold),
+        let service = match (uses_passive, active) {
+            (true, _) => Service::Passive,
+            (false, 0) => Service::Unavailable,
+            (false, _) => Service::Active,
         };
+        let mut view =
+            View { roles: Vec::with_capacity(candidates.len()), service, standby, until: standby.until(hold) };
         let mut main_passive = if uses_passive { frontend.passive_use().most() } else { 0 };
-        for ((server, id), is_available) in servers().zip(available) {
-            let role = match (is_available, server.is_passive()) {
-                (false, _) => Role::Out,
-                (true, true) if main_passive == 0 => Role::Standby,
-                (true, is_passive) => {
+        let slow_start = frontend.slow_start().as_millis();
+        for Candidate { known, fitness, is_passive } in candidates {
+            let (role, until) = match fitness {
+                // It may have recovered: better than nobody.
+                Fitness::Ejected(until) if passive == 0 => (Role::Standby, Some(until)),
+                Fitness::Ejected(until) => (Role::Out, Some(until)),
+                Fitness::Unfit => (Role::Out, None),
+                Fitness::Available if is_passive && main_passive == 0 => (Role::Standby, None),
+                Fitness::Available => {
                     main_passive -= usize::from(is_passive);
-                    self.main(*id, frontend, now, &mut view.until)
+                    let (tenths, next) = known.map_or((STEPS as u8, None), |known| known.tenths(slow_start, now));
+                    (Role::Main { tenths }, next)
                 }
             };
             view.roles.push(role);
-            let ejected_until = self.0.get(id).and_then(|known| known.ejection.until());
-            view.until = earlier(view.until, ejected_until);
+            view.until = earlier(view.until, until);
         }
         view
-    }
-
-    fn main(&self, id: ServerId, frontend: &Frontend, now: Time, until: &mut Option<Time>) -> Role {
-        let slow_start = frontend.slow_start().as_millis();
-        let (tenths, next) = self.0.get(&id).map_or((STEPS as u8, None), |known| known.tenths(slow_start, now));
-        *until = earlier(*until, next);
-        Role::Main { tenths }
     }
 
     /// What is said of a server's health.
@@ -254,7 +276,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{Bind, Check, CheckKind, Delay, FrontendUpdate, Name, PassiveUse, PassiveWhen};
+    use crate::config::{Bind, Check, CheckKind, Delay, Frontend, FrontendUpdate, Name, PassiveUse, PassiveWhen};
     use crate::control::change::Change;
 
     const ADDR: ([u8; 4], u16) = ([127, 0, 0, 1], 9);

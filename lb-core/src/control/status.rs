@@ -153,7 +153,7 @@ pub enum ServerHealth {
         /// Why the last one did.
         why: String,
     },
-    /// Real connections to it failed.
+    /// Real connections to it failed: it gets only those that all others fail, if no passive server is available either.
     Ejected {
         /// For how much longer.
         for_milliseconds: u64,

@@ -188,12 +188,12 @@ pub(super) fn on_failed(endpoint: &Endpoint, frontend: u32, failure: Failure, tu
     }
 }
 
-/// Says once that connections go to passive servers because the others are full.
+/// Says once that connections go to those who stand by, because the others are full.
 fn say_spill(frontend: &Frontend) {
     let logged = &frontend.counters.spill_logged;
     if !logged.load(Ordering::Relaxed) && !logged.swap(true, Ordering::Relaxed) {
         let name = &frontend.name;
-        tracing::warn!("frontend {name}: every active server is at its limit and the queue is full: passive ones help");
+        tracing::warn!("frontend {name}: every active server is at its limit and the queue is full: standbys help");
     }
 }
 
