@@ -385,6 +385,7 @@ impl Controller {
             // Fails only when the balancer stops.
             let _ = self.put_into_effect(running);
         } else {
+            running.plan_closings(&self.running, &mut self.closings, now);
             self.running = running;
         }
     }

@@ -95,7 +95,8 @@ impl Running {
     /// use any more; takes plans back where that has changed.
     pub(super) fn plan_closings(&self, before: &Self, closings: &mut Closings, now: Time) {
         for (frontend, before) in self.pairs(before) {
-            if Arc::ptr_eq(&frontend.entry, &before.entry) && frontend.view.roles == before.view.roles {
+            let is_same_view = frontend.view.roles == before.view.roles && frontend.view.standby == before.view.standby;
+            if Arc::ptr_eq(&frontend.entry, &before.entry) && is_same_view {
                 continue;
             }
             if frontend.ends().chain(before.ends()).all(|end| end == End::Never) {
@@ -150,14 +151,7 @@ impl RunningFrontend {
     /// How long connections may go on, by server.
     fn ends(&self) -> impl Iterator<Item = End> {
         let config = &self.entry.frontend;
-        config.servers().iter().zip(&self.view.roles).map(|(server, role)| {
-            let is_idle = server.is_passive() && !matches!(role, Role::Main { .. });
-            match (server.mode(), config.passive_connections()) {
-                (Mode::Drain(Some(limit)), _) => End::Within(limit),
-                (Mode::Enabled, PassiveConnections::DrainAfter(limit)) if is_idle => End::Within(limit),
-                _ => End::Never,
-            }
-        })
+        config.servers().iter().zip(&self.view.roles).map(|(server, role)| end(config, server, *role, &self.view))
     }
 
     /// Every shard uses it now.
@@ -266,6 +260,22 @@ impl Factory {
     }
 }
 
+/// How long connections of a server may go on that is in this role.
+fn end(config: &Frontend, server: &Server, role: Role, view: &View) -> End {
+    let is_idle = server.is_passive()
+        && match role {
+            Role::Main { .. } => false,
+            Role::Standby => true,
+            // Its check fails, say. That is no reason to close what it serves while passive servers are needed.
+            Role::Out => !view.standby.takes_part(),
+        };
+    match (server.mode(), config.passive_connections()) {
+        (Mode::Drain(Some(limit)), _) => End::Within(limit),
+        (Mode::Enabled, PassiveConnections::DrainAfter(limit)) if is_idle => End::Within(limit),
+        _ => End::Never,
+    }
+}
+
 /// The servers of a tier. While some start slowly, all weights are scaled up, so that tenths of them can be told apart.
 fn candidates(config: &Frontend, endpoints: &[Arc<Endpoint>], view: &View, rank: Rank) -> Arc<[Candidate]> {
     /// Sum of the weights that round robin lays its cycle out for without taking long.
@@ -300,5 +310,31 @@ impl Policy for InOrder {
 
     fn needs_client(&self) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{FrontendUpdate, PassiveWhen};
+    use crate::control::standby::Standby;
+
+    #[test]
+    fn a_passive_server_that_fails_while_it_is_needed_keeps_its_connections() {
+        let limit = Millis::from_duration_clamped(std::time::Duration::from_secs(1));
+        let passive_connections = Some(PassiveConnections::DrainAfter(limit));
+        let addr = ([127, 0, 0, 1], 9).into();
+        let update = FrontendUpdate { passive_connections, ..FrontendUpdate::default() };
+        let config = Frontend::new("web", Bind::Addr(addr)).unwrap().with(&update);
+        let server = Server::new("p", addr).unwrap().with_passive(true);
+        let end = |role, active| {
+            let standby = Standby::default().next(PassiveWhen::default(), active, 0, 0);
+            let view = View { roles: vec![role], service: Service::Unavailable, standby, until: None };
+            end(&config, &server, role, &view)
+        };
+        assert_eq!(end(Role::Main { tenths: 10 }, 0), End::Never);
+        assert_eq!(end(Role::Out, 0), End::Never);
+        assert_eq!(end(Role::Standby, 0), End::Within(limit), "another one is used");
+        assert_eq!((end(Role::Standby, 1), end(Role::Out, 1)), (End::Within(limit), End::Within(limit)));
     }
 }
