@@ -138,6 +138,10 @@ impl Endpoint {
 
     /// Gives a connection to this address, unless the server has `max` of them.
     pub(crate) fn open_one(&self, max: u32) -> bool {
+        // One that is full is only read: while clients wait, every full server is asked in every turn.
+        if self.load.busy.open.load(Ordering::Relaxed) >= max {
+            return false;
+        }
         if self.load.busy.open.fetch_add(1, Ordering::Relaxed) >= max {
             self.load.busy.open.fetch_sub(1, Ordering::Relaxed);
             return false;
