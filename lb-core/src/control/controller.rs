@@ -338,20 +338,24 @@ impl Controller {
     }
 
     fn on_checked(&mut self, verdicts: Vec<Checked>) {
-        let now = self.now();
+        let (now, mut has_news) = (self.now(), false);
         for checked in verdicts {
             let Checked { server, verdict, took, .. } = checked;
             let detail = checked.detail.clone();
             if !self.availability.on_checked(checked, now) {
                 continue;
             }
+            has_news = true;
             let name = self.name_of(server);
             match verdict {
                 Verdict::Up => tracing::info!("server {name} is up: {detail}, in {took:?}"),
                 Verdict::Down => tracing::warn!("server {name} is down: {detail}"),
             }
         }
-        self.refresh();
+        // At the start thousands of servers are found up that counted as up.
+        if has_news {
+            self.refresh();
+        }
     }
 
     fn on_suspicion(&mut self, suspicion: &Suspicion) {
