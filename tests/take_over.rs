@@ -200,6 +200,17 @@ fn more_sockets_than_fit_into_one_message_are_passed_on() {
 }
 
 #[test]
+fn more_sockets_than_a_process_may_open_at_first_are_passed_on() {
+    let backend = Backend::who("app");
+    let names: Vec<String> = (0..100).map(|number| format!("web{number}")).collect();
+    let frontends = names.iter().map(|name| Frontend::new(name).server("a", backend.addr()));
+    let place =
+        Place::new(frontends.fold(Config::default(), Config::frontend).set("shards", 4)).after("ulimit -Sn 256");
+    let lb = succeed(place.start());
+    assert_eq!(ask(lb.addr("web99")), "app");
+}
+
+#[test]
 fn an_inherited_socket_is_passed_on() {
     let backend = Backend::who("app");
     for environment in ["true", "export LISTEN_FDS=1 LISTEN_PID=$$"] {

@@ -69,6 +69,8 @@ impl Controller {
     /// Opens the listeners and builds the first table, for one shard per element of `cores`.
     pub(super) fn new(builder: Builder, cores: &[usize], sender: &CommandSender) -> Result<Self, StartError> {
         let shards = cores.len();
+        // First, as it raises the limit of descriptors: a listener is one per shard.
+        let process = process_limit(&builder.config, shards)?;
         let opener = Opener::new(shards, builder.inherited, builder.taken_over)?;
         let mut factory = Factory { opener, policies: builder.policies, shards };
         let mut state = State::new(factory.policies.names().into());
@@ -84,7 +86,6 @@ impl Controller {
         let revision = builder.resume.revision.max(1);
         let doorbells = (0..shards).map(|_| Doorbell::new()).collect::<Result<_, _>>();
         let doorbells = doorbells.map_err(|error| StartError::Kernel(format!("can't make an eventfd: {error}")))?;
-        let process = process_limit(&builder.config, shards)?;
         let suspects = sender.clone();
         let suspect = Box::new(move |suspicion| suspects.send(Command::Suspected(suspicion)));
         // Nobody is accepted before everything has started.
