@@ -400,10 +400,10 @@ mod tests {
         assert_eq!(world.suspect(0, 101), None, "it is ejected already");
         assert_eq!(world.suspect(1, 102), Some(10_000));
         assert_eq!(world.suspect(2, 103), None, "half of them are");
-        assert_eq!(world.roles(103), "--mm");
+        assert_eq!(world.roles(103), "ssmm", "with nobody else left they are better than nobody");
         assert_eq!(world.view.as_ref().unwrap().until, Some(10_100));
         assert_eq!(world.availability.on_time(10_100), [0]);
-        assert_eq!(world.roles(10_100), "m-mm");
+        assert_eq!(world.roles(10_100), "msmm");
         assert_eq!(world.suspect(0, 10_200), Some(20_000), "twice as long, as it failed again at once");
     }
 
