@@ -96,9 +96,10 @@ impl Known {
         Self { addr, is_checked: true, checked: None, ejection: Ejection::default(), is_out: false, back_since: None }
     }
 
-    /// Follows a change of the server. True if it was taken into service again.
+    /// Follows a change of the server. True if it is in service again by that.
     fn follow(&mut self, server: &Server, has_check: bool, now: Time) -> bool {
         let was_out = self.is_out;
+        let was_down = self.is_down();
         if self.addr != server.addr() || server.mode() == Mode::Disabled {
             // What was found out before a move or a maintenance says nothing about the time after it.
             *self = Self::new(server.addr());
@@ -109,7 +110,7 @@ impl Known {
             // Nobody would find out that it is up.
             self.checked = None;
         }
-        let is_back = was_out && !self.is_out;
+        let is_back = !self.is_out && (was_out || was_down && !self.is_down());
         if is_back {
             self.back_since = Some(now);
         }
@@ -134,7 +135,7 @@ impl Known {
 
 impl Availability {
     /// Follows a change of the state: forgets servers that are gone, and what was found out at addresses that were replaced.
-    /// True if a server was taken into service again.
+    /// True if a server is in service again by that.
     pub(super) fn follow(&mut self, state: &State, before: &State, now: Time) -> bool {
         let mut is_back = false;
         for entry in state.entries() {
