@@ -52,7 +52,8 @@ impl Shard {
         } else if self.now >= session.try_until {
             return Chosen::Over;
         }
-        let waits = session.waits_for() == Some(WaitsFor::Room);
+        // Its place is counted already.
+        let waits = session.wait.is_some_and(|wait| wait.what == WaitsFor::Room);
         let may_wait = waits || session.counters.waiting.load(Ordering::Relaxed) < frontend.queue;
         // Who comes later is served later.
         if may_wait && !waits && self.waiting.has_queue(frontend.id) {

@@ -26,6 +26,8 @@ pub(super) enum WaitsFor {
 pub(super) struct Wait {
     pub(super) what: WaitsFor,
     pub(super) until: Time,
+    /// Its place in the queue is kept. It leaves it with a server, and takes it again if that one fails.
+    is_queued: bool,
 }
 
 /// A shard's waiting clients.
@@ -62,21 +64,23 @@ impl Shard {
         if before.is_none() {
             session.counters.waiting.fetch_add(1, Ordering::Relaxed);
         }
-        let is_same = before.is_some_and(|before| before.what == what);
-        let until = before.filter(|_| is_same).map_or(self.now + Time::from(limit), |before| before.until);
-        session.wait = Some(Wait { what, until });
+        let same = before.filter(|before| before.what == what);
+        let until = same.map_or(self.now + Time::from(limit), |before| before.until);
+        session.wait = Some(Wait { what, until, is_queued: what == WaitsFor::Room });
         session.conn.on_no_server_yet();
-        match what {
-            WaitsFor::Server => self.waiting.others.push((key, self.now + RETRY_AFTER)),
-            WaitsFor::Room if !is_same => self.enqueue(key),
-            WaitsFor::Room => {}
+        match (what, same) {
+            (WaitsFor::Server, _) => self.waiting.others.push((key, self.now + RETRY_AFTER)),
+            (WaitsFor::Room, None) => self.enqueue(key, VecDeque::push_back),
+            // It was the first already.
+            (WaitsFor::Room, Some(Wait { is_queued: false, .. })) => self.enqueue(key, VecDeque::push_front),
+            (WaitsFor::Room, Some(_)) => {}
         }
     }
 
-    fn enqueue(&mut self, key: Key) {
+    fn enqueue(&mut self, key: Key, push: fn(&mut VecDeque<Key>, Key)) {
         let Some(session) = self.sessions.get(key) else { return };
         let queue = self.waiting.queues.entry(session.frontend).or_default();
-        queue.push_back(key);
+        push(queue, key);
         // Clients who have left are taken out at the front only, unless they become many.
         if queue.len() > 64 && queue.len() as u64 > 2 * u64::from(session.counters.waiting.load(Ordering::Relaxed)) {
             let sessions = &self.sessions;
@@ -116,7 +120,11 @@ impl Shard {
         if waits(self) {
             self.try_again(key, turn);
         }
-        !waits(self)
+        let stays = waits(self);
+        if !stays && let Some(wait) = self.sessions.get_mut(key).and_then(|session| session.wait.as_mut()) {
+            wait.is_queued = false;
+        }
+        !stays
     }
 
     fn try_again(&mut self, key: Key, turn: &Turn<'_>) {
