@@ -8,10 +8,11 @@ use tests::client::{connect, echo, is_turned_away};
 use tests::{Backend, Config, Frontend, Lb, wait};
 
 #[test]
-fn a_full_queue_keeps_those_who_wait_and_turns_away_who_comes_then() {
+fn a_full_queue_keeps_those_who_wait_in_turn_and_turns_away_who_comes_then() {
     let backend = Backend::who_and_echo("server");
     let frontend = frontend().set("queue", 2).server_with("a", backend.addr(), "max_connections: 1");
-    let lb = Lb::start(Config::of(frontend));
+    // Each shard has a queue of its own: only in one of them is it known who is next.
+    let lb = Lb::start(Config::of(frontend).set("shards", 1));
     let addr = lb.addr("web");
     let mut held = greeted(addr);
     let mut waiting: Vec<_> = (1..=2).map(|count| queued(&lb, count)).collect();
