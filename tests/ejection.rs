@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 
 use tests::client::{self, End, read_until_closed};
+use tests::program::free_addr;
 use tests::tries::{self, Tries};
 use tests::{Backend, Config, Frontend, Lb, health, refusing_addr, wait};
 
@@ -84,8 +85,8 @@ fn no_more_servers_are_ejected_than_allowed() {
 
 #[test]
 fn an_ejected_server_comes_back_after_its_time_which_doubles_when_it_fails_again() {
-    let ((refusing, port), sound) = (refusing_addr(), Backend::echo());
-    let frontend = frontend("500ms").server("failing", refusing).server("sound", sound.addr());
+    let (failing, sound) = (free_addr(), Backend::echo());
+    let frontend = frontend("500ms").server("failing", failing).server("sound", sound.addr());
     let lb = Lb::start(Config::of(frontend));
     let tries = Tries::start(lb.addr("web"), tries::echo);
     wait::until("the server is ejected for longer than at first", || {
@@ -95,8 +96,7 @@ fn an_ejected_server_comes_back_after_its_time_which_doubles_when_it_fails_again
     assert!(lb.log().contains("server failing of web is not ejected any more"));
     assert!(lb.log().contains("server failing of web is ejected for 1s"));
 
-    drop(port);
-    let repaired = Backend::echo_at(refusing);
+    let repaired = Backend::echo_at(failing);
     wait::until("the server that works again gets connections", || repaired.accepted() > 0);
     wait::until("it is not ejected", || health(&lb.server("web", "failing")) == "unproven");
     let failed = tries.stop().into_iter().find(|one| one.result.is_err());
@@ -105,8 +105,9 @@ fn an_ejected_server_comes_back_after_its_time_which_doubles_when_it_fails_again
 
 #[test]
 fn a_server_that_checks_find_up_again_is_not_ejected_any_more() {
-    let (failing, sound) = (Backend::echo(), Backend::echo());
-    let (place, frontend) = (failing.addr(), frontend("300s").check("(kind: tcp, interval: \"100ms\", fall: 20)"));
+    let (place, sound) = (free_addr(), Backend::echo());
+    let failing = Backend::echo_at(place);
+    let frontend = frontend("300s").check("(kind: tcp, interval: \"100ms\", fall: 20)");
     let lb = Lb::start(Config::of(frontend.server("failing", place).server("sound", sound.addr())));
     let addr = lb.addr("web");
     wait::until("the server is up", || health(&lb.server("web", "failing")) == "up");
@@ -128,8 +129,8 @@ fn a_server_that_checks_find_up_again_is_not_ejected_any_more() {
 
 #[test]
 fn an_ejected_server_that_works_again_serves_when_the_only_other_one_dies() {
-    let (one, two) = (Backend::echo(), Backend::echo());
-    let place = one.addr();
+    let (place, two) = (free_addr(), Backend::echo());
+    let one = Backend::echo_at(place);
     let lb = Lb::start(Config::of(frontend("300s").server("one", place).server("two", two.addr())));
     let addr = lb.addr("web");
     // As in a rolling restart: one after the other is gone for a moment.

@@ -1,27 +1,24 @@
 //! No server is left: clients are reset at once, or wait for one, as the frontend says.
 #![forbid(unsafe_code)]
 
-use std::net::SocketAddr;
-
 use serde_json::Value;
-use tests::client::{End, connect, is_reset, read_until_closed, try_connect};
-use tests::{Backend, Config, Frontend, Lb, client, health, refusing_addr, wait};
+use tests::client::{End, connect, is_turned_away, read_until_closed};
+use tests::program::free_addr;
+use tests::{Backend, Config, Frontend, Lb, client, health, wait};
 
 #[test]
 fn clients_are_reset_and_counted_and_the_outage_is_logged_once() {
-    let (one, two) = (refusing_addr(), refusing_addr());
-    let lb = Lb::start(Config::of(frontend().server("one", one.0).server("two", two.0)));
+    let (one, two) = (free_addr(), free_addr());
+    let lb = Lb::start(Config::of(frontend().server("one", one).server("two", two)));
     until_service(&lb, "unavailable");
     let (addr, before, lines) = (lb.addr("web"), failed(&lb), log_lines(&lb));
-    (0..200).for_each(|_| is_reset_unserved(addr));
+    (0..200).for_each(|_| is_turned_away(addr));
     assert_eq!(lb.unserved("web"), 200);
     assert_eq!(lb.traffic("gave_up_waiting"), 0, "nobody had to wait");
     assert_eq!(failed(&lb), before, "nobody is sent to a server that is down");
     assert_eq!(log_lines(&lb), lines, "a line for a connection:\n{}", lb.log().text());
 
-    let (addr, port) = one;
-    drop(port);
-    let _back = Backend::run_at(&addr.to_string(), drop);
+    let _back = Backend::run_at(&one.to_string(), drop);
     until_service(&lb, "active");
     lb.until_idle();
     let logged = |part: &str| lb.log().count(|line| line.contains(part));
@@ -31,13 +28,12 @@ fn clients_are_reset_and_counted_and_the_outage_is_logged_once() {
 
 #[test]
 fn clients_who_wait_are_served_when_a_server_comes() {
-    let (addr, port) = refusing_addr();
+    let addr = free_addr();
     let lb = Lb::start(Config::of(frontend().set("on_unavailable", "wait(\"60s\")").server("a", addr)));
     until_service(&lb, "unavailable");
     let mut clients: Vec<_> = (0..50).map(|_| connect(lb.addr("web"))).collect();
     wait::until("all clients wait", || lb.frontend("web")["waiting"] == 50);
 
-    drop(port);
     let _back = Backend::echo_at(addr);
     clients.iter_mut().for_each(|client| client::echo(client, b"served at last"));
     assert_eq!(lb.frontend("web")["waiting"], 0);
@@ -48,13 +44,12 @@ fn clients_who_wait_are_served_when_a_server_comes() {
 
 #[test]
 fn who_waits_is_served_by_a_server_that_no_check_has_found_yet() {
-    let (addr, port) = refusing_addr();
+    let addr = free_addr();
     let frontend = Frontend::new("web").set("on_unavailable", "wait(\"60s\")").server("a", addr);
     let lb = Lb::start(Config::of(frontend));
     let mut client = connect(lb.addr("web"));
     wait::until("the client waits", || lb.frontend("web")["waiting"] == 1);
 
-    drop(port);
     let _back = Backend::echo_at(addr);
     client::echo(&mut client, b"served at last");
     assert_eq!(health(&lb.server("web", "a")), "unproven");
@@ -62,7 +57,7 @@ fn who_waits_is_served_by_a_server_that_no_check_has_found_yet() {
 
 #[test]
 fn clients_who_wait_in_vain_are_reset_and_counted() {
-    let (addr, _port) = refusing_addr();
+    let addr = free_addr();
     let lb = Lb::start(Config::of(frontend().set("on_unavailable", "wait(\"300ms\")").server("a", addr)));
     until_service(&lb, "unavailable");
     let mut clients: Vec<_> = (0..20).map(|_| connect(lb.addr("web"))).collect();
@@ -76,7 +71,7 @@ fn clients_who_wait_in_vain_are_reset_and_counted() {
 
 #[test]
 fn nothing_is_left_of_clients_who_go_while_they_wait() {
-    let (addr, _port) = refusing_addr();
+    let addr = free_addr();
     let lb = Lb::start(Config::of(frontend().set("on_unavailable", "wait(\"60s\")").server("a", addr)));
     until_service(&lb, "unavailable");
     let clients: Vec<_> = (0..20).map(|_| connect(lb.addr("web"))).collect();
@@ -89,8 +84,8 @@ fn nothing_is_left_of_clients_who_go_while_they_wait() {
 
 #[test]
 fn a_server_that_was_down_counts_as_up_when_it_is_not_checked_any_more() {
-    let (one, two) = (refusing_addr(), refusing_addr());
-    let lb = Lb::start(Config::of(frontend().server("one", one.0).server("two", two.0)));
+    let frontend = frontend().server("one", free_addr()).server("two", free_addr());
+    let lb = Lb::start(Config::of(frontend));
     let health = |name| health(&lb.server("web", name));
     wait::until("both are down", || health("one") == "down" && health("two") == "down");
     lb.change("UpdateServer(frontend:\"web\",name:\"one\",check:own(kind:off))");
@@ -118,12 +113,4 @@ fn failed(lb: &Lb) -> u64 {
 
 fn log_lines(lb: &Lb) -> usize {
     lb.log().count(|_| true)
-}
-
-fn is_reset_unserved(addr: SocketAddr) {
-    match try_connect(addr) {
-        Ok(mut stream) => assert_eq!(read_until_closed(&mut stream), (vec![], End::Reset)),
-        // The reset was faster than the return from connecting.
-        Err(error) => assert!(is_reset(&error), "{error}"),
-    }
 }

@@ -1,10 +1,10 @@
 //! Connection limits of servers: who comes beyond them waits in turn, for a bounded time, in a bounded queue.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
 
-use tests::client::{ask, connect, echo, try_ask};
+use tests::client::{ask, connect, echo, is_turned_away, try_ask};
 use tests::{Backend, Config, Frontend, Lb, Listener, wait};
 
 fn waiting(lb: &Lb) -> u64 {
@@ -17,6 +17,24 @@ fn queued(lb: &Lb) -> TcpStream {
     let client = connect(lb.addr("web"));
     wait::until("the client waits", || waiting(lb) == before + 1);
     client
+}
+
+/// A frontend whose clients wait for as long as a test can take.
+fn frontend() -> Frontend {
+    Frontend::new("web").set("queue_timeout", "\"60s\"")
+}
+
+/// A client that a server has said its name to.
+fn greeted(addr: SocketAddr) -> TcpStream {
+    let mut stream = connect(addr);
+    greet(&mut stream);
+    stream
+}
+
+fn greet(stream: &mut TcpStream) {
+    let mut name = [0; 6];
+    stream.read_exact(&mut name).unwrap_or_else(|error| panic!("a client was not served: {error}"));
+    assert_eq!(&name, b"server");
 }
 
 #[test]
@@ -154,4 +172,54 @@ fn who_was_failed_by_the_server_whose_turn_it_got_is_served_by_the_next_one_with
     let mut byte = [0];
     listener.accept().read_exact(&mut byte).unwrap();
     assert_eq!(&byte, b"x");
+}
+
+#[test]
+fn a_full_queue_keeps_those_who_wait_in_turn_and_turns_away_who_comes_then() {
+    let backend = Backend::who_and_echo("server");
+    let frontend = frontend().set("queue", 2).server_with("a", backend.addr(), "max_connections: 1");
+    // Each shard has a queue of its own: only in one of them is it known who is next.
+    let lb = Lb::start(Config::of(frontend).set("shards", 1));
+    let addr = lb.addr("web");
+    let mut held = greeted(addr);
+    let mut clients: Vec<_> = (0..2).map(|_| queued(&lb)).collect();
+
+    (0..5).for_each(|_| is_turned_away(addr));
+    assert_eq!(waiting(&lb), 2);
+    assert_eq!(lb.unserved("web"), 5);
+    echo(&mut held, b"undisturbed");
+
+    drop(held);
+    for client in &mut clients {
+        greet(client);
+        client.shutdown(std::net::Shutdown::Both).unwrap();
+    }
+    lb.until_idle();
+    assert_eq!(waiting(&lb), 0);
+}
+
+#[test]
+fn who_waits_is_still_in_the_queue_after_the_server_that_had_room_refused() {
+    let (sound, dying) = (Backend::who_and_echo("server"), Backend::who_and_echo("server"));
+    let frontend = frontend().server_with("sound", sound.addr(), "max_connections: 1");
+    let lb = Lb::start(Config::of(frontend.server_with("dying", dying.addr(), "max_connections: 1")));
+    let addr = lb.addr("web");
+    let held = [greeted(addr), greeted(addr)];
+    let mut client = queued(&lb);
+
+    // It refuses, but its connection goes on until the client ends it.
+    dying.stop();
+    let is_on_dying = |stream: &TcpStream| {
+        let before = lb.server("web", "dying")["bytes_to_server"].as_u64().unwrap();
+        echo(&mut stream.try_clone().unwrap(), b"where am I");
+        wait::until("the bytes are counted", || lb.traffic("bytes_to_server") >= 10);
+        lb.server("web", "dying")["bytes_to_server"].as_u64().unwrap() > before
+    };
+    let (on_dying, on_sound): (Vec<_>, Vec<_>) = held.into_iter().partition(is_on_dying);
+    assert_eq!((on_dying.len(), on_sound.len()), (1, 1));
+    drop(on_dying);
+    wait::until("it is tried and refuses", || lb.server("web", "dying")["failed"].as_u64() > Some(0));
+    drop(on_sound);
+    greet(&mut client);
+    assert_eq!(lb.unserved("web"), 0);
 }

@@ -115,6 +115,18 @@ pub fn read_until_closed(stream: &mut TcpStream) -> (Vec<u8>, End) {
     }
 }
 
+/// Connects and is reset without a byte.
+///
+/// # Panics
+/// If anything else happens.
+pub fn is_turned_away(addr: SocketAddr) {
+    match try_connect(addr) {
+        Ok(mut stream) => assert_eq!(read_until_closed(&mut stream), (vec![], End::Reset)),
+        // The reset was faster than the return from connecting.
+        Err(error) => assert!(is_reset(&error), "{error}"),
+    }
+}
+
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {

@@ -264,8 +264,9 @@ pub fn run(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("can't start {command:?}: {error}"))
 }
 
-/// An address of 127.0.0.1 for a program that can't be told port 0: below the ports that the kernel gives out, and
-/// each port once in this process.
+/// An address of 127.0.0.1 for a program that can't be told port 0, or for a server that is gone for a time in which nobody
+/// else is to get its port: below the ports that the kernel gives out, and each port once in this process. It refuses
+/// connections until somebody listens there.
 pub fn free_addr() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = (std::process::id() % 200) as u16 * 100;
