@@ -281,6 +281,20 @@ fn a_successor_that_can_not_start_leaves_the_old_one_as_it_was() {
 }
 
 #[test]
+fn a_successor_that_can_not_start_leaves_what_was_changed_at_run_time() {
+    let backend = Backend::echo();
+    let config = Config::of(Frontend::new("web").server("a", backend.addr()));
+    let lb = Lb::start(config.clone());
+    lb.change("DisableServer(frontend:\"web\",name:\"a\")");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    lb.place().write_config(config.clone().frontend(Frontend::new("other").bind(taken.local_addr().unwrap())));
+    assert_eq!(lb.place().fail_successor().code, Some(1));
+    lb.place().write_config(config);
+    let lb = lb.kill().start();
+    assert_eq!(lb.revision(), 2, "{}", lb.log().text());
+}
+
+#[test]
 fn while_a_successor_gets_ready_nothing_is_changed_and_when_it_dies_all_goes_on() {
     let backend = Backend::echo();
     let lb = Lb::start(Config::of(Frontend::new("web").server("a", backend.addr())));

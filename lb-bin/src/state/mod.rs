@@ -56,6 +56,9 @@ struct Inner {
     on_disk: bool,
     /// Why nothing may be written: a file that had to be set aside is still in place.
     blocked: Option<String>,
+    /// What the file holds that goes with another text of this configuration. It stays in place until the first save: until
+    /// then this balancer may fail to start, and the one that wrote it run on.
+    outdated: Option<(PathBuf, Kept)>,
     /// Held so that no other process writes the file.
     lock: Option<Lock>,
 }
@@ -71,14 +74,15 @@ impl StateFile {
     /// Opens the state of the configuration at `config`, whose text has the hash `base`. Its lock may be among those that
     /// a predecessor has `given`.
     ///
-    /// A state that goes with another text, and one that is damaged, are set aside and told of in the log.
+    /// A state that goes with another text is set aside by the first save, one that is damaged at once; both are told of in
+    /// the log.
     ///
     /// # Errors
     /// Another process runs with this configuration.
     pub fn open(config: &Path, base: u64, given: &[File]) -> Result<Opened, String> {
         let path = with_suffix(config, ".state");
         let lock = lock(&path, given)?;
-        let (mut blocked, mut image, mut on_disk) = (None, Image::default(), false);
+        let (mut blocked, mut outdated, mut image, mut on_disk) = (None, None, Image::default(), false);
         let (frontends, resume) = match load(&path) {
             Ok(None) => (None, Resume::default()),
             Ok(Some(kept)) if kept.base == base => {
@@ -86,16 +90,17 @@ impl StateFile {
                 (Some(kept.frontends), Resume { revision: kept.revision, history: kept.history })
             }
             Ok(Some(kept)) => {
-                blocked = aside::replaced(&path, config, &kept).err();
-                (None, Resume { revision: kept.revision, history: Vec::new() })
+                let resume = Resume { revision: kept.revision, history: Vec::new() };
+                outdated = Some((config.to_owned(), kept));
+                (None, resume)
             }
             Err(reason) => {
                 blocked = aside::damaged(&path, &reason).err();
                 (None, Resume::default())
             }
         };
-        let inner =
-            Inner { path, image, base, base_since: 0, expected: Vec::new(), next_ticket: 0, on_disk, blocked, lock };
+        let (base_since, expected, next_ticket) = (0, Vec::new(), 0);
+        let inner = Inner { path, image, base, base_since, expected, next_ticket, on_disk, blocked, outdated, lock };
         Ok(Opened { state: Self(Arc::new(Mutex::new(inner))), frontends, resume })
     }
 
@@ -143,6 +148,9 @@ impl Store for StateFile {
 
 impl Inner {
     fn save(&mut self, snapshot: Snapshot<'_>) -> Result<Saved, String> {
+        if let Some((config, kept)) = self.outdated.take() {
+            self.blocked = aside::replaced(&self.path, &config, &kept).err();
+        }
         if let Some(reason) = &self.blocked {
             return Err(reason.clone());
         }

@@ -132,10 +132,13 @@ fn an_edited_configuration_wins_and_the_state_is_kept_aside() {
         let mut state = place.open(TEXT).state;
         save(&mut state, 7, &[web(&[("a", 1)])]).unwrap();
         drop(state);
-        let opened = place.open(EDITED);
+        let mut opened = place.open(EDITED);
         assert!(opened.frontends.is_none());
         assert_eq!((opened.resume.revision, opened.resume.history.len()), (7, 0));
-        assert!(!place.state().exists());
+        let before = place.set_aside("replaced").len();
+        save(&mut opened.state, 8, &[web(&[("b", 2)])]).unwrap();
+        assert_eq!(place.set_aside("replaced").len(), before + 1, "by the first save");
+        fs::remove_file(place.state()).unwrap();
     }
     let aside = place.set_aside("replaced");
     assert_eq!(aside.len(), 2, "{aside:?}");
