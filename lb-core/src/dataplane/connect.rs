@@ -14,9 +14,12 @@ use crate::balance::{Choice, Policy};
 use crate::config::OnUnavailable;
 use crate::sys::ring::Completion;
 use crate::sys::socket;
-use crate::table::{Endpoint, Failure, Frontend, Place, Rank, Suspicion};
+use crate::table::{Endpoint, Failure, Frontend, Place, Suspicion};
 use crate::turns::slots::Key;
 use crate::turns::timers::Time;
+
+/// Milliseconds for which it is not said again that servers that stand by help.
+const SPILL_PAUSE: Time = 60_000;
 
 /// What there is for a connection.
 enum Chosen<'a> {
@@ -73,7 +76,7 @@ impl Shard {
         match standby {
             Claim::Server(position) => {
                 if main == Claim::Full {
-                    say_spill(frontend);
+                    say_spill(frontend, self.now);
                 }
                 Chosen::Server(&frontend.standby.candidates[position].endpoint)
             }
@@ -170,9 +173,6 @@ pub(super) fn on_left(endpoint: &Endpoint, frontend: u32, turn: &Turn<'_>) {
     endpoint.on_closed();
     if let (Some(Place { rank, position }), Some(frontend)) = (endpoint.load.place(), turn.table.frontend(frontend)) {
         frontend.tier(rank).policy.on_closed(position);
-        if rank == Rank::Main && frontend.counters.spill_logged.load(Ordering::Relaxed) {
-            say_spill_over(frontend);
-        }
     }
 }
 
@@ -188,20 +188,17 @@ pub(super) fn on_failed(endpoint: &Endpoint, frontend: u32, failure: Failure, tu
     }
 }
 
-/// Says once that connections go to those who stand by, because the others are full.
-fn say_spill(frontend: &Frontend) {
-    let logged = &frontend.counters.spill_logged;
-    if !logged.load(Ordering::Relaxed) && !logged.swap(true, Ordering::Relaxed) {
+/// Says that connections go to servers that stand by because the others are full, once in a while: without a queue that may
+/// begin and end with every connection.
+fn say_spill(frontend: &Frontend, now: Time) {
+    let said = &frontend.counters.spill_said;
+    let at = said.load(Ordering::Relaxed);
+    if at != 0 && now < at + SPILL_PAUSE {
+        return;
+    }
+    if said.compare_exchange(at, now.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok() {
         let name = &frontend.name;
         tracing::warn!("frontend {name}: every active server is at its limit and the queue is full: standbys help");
-    }
-}
-
-/// Says once that they don't any more: when nobody waits.
-fn say_spill_over(frontend: &Frontend) {
-    let counters = &frontend.counters;
-    if counters.waiting.load(Ordering::Relaxed) == 0 && counters.spill_logged.swap(false, Ordering::Relaxed) {
-        tracing::info!("frontend {}: active servers have room again", frontend.name);
     }
 }
 

@@ -43,8 +43,8 @@ pub(crate) struct FrontendCounters {
     pub(crate) pause_logged: AtomicBool,
     /// Clients over all shards that wait for a server.
     pub(crate) waiting: CachePadded<AtomicU32>,
-    /// Whether it was said that connections spill over to passive servers, so that it is said once.
-    pub(crate) spill_logged: AtomicBool,
+    /// When it was last said that connections spill over to servers that stand by, in the shards' milliseconds; 0 is never.
+    pub(crate) spill_said: AtomicU64,
     pub(crate) shards: Box<[CachePadded<FrontendShard>]>,
 }
 
@@ -73,7 +73,7 @@ impl FrontendCounters {
             open: CachePadded::default(),
             pause_logged: AtomicBool::new(false),
             waiting: CachePadded::default(),
-            spill_logged: AtomicBool::new(false),
+            spill_said: AtomicU64::new(0),
             shards: (0..shards).map(|_| CachePadded::default()).collect(),
         }
     }
