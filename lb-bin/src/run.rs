@@ -24,10 +24,11 @@ use crate::{apply, config, log, paths};
 /// It could not start, or one of its threads died: one sentence.
 pub fn run(args: &RunArgs, admin: Option<&Path>) -> Result<(), String> {
     let _log = log::start()?;
-    let source = config::read_config(&args.config)?;
     let path = paths::admin_socket(admin)?;
     let mut predecessor = predecessor(args, &path)?;
     let given = predecessor.as_mut().map_or_else(|| Ok(Given::default()), Predecessor::ask)?;
+    // Only now nothing can be applied any more that would be newer.
+    let source = config::read_config(&args.config)?;
     let claim = Claim::new(&path, &given.locks)?;
     let opened = StateFile::open(&args.config, source.hash, &given.locks)?;
     let mut config = source.config;

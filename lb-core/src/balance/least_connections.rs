@@ -12,7 +12,7 @@ use super::{Candidate, Choice, Policy};
 const TURN_BITS: u32 = 24;
 const TURN_MASK: u64 = (1 << TURN_BITS) - 1;
 /// Fractions of connections per weight that are told apart. Two different ones, with weights up to 256, are at least
-/// 1 / (256 × 255) apart.
+/// 1 / (256 × 255) apart; while servers start slowly, weights are up to ten times that, and some are taken for equal.
 const SCALE: u64 = 1 << 16;
 /// What is left for the load itself above the turn.
 const LOAD_MAX: u64 = (1 << (64 - TURN_BITS)) - 1;

@@ -27,6 +27,8 @@ pub(super) struct Availability(HashMap<ServerId, Known>);
 struct Known {
     /// Where it was found out.
     addr: SocketAddr,
+    /// How often it was forgotten.
+    epoch: u32,
     /// False while it is not to be checked: a verdict that is on its way says nothing then.
     is_checked: bool,
     /// `None` until it was checked.
@@ -93,7 +95,15 @@ pub(super) enum Role {
 
 impl Known {
     fn new(addr: SocketAddr) -> Self {
-        Self { addr, is_checked: true, checked: None, ejection: Ejection::default(), is_out: false, back_since: None }
+        Self {
+            addr,
+            epoch: 0,
+            is_checked: true,
+            checked: None,
+            ejection: Ejection::default(),
+            is_out: false,
+            back_since: None,
+        }
     }
 
     /// Follows a change of the server. True if it is in service again by that.
@@ -102,13 +112,14 @@ impl Known {
         let was_down = self.is_down();
         if self.addr != server.addr() || server.mode() == Mode::Disabled {
             // What was found out before a move or a maintenance says nothing about the time after it.
-            *self = Self::new(server.addr());
+            *self = Self { epoch: self.epoch + 1, ..Self::new(server.addr()) };
         }
         self.is_out = server.mode() != Mode::Enabled;
         self.is_checked = has_check && server.mode() != Mode::Disabled;
         if !self.is_checked {
             // Nobody would find out that it is up.
             self.checked = None;
+            self.epoch += 1;
         }
         let is_back = !self.is_out && (was_out || was_down && !self.is_down());
         if is_back {
@@ -153,6 +164,11 @@ impl Availability {
             self.0.retain(|id, _| present.contains(id));
         }
         is_back
+    }
+
+    /// How often what was found out of a server was forgotten.
+    pub(super) fn epoch(&self, server: ServerId) -> u32 {
+        self.0.get(&server).map_or(0, |known| known.epoch)
     }
 
     /// Takes a verdict in. True if it is news.
@@ -443,6 +459,26 @@ mod tests {
         let update = FrontendUpdate { check: Some(Check::new(CheckKind::Off)), ..FrontendUpdate::default() };
         world.change(&Change::UpdateFrontend { name: Name::new("web").unwrap(), update }, 2);
         assert_eq!(world.roles(2), "mm");
+    }
+
+    #[test]
+    fn what_is_forgotten_is_to_be_found_out_anew_by_the_checker_too() {
+        let mut world = World::new("aa", FrontendUpdate::default());
+        let server = |name| (Name::new("web").unwrap(), Name::new(name).unwrap());
+        let mut epochs = vec![world.availability.epoch(0)];
+        let (frontend, name) = server("a0");
+        world.change(&Change::DisableServer { frontend: frontend.clone(), name: name.clone() }, 1);
+        world.change(&Change::EnableServer { frontend, name }, 1);
+        epochs.push(world.availability.epoch(0));
+        for port in [10, 9] {
+            let port = Some(crate::config::Port::new(port).unwrap());
+            let (frontend, name) = server("a0");
+            let update = crate::config::ServerUpdate { port, ..Default::default() };
+            world.change(&Change::UpdateServer { frontend, name, update }, 2);
+        }
+        epochs.push(world.availability.epoch(0));
+        assert!(epochs.windows(2).all(|pair| pair[0] < pair[1]), "{epochs:?}");
+        assert_eq!(world.availability.epoch(1), 0);
     }
 
     #[test]

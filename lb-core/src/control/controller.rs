@@ -54,6 +54,8 @@ pub(super) struct Controller {
     cores: Vec<usize>,
     /// True while a successor is getting ready: nothing may change.
     is_handing_over: bool,
+    /// Whether what this start made of an earlier state is still to be kept.
+    has_unsaved_start: bool,
 }
 
 /// A transaction that is checked.
@@ -71,6 +73,7 @@ impl Controller {
         let shards = cores.len();
         // First, as it raises the limit of descriptors: a listener is one per shard.
         let process = process_limit(&builder.config, shards)?;
+        let is_successor = !builder.taken_over.is_empty();
         let opener = Opener::new(shards, builder.inherited, builder.taken_over)?;
         let mut factory = Factory { opener, policies: builder.policies, shards };
         let mut state = State::new(factory.policies.names().into());
@@ -110,8 +113,10 @@ impl Controller {
             started: Instant::now(),
             cores: cores.to_vec(),
             is_handing_over: false,
+            has_unsaved_start: builder.resume.revision > 0,
         };
-        if builder.resume.revision > 0 {
+        // Until a predecessor has let go, it may have to go on with what is kept.
+        if !is_successor {
             controller.save_start();
         }
         Ok(controller)
@@ -120,6 +125,9 @@ impl Controller {
     /// Keeps what a start made of an earlier state. If that fails the balancer runs all the same: what is running was kept
     /// before, or is in the configuration.
     fn save_start(&mut self) {
+        if !std::mem::take(&mut self.has_unsaved_start) {
+            return;
+        }
         let (frontends, history) = (self.state.frontends(), self.history.records());
         match self.store.save(Snapshot { revision: self.revision, frontends: &frontends, history }) {
             Ok(saved) => self.is_durable = saved == Saved::Durable,
@@ -331,7 +339,8 @@ impl Controller {
             for (id, server) in entry.server_ids.iter().zip(frontend.servers()) {
                 let check = server.check().own().map_or_else(|| Arc::clone(&common), |own| Arc::new(own.clone()));
                 if server.mode() != Mode::Disabled {
-                    targets.push(CheckTarget { server: *id, addr: server.addr(), check });
+                    let epoch = self.availability.epoch(*id);
+                    targets.push(CheckTarget { server: *id, addr: server.addr(), check, epoch });
                 }
             }
         }
@@ -348,6 +357,9 @@ impl Controller {
             }
             has_news = true;
             let name = self.name_of(server);
+            if verdict == Verdict::Up {
+                self.forgive(server);
+            }
             match verdict {
                 Verdict::Up => tracing::info!("server {name} is up: {detail}, in {took:?}"),
                 Verdict::Down => tracing::warn!("server {name} is down: {detail}"),
@@ -375,8 +387,17 @@ impl Controller {
         }
         for server in self.availability.on_time(now) {
             tracing::info!("server {} is not ejected any more", self.name_of(server));
+            self.forgive(server);
         }
         self.refresh();
+    }
+
+    /// Lets the count of a server's failures begin anew.
+    fn forgive(&self, server: ServerId) {
+        if let Some(load) = self.running.load_of(server) {
+            load.connect_failures.end();
+            load.resets.end();
+        }
     }
 
     /// Brings what runs in line with the servers that are available.

@@ -55,6 +55,11 @@ impl Running {
         Table { revision, generation, frontends, closing }
     }
 
+    /// What is counted of a server.
+    pub(super) fn load_of(&self, server: ServerId) -> Option<&Arc<Load>> {
+        self.0.iter().find_map(|frontend| frontend.endpoint(server)).map(|endpoint| &endpoint.load)
+    }
+
     /// When time alone changes it.
     pub(super) fn until(&self) -> Option<Time> {
         self.0.iter().filter_map(|frontend| frontend.view.until).min()

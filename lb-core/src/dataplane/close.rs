@@ -42,6 +42,7 @@ impl Shard {
         let mut server = session.server;
         if let Some(endpoint) = session.endpoint {
             connect::on_left(&endpoint, session.frontend, turn);
+            self.waiting.on_room();
             if !session.is_answered && session.conn.is_reset_by_server() {
                 connect::on_failed(&endpoint, session.frontend, Failure::Reset, turn);
             }

@@ -287,6 +287,17 @@ impl Conn {
         }
     }
 
+    /// The server may not have this connection any more. It ends, or goes to another server if it is not there yet.
+    pub(crate) fn leave_server(&mut self) -> Option<Action> {
+        match self.phase {
+            Phase::Connecting => self.on_timeout(),
+            _ => {
+                self.begin_close(Ending::Close);
+                None
+            }
+        }
+    }
+
     /// Ends the connection as soon as the kernel lets go of it.
     pub(crate) fn begin_close(&mut self, ending: Ending) {
         let is_connecting = matches!(self.phase, Phase::Connecting | Phase::ConnectStopping);

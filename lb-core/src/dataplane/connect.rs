@@ -58,16 +58,17 @@ impl Shard {
         let waits = session.wait.is_some_and(|wait| wait.what == WaitsFor::Room);
         let may_wait = waits || session.counters.waiting.load(Ordering::Relaxed) < frontend.queue;
         // Who comes later is served later.
-        if may_wait && !waits && self.waiting.has_queue(frontend.id) {
-            return Chosen::Wait(frontend);
-        }
+        let is_behind_others = !waits && self.waiting.has_queue(frontend.id);
         let choice = Choice {
             client: client_ip(&session.client, frontend.main.policy.as_ref()),
             attempt: session.tried.len() as u32,
             random: self.random.u64(..),
             now: self.now_micros,
         };
-        let main = claim(&frontend.main, &session.tried, &choice);
+        let main = match is_behind_others {
+            true => Claim::Full,
+            false => claim(&frontend.main, &session.tried, &choice),
+        };
         let standby = match main {
             Claim::Server(position) => return Chosen::Server(&frontend.main.candidates[position].endpoint),
             Claim::Full if may_wait => return Chosen::Wait(frontend),
@@ -162,7 +163,11 @@ impl Shard {
         if let Some(endpoint) = session.endpoint.take() {
             endpoint.load.shards[self.number].failed.add(1);
             on_left(&endpoint, session.frontend, turn);
-            on_failed(&endpoint, session.frontend, Failure::Connect, turn);
+            self.waiting.on_room();
+            // One that was given less time than a server may take has not failed by that.
+            if session.connect_limit == session.connect_timeout {
+                on_failed(&endpoint, session.frontend, Failure::Connect, turn);
+            }
             session.tried.add(endpoint);
         }
     }

@@ -3,7 +3,7 @@
 //! A turn: submit what is queued and wait; load the table; hand every completion to the connection or listener it belongs
 //! to; carry out what they then want; serve streams that are ready; look after what waits for time, buffers or descriptors.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -266,21 +266,28 @@ impl Shard {
     }
 
     fn close_all(&mut self, turn: &Turn<'_>) {
-        self.close_where(|_| true, turn);
+        self.for_each_session(turn, |session| {
+            session.conn.begin_close(Ending::Close);
+            None
+        });
     }
 
+    /// Ends the connections of these servers. Who is just connecting to one of them gets another one instead.
     fn close_those_of(&mut self, servers: &[Arc<Load>], turn: &Turn<'_>) {
-        let is_of = |endpoint: &Arc<Endpoint>| servers.iter().any(|server| Arc::ptr_eq(server, &endpoint.load));
-        self.close_where(|session| session.endpoint.as_ref().is_some_and(is_of), turn);
+        let servers: HashSet<u64> = servers.iter().map(|server| server.id).collect();
+        self.for_each_session(turn, |session| {
+            let is_meant = session.endpoint.as_ref().is_some_and(|endpoint| servers.contains(&endpoint.load.id));
+            is_meant.then(|| session.conn.leave_server()).flatten()
+        });
     }
 
-    fn close_where(&mut self, is_meant: impl Fn(&Session) -> bool, turn: &Turn<'_>) {
+    fn for_each_session(&mut self, turn: &Turn<'_>, mut act: impl FnMut(&mut Session) -> Option<Action>) {
         for slot in 0..self.sessions.slots() {
             let Some(key) = self.sessions.key_of(slot) else { continue };
-            if let Some(session) = self.sessions.get_mut(key).filter(|session| is_meant(session)) {
-                session.conn.begin_close(Ending::Close);
-                self.drive(key, turn);
+            if let Some(action) = self.sessions.get_mut(key).and_then(&mut act) {
+                self.perform(key, action, turn);
             }
+            self.drive(key, turn);
         }
     }
 

@@ -26,6 +26,8 @@ pub(super) enum WaitsFor {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wait {
     pub(super) what: WaitsFor,
+    /// When it began to wait for anything: what it waits for may change again and again.
+    since: Time,
     pub(super) until: Time,
     /// Whether it is in the queue. It leaves it when it is its turn, and may wait again if that server fails it.
     is_queued: bool,
@@ -38,6 +40,8 @@ pub(super) struct Waiting {
     queues: HashMap<u32, VecDeque<Key>>,
     /// Those who wait and are in no queue, and when to try next.
     others: Vec<(Key, Time)>,
+    /// When the queues are looked at next, unless a connection ends before.
+    next_look: Time,
 }
 
 impl Waiting {
@@ -50,9 +54,15 @@ impl Waiting {
         !self.queues.is_empty() && self.queues.contains_key(&frontend)
     }
 
-    /// There is a new table: whoever waits for a server tries at once.
+    /// There is a new table: whoever waits tries at once.
     pub(super) fn on_new_table(&mut self) {
+        self.next_look = 0;
         self.others.iter_mut().for_each(|(_, next)| *next = 0);
+    }
+
+    /// A connection has ended: there may be room.
+    pub(super) fn on_room(&mut self) {
+        self.next_look = 0;
     }
 }
 
@@ -66,10 +76,11 @@ impl Shard {
             session.counters.waiting.fetch_add(1, Ordering::Relaxed);
         }
         let is_same = before.is_some_and(|before| before.what == what);
-        let until = before.filter(|_| is_same).map_or(self.now + Time::from(limit), |before| before.until);
+        let since = before.map_or(self.now, |before| before.since);
+        let until = before.filter(|_| is_same).map_or(since + Time::from(limit), |before| before.until);
         let is_new = what == WaitsFor::Room && !is_same;
         let is_queued = is_new || what == WaitsFor::Room && before.is_some_and(|before| before.is_queued);
-        session.wait = Some(Wait { what, until, is_queued });
+        session.wait = Some(Wait { what, since, until, is_queued });
         session.conn.on_no_server_yet();
         if !is_same {
             // Without it, who has waited for something else before would be looked after only when that was over.
@@ -98,6 +109,21 @@ impl Shard {
         if self.waiting.is_empty() {
             return;
         }
+        // Every server is asked for room: not in each of many turns in a millisecond.
+        if self.now >= self.waiting.next_look {
+            self.waiting.next_look = self.now + 1;
+            self.serve_queues(turn);
+        }
+        for (key, next) in std::mem::take(&mut self.waiting.others) {
+            match self.sessions.get(key).is_some_and(|session| session.waits() && !session.is_queued()) {
+                false => {}
+                true if next > self.now => self.waiting.others.push((key, next)),
+                true => self.try_again(key, turn),
+            }
+        }
+    }
+
+    fn serve_queues(&mut self, turn: &Turn<'_>) {
         let mut queues = std::mem::take(&mut self.waiting.queues);
         queues.retain(|_, queue| {
             while queue.front().is_some_and(|&key| self.serve_first(key, turn)) {
@@ -107,13 +133,6 @@ impl Shard {
         });
         // Nobody comes in between: clients are accepted before or after.
         self.waiting.queues = queues;
-        for (key, next) in std::mem::take(&mut self.waiting.others) {
-            match self.sessions.get(key).is_some_and(|session| session.waits() && !session.is_queued()) {
-                false => {}
-                true if next > self.now => self.waiting.others.push((key, next)),
-                true => self.try_again(key, turn),
-            }
-        }
     }
 
     /// True if the first of a queue is not in it any more.

@@ -66,10 +66,11 @@ impl Place {
 pub(crate) struct Streak(AtomicU32);
 
 impl Streak {
-    /// Counts one failure more. True if with it there are `limit` of them, or a multiple; never if the limit is 0.
+    /// Counts one failure more. True if with it there are `limit` of them, or two, four, eight times as many: more and more
+    /// seldom, should nothing come of it. Never if the limit is 0.
     pub(crate) fn on_failure(&self, limit: u32) -> bool {
         let failures = self.0.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        limit > 0 && failures.is_multiple_of(limit)
+        limit > 0 && failures.is_multiple_of(limit) && (failures / limit).is_power_of_two()
     }
 
     /// Ends the streak. Writes only if there is one, so that good servers cost no shared cache line.
@@ -236,5 +237,31 @@ fn as_duration(average: &PeakEwma, now: u64) -> Option<Duration> {
 impl fmt::Debug for Candidate {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} at {} weight {}", self.name, self.endpoint.addr, self.weight)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_in_a_row_are_told_of_more_and_more_seldom() {
+        let streak = Streak::default();
+        let told: Vec<_> = (1..=100).filter(|_| streak.on_failure(5)).collect();
+        assert_eq!(told, [5, 10, 20, 40, 80]);
+        streak.end();
+        assert_eq!((1..=9).filter(|_| streak.on_failure(5)).count(), 1);
+        assert!(!(0..9).any(|_| Streak::default().on_failure(0)));
+    }
+
+    #[test]
+    fn a_place_is_what_was_encoded() {
+        for rank in [Rank::Main, Rank::Standby] {
+            for position in [0, 1, 16_383] {
+                let place = Some(Place { rank, position });
+                assert_eq!(Place::decode(Place::encode(place)), place);
+            }
+        }
+        assert_eq!(Place::decode(Place::encode(None)), None);
     }
 }

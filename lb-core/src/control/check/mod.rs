@@ -33,6 +33,8 @@ pub(crate) struct Target {
     pub(crate) server: ServerId,
     pub(crate) addr: SocketAddr,
     pub(crate) check: Arc<Check>,
+    /// Rises when what was found out is to be forgotten, be it that everything else is as before.
+    pub(crate) epoch: u32,
 }
 
 /// A verdict on a server that is new: its first, or another than before.
@@ -95,7 +97,7 @@ impl Checker {
     }
 
     /// Checks these servers from now on, and no others; those whose kind is `off` are left out. A server that was there
-    /// with the same address and check goes on as if nothing had happened; any other starts anew, unproven, and is checked
+    /// with the same address, check and epoch goes on as if nothing had happened; any other starts anew, unproven, and is checked
     /// soon.
     pub(crate) fn set_targets(&self, targets: Vec<Target>) {
         *self.orders.targets.lock().unwrap_or_else(PoisonError::into_inner) = Some(targets);

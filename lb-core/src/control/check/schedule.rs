@@ -111,8 +111,9 @@ impl Schedule {
 
     fn is_same(&self, key: Key, target: &Target) -> bool {
         self.subjects.get(key).is_some_and(|subject| {
-            let Target { addr, check, .. } = &subject.target;
-            *addr == target.addr && (Arc::ptr_eq(check, &target.check) || *check == target.check)
+            let Target { addr, check, epoch, .. } = &subject.target;
+            (addr, epoch) == (&target.addr, &target.epoch)
+                && (Arc::ptr_eq(check, &target.check) || *check == target.check)
         })
     }
 
@@ -260,7 +261,7 @@ mod tests {
     use std::time::Duration;
 
     fn target(server: ServerId, check: &Arc<Check>) -> Target {
-        Target { server, addr: SocketAddr::from(([127, 0, 0, 1], 1)), check: Arc::clone(check) }
+        Target { server, addr: SocketAddr::from(([127, 0, 0, 1], 1)), check: Arc::clone(check), epoch: 0 }
     }
 
     fn targets(servers: std::ops::Range<ServerId>, check: &Arc<Check>) -> Vec<Target> {

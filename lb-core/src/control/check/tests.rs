@@ -34,7 +34,7 @@ fn often(kind: CheckKind) -> Check {
 }
 
 fn target(server: ServerId, addr: SocketAddr, check: Check) -> Target {
-    Target { server, addr, check: Arc::new(check) }
+    Target { server, addr, check: Arc::new(check), epoch: 0 }
 }
 
 fn listen() -> (TcpListener, SocketAddr) {

@@ -45,6 +45,7 @@ impl Controller {
     /// No other process accepts from the same sockets any more.
     pub(in crate::control) fn go_on(&mut self) {
         self.is_handing_over = false;
+        self.save_start();
         self.shared.renew_accepts();
     }
 
