@@ -407,7 +407,7 @@ fn check(text: &str) -> Result<Check, String> {
 fn server_check(text: &str) -> Result<ServerCheck, String> {
     match text {
         "frontend" => Ok(ServerCheck::Frontend),
-        _ => check(text).map(ServerCheck::Own),
+        _ => check(text).map(|own| ServerCheck::Own(Box::new(own))),
     }
 }
 

@@ -108,7 +108,7 @@ pub enum ServerCheck {
     #[default]
     Frontend,
     /// In its own way.
-    Own(Check),
+    Own(Box<Check>),
 }
 
 impl ServerCheck {

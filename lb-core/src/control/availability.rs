@@ -1,7 +1,7 @@
 //! Which servers are available, and which therefore get connections: from what the operator wants, what checks say and what
 //! real connections met. Pure, time is an argument.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::check::Checked;
 use super::ejection::Ejection;
 use super::health::Verdict;
 use super::standby::Standby;
-use super::state::{Entry, ServerId, State};
+use super::state::{Entry, FrontendId, ServerId, State};
 use super::status::{ServerHealth, Service};
 use crate::config::{Mode, Server};
 use crate::table::{Failure, Suspicion};
@@ -19,12 +19,16 @@ use crate::table::{Failure, Suspicion};
 const STEPS: Time = 10;
 
 /// What is known of all servers.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Availability(HashMap<ServerId, Known>);
+#[derive(Debug, Default)]
+pub(super) struct Availability {
+    /// By frontend, in the order of its servers, whose identities ascend: in one piece, as views look at all of them.
+    known: HashMap<FrontendId, Vec<Known>>,
+}
 
 /// What is known of a server.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Known {
+    server: ServerId,
     /// Where it was found out.
     addr: SocketAddr,
     /// How often it was forgotten.
@@ -94,8 +98,9 @@ pub(super) enum Role {
 }
 
 impl Known {
-    fn new(addr: SocketAddr) -> Self {
+    fn new(server: ServerId, addr: SocketAddr) -> Self {
         Self {
+            server,
             addr,
             epoch: 0,
             is_checked: true,
@@ -112,7 +117,7 @@ impl Known {
         let was_down = self.is_down();
         if self.addr != server.addr() || server.mode() == Mode::Disabled {
             // What was found out before a move or a maintenance says nothing about the time after it.
-            *self = Self { epoch: self.epoch + 1, ..Self::new(server.addr()) };
+            *self = Self { epoch: self.epoch + 1, ..Self::new(self.server, server.addr()) };
         }
         self.is_out = server.mode() != Mode::Enabled;
         self.is_checked = has_check && server.mode() != Mode::Disabled;
@@ -130,6 +135,18 @@ impl Known {
 
     fn is_down(&self) -> bool {
         self.checked.as_ref().is_some_and(|checked| checked.verdict == Verdict::Down)
+    }
+
+    fn health(&self, role: Role, now: Time) -> ServerHealth {
+        if let Some(until) = self.ejection.until() {
+            return ServerHealth::Ejected { for_milliseconds: until.saturating_sub(now) };
+        }
+        match &self.checked {
+            Some(checked) if checked.verdict == Verdict::Down => ServerHealth::Down { why: checked.detail.clone() },
+            _ if matches!(role, Role::Main { tenths } if Time::from(tenths) < STEPS) => ServerHealth::Starting,
+            Some(_) => ServerHealth::Up,
+            None => ServerHealth::Unproven,
+        }
     }
 
     /// How much of its share it gets, and when that changes.
@@ -150,30 +167,58 @@ impl Availability {
     pub(super) fn follow(&mut self, state: &State, before: &State, now: Time) -> bool {
         let mut is_back = false;
         for entry in state.entries() {
-            if before.entry_with(entry.id).is_some_and(|before| Arc::ptr_eq(before, entry)) {
-                continue;
-            }
-            for (id, server) in entry.server_ids.iter().zip(entry.frontend.servers()) {
-                let known = self.0.entry(*id).or_insert_with(|| Known::new(server.addr()));
-                is_back |= known.follow(server, entry.frontend.check_of(server).is_on(), now);
+            match before.entry_with(entry.id) {
+                Some(before) if Arc::ptr_eq(before, entry) => {}
+                before => is_back |= self.follow_entry(entry, before, now),
             }
         }
-        let servers = state.entries().iter().map(|entry| entry.server_ids.len()).sum::<usize>();
-        if self.0.len() > servers {
-            let present: HashSet<_> = state.entries().iter().flat_map(|entry| &entry.server_ids).collect();
-            self.0.retain(|id, _| present.contains(id));
+        self.known.retain(|frontend, _| state.entry_with(*frontend).is_some());
+        is_back
+    }
+
+    fn follow_entry(&mut self, entry: &Entry, before: Option<&Arc<Entry>>, now: Time) -> bool {
+        let frontend = &entry.frontend;
+        let known = self.known.entry(entry.id).or_default();
+        known.retain(|known| entry.server_ids.binary_search(&known.server).is_ok());
+        // New ones stand at the end.
+        let new = entry.server_ids.iter().zip(frontend.servers()).skip(known.len());
+        known.extend(new.map(|(id, server)| Known::new(*id, server.addr())));
+        let same = before.filter(|before| before.server_ids == entry.server_ids);
+        let same = same.filter(|before| before.frontend.check() == frontend.check());
+        let mut is_back = false;
+        for (index, (known, server)) in known.iter_mut().zip(frontend.servers()).enumerate() {
+            if same.is_none_or(|before| !Arc::ptr_eq(&before.frontend.servers()[index], server)) {
+                is_back |= known.follow(server, frontend.check_of(server).is_on(), now);
+            }
         }
         is_back
     }
 
-    /// How often what was found out of a server was forgotten.
-    pub(super) fn epoch(&self, server: ServerId) -> u32 {
-        self.0.get(&server).map_or(0, |known| known.epoch)
+    /// What is known of each server of a frontend. Of one that was just added nothing is yet.
+    fn of<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = Option<&'a Known>> {
+        let known = self.known.get(&entry.id).map_or(&[][..], Vec::as_slice);
+        let mut known = known.iter().peekable();
+        entry.server_ids.iter().map(move |id| {
+            while known.next_if(|known| known.server < *id).is_some() {}
+            known.next_if(|known| known.server == *id)
+        })
     }
 
-    /// Takes a verdict in. True if it is news.
-    pub(super) fn on_checked(&mut self, checked: Checked, now: Time) -> bool {
-        let known = self.0.get_mut(&checked.server).filter(|known| known.is_checked && known.addr == checked.addr);
+    /// What is known of a server at this address.
+    fn at(&mut self, entry: &Entry, server: ServerId, addr: SocketAddr) -> Option<&mut Known> {
+        let known = self.known.get_mut(&entry.id)?;
+        let index = known.binary_search_by_key(&server, |known| known.server).ok()?;
+        known.get_mut(index).filter(|known| known.addr == addr)
+    }
+
+    /// How often what was found out of each server of a frontend was forgotten.
+    pub(super) fn epochs<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = u32> {
+        self.of(entry).map(|known| known.map_or(0, |known| known.epoch))
+    }
+
+    /// Takes a verdict on a server of a frontend in. True if it is news.
+    pub(super) fn on_checked(&mut self, checked: Checked, entry: &Entry, now: Time) -> bool {
+        let known = self.at(entry, checked.server, checked.addr).filter(|known| known.is_checked);
         let Some(known) = known else { return false };
         let was_down = known.is_down();
         let is_down = checked.verdict == Verdict::Down;
@@ -189,12 +234,11 @@ impl Availability {
     /// Ejects a server that fails connections, unless too many of its frontend are ejected already. Gives the milliseconds.
     pub(super) fn on_suspicion(&mut self, suspicion: &Suspicion, entry: &Entry, now: Time) -> Option<u32> {
         let frontend = &entry.frontend;
-        let is_ejected = |id: &&ServerId| self.0.get(id).is_some_and(|known| known.ejection.until().is_some());
-        let ejected = entry.server_ids.iter().filter(is_ejected).count();
+        let ejected = self.of(entry).flatten().filter(|known| known.ejection.until().is_some()).count();
         if ejected >= frontend.max_ejected().of(entry.server_ids.len()) {
             return None;
         }
-        let known = self.0.get_mut(&suspicion.server).filter(|known| known.addr == suspicion.addr)?;
+        let known = self.at(entry, suspicion.server, suspicion.addr)?;
         known.ejection.until().is_none().then(|| {
             known.ejection.begin(now, frontend.eject_time().as_millis(), frontend.eject_time_max().as_millis())
         })
@@ -203,10 +247,10 @@ impl Availability {
     /// Ends the ejections that are over by now. Gives the servers.
     pub(super) fn on_time(&mut self, now: Time) -> Vec<ServerId> {
         let mut back = Vec::new();
-        for (id, known) in &mut self.0 {
+        for known in self.known.values_mut().flatten() {
             if known.ejection.has_ended(now) {
                 known.back_since = Some(now);
-                back.push(*id);
+                back.push(known.server);
             }
         }
         back
@@ -215,12 +259,8 @@ impl Availability {
     /// What a frontend's servers are to it now, given what they were.
     pub(super) fn view(&self, entry: &Entry, before: Option<&View>, now: Time) -> View {
         let frontend = &entry.frontend;
-        let candidates: Vec<Candidate<'_>> = entry
-            .server_ids
-            .iter()
-            .zip(frontend.servers())
-            .map(|(id, server)| Candidate::new(server, self.0.get(id)))
-            .collect();
+        let servers = frontend.servers().iter().zip(self.of(entry));
+        let candidates: Vec<Candidate<'_>> = servers.map(|(server, known)| Candidate::new(server, known)).collect();
         let count = |is_passive| {
             let is_counted = |it: &&Candidate<'_>| it.fitness == Fitness::Available && it.is_passive == is_passive;
             candidates.iter().filter(is_counted).count()
@@ -258,18 +298,16 @@ impl Availability {
         view
     }
 
-    /// What is said of a server's health.
-    pub(super) fn status(&self, id: ServerId, role: Role, now: Time) -> ServerHealth {
-        let Some(known) = self.0.get(&id) else { return ServerHealth::Unproven };
-        if let Some(until) = known.ejection.until() {
-            return ServerHealth::Ejected { for_milliseconds: until.saturating_sub(now) };
-        }
-        match &known.checked {
-            Some(checked) if checked.verdict == Verdict::Down => ServerHealth::Down { why: checked.detail.clone() },
-            _ if matches!(role, Role::Main { tenths } if Time::from(tenths) < STEPS) => ServerHealth::Starting,
-            Some(_) => ServerHealth::Up,
-            None => ServerHealth::Unproven,
-        }
+    /// What is said of the health of a frontend's servers, which are in these roles.
+    pub(super) fn health<'a>(
+        &'a self,
+        entry: &'a Entry,
+        roles: &'a [Role],
+        now: Time,
+    ) -> impl Iterator<Item = ServerHealth> {
+        self.of(entry)
+            .zip(roles)
+            .map(move |(known, role)| known.map_or(ServerHealth::Unproven, |known| known.health(*role, now)))
     }
 }
 
@@ -330,13 +368,18 @@ mod tests {
         fn check(&mut self, server: ServerId, verdict: Verdict, now: Time) -> bool {
             let detail = "tested".to_owned();
             let checked = Checked { server, addr: ADDR.into(), verdict, detail, took: Duration::ZERO };
-            self.availability.on_checked(checked, now)
+            let entry = self.entry();
+            self.availability.on_checked(checked, &entry, now)
         }
 
         fn suspect(&mut self, server: ServerId, now: Time) -> Option<u32> {
             let suspicion = Suspicion { server, addr: ADDR.into(), failure: Failure::Connect };
             let entry = self.entry();
             self.availability.on_suspicion(&suspicion, &entry, now)
+        }
+
+        fn epochs(&self) -> Vec<u32> {
+            self.availability.epochs(&self.entry()).collect()
         }
 
         /// A letter per server: `m` main, `1` to `9` tenths of it, `s` standby, `-` out.
@@ -465,20 +508,20 @@ mod tests {
     fn what_is_forgotten_is_to_be_found_out_anew_by_the_checker_too() {
         let mut world = World::new("aa", FrontendUpdate::default());
         let server = |name| (Name::new("web").unwrap(), Name::new(name).unwrap());
-        let mut epochs = vec![world.availability.epoch(0)];
+        let mut epochs = vec![world.epochs()[0]];
         let (frontend, name) = server("a0");
         world.change(&Change::DisableServer { frontend: frontend.clone(), name: name.clone() }, 1);
         world.change(&Change::EnableServer { frontend, name }, 1);
-        epochs.push(world.availability.epoch(0));
+        epochs.push(world.epochs()[0]);
         for port in [10, 9] {
             let port = Some(crate::config::Port::new(port).unwrap());
             let (frontend, name) = server("a0");
             let update = crate::config::ServerUpdate { port, ..Default::default() };
             world.change(&Change::UpdateServer { frontend, name, update }, 2);
         }
-        epochs.push(world.availability.epoch(0));
+        epochs.push(world.epochs()[0]);
         assert!(epochs.windows(2).all(|pair| pair[0] < pair[1]), "{epochs:?}");
-        assert_eq!(world.availability.epoch(1), 0);
+        assert_eq!(world.epochs()[1], 0);
     }
 
     #[test]

@@ -336,10 +336,10 @@ impl Controller {
         for entry in self.state.entries() {
             let frontend = &entry.frontend;
             let common = Arc::new(frontend.check().clone());
-            for (id, server) in entry.server_ids.iter().zip(frontend.servers()) {
+            let servers = entry.server_ids.iter().zip(frontend.servers()).zip(self.availability.epochs(entry));
+            for ((id, server), epoch) in servers {
                 let check = server.check().own().map_or_else(|| Arc::clone(&common), |own| Arc::new(own.clone()));
                 if server.mode() != Mode::Disabled {
-                    let epoch = self.availability.epoch(*id);
                     targets.push(CheckTarget { server: *id, addr: server.addr(), check, epoch });
                 }
             }
@@ -352,7 +352,8 @@ impl Controller {
         for checked in verdicts {
             let Checked { server, verdict, took, .. } = checked;
             let detail = checked.detail.clone();
-            if !self.availability.on_checked(checked, now) {
+            let Some(entry) = self.state.entry_of(server) else { continue };
+            if !self.availability.on_checked(checked, entry, now) {
                 continue;
             }
             has_news = true;

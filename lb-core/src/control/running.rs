@@ -234,14 +234,10 @@ impl Factory {
         before: Option<&RunningFrontend>,
     ) -> Result<RunningFrontend, Refused> {
         let config = &entry.frontend;
-        let servers = config.servers().iter().zip(&entry.server_ids);
-        let endpoints: Arc<[_]> = servers
-            .map(|(server, id)| self.endpoint(server, *id, before.and_then(|before| before.endpoint(*id))))
-            .collect();
+        let endpoints = self.endpoints(entry, before);
         let counters = before.map(|before| Arc::clone(&before.table.counters));
         let counters = counters.unwrap_or_else(|| Arc::new(FrontendCounters::new(self.shards)));
-        let tier = |rank| {
-            let candidates = candidates(config, &endpoints, &view, rank);
+        let tier = |rank, candidates: Arc<[Candidate]>| {
             let in_order = rank == Rank::Standby && config.passive_use() == PassiveUse::First;
             let policy: Option<Box<dyn Policy>> = match in_order {
                 true => Some(Box::new(InOrder)),
@@ -250,10 +246,25 @@ impl Factory {
             let missing = || Refused::field("policy", format!("no policy {} is registered", config.policy()));
             policy.map(|policy| Tier { policy, candidates }).ok_or_else(missing)
         };
-        let tiers = [tier(Rank::Main)?, tier(Rank::Standby)?];
+        let [main, standby] = candidates(config, &endpoints, &view);
+        let tiers = [tier(Rank::Main, main)?, tier(Rank::Standby, standby)?];
         let sockets = (listener.id, listener.numbers(self.shards));
         let table = Arc::new(table::Frontend::new(entry.id, config, sockets, tiers, Arc::clone(&counters)));
         Ok(RunningFrontend { entry: Arc::clone(entry), listener, endpoints, view, table })
+    }
+
+    fn endpoints(&self, entry: &Entry, before: Option<&RunningFrontend>) -> Arc<[Arc<Endpoint>]> {
+        let servers = entry.frontend.servers();
+        if let Some(before) = before.filter(|before| before.entry.server_ids == entry.server_ids) {
+            let mut pairs = servers.iter().zip(before.entry.frontend.servers());
+            // Mostly it is the same server in memory.
+            if pairs.all(|(now, before)| Arc::ptr_eq(now, before) || now.addr() == before.addr()) {
+                return Arc::clone(&before.endpoints);
+            }
+        }
+        let servers = servers.iter().zip(&entry.server_ids);
+        let before = |id| before.and_then(|before| before.endpoint(id));
+        servers.map(|(server, id)| self.endpoint(server, *id, before(*id))).collect()
     }
 
     fn endpoint(&self, server: &Server, id: ServerId, before: Option<&Arc<Endpoint>>) -> Arc<Endpoint> {
@@ -281,28 +292,29 @@ fn end(config: &Frontend, server: &Server, role: Role, view: &View) -> End {
     }
 }
 
-/// The servers of a tier. While some start slowly, all weights are scaled up, so that tenths of them can be told apart.
-fn candidates(config: &Frontend, endpoints: &[Arc<Endpoint>], view: &View, rank: Rank) -> Arc<[Candidate]> {
+/// The servers of the main and of the standby tier. While some start slowly, the weights of the main ones are scaled up, so
+/// that tenths of them can be told apart.
+fn candidates(config: &Frontend, endpoints: &[Arc<Endpoint>], view: &View) -> [Arc<[Candidate]>; 2] {
     /// Sum of the weights that round robin lays its cycle out for without taking long.
     const WEIGHTS_MAX: u64 = 1_000_000;
     let starts = view.roles.iter().any(|role| matches!(role, Role::Main { tenths: 0..10 }));
     let sum = || config.servers().iter().map(|server| u64::from(server.weight())).sum::<u64>().max(1);
     let scale = if starts { (WEIGHTS_MAX / sum()).clamp(1, 10) as u16 } else { 1 };
-    let servers = config.servers().iter().zip(endpoints).zip(&view.roles);
-    let candidate = |((server, endpoint), role): ((&Arc<Server>, &Arc<Endpoint>), &Role)| {
-        let weight = match (role, rank) {
-            (Role::Main { tenths }, Rank::Main) => (server.weight() * scale * u16::from(*tenths) / 10).max(1),
-            (Role::Standby, Rank::Standby) => server.weight(),
-            _ => return None,
+    let (mut main, mut standby) = (Vec::with_capacity(endpoints.len()), Vec::new());
+    for ((server, endpoint), role) in config.servers().iter().zip(endpoints).zip(&view.roles) {
+        let (tier, weight) = match role {
+            Role::Main { tenths } => (&mut main, (server.weight() * scale * u16::from(*tenths) / 10).max(1)),
+            Role::Standby => (&mut standby, server.weight()),
+            Role::Out => continue,
         };
-        Some(Candidate {
+        tier.push(Candidate {
             name: server.name().clone(),
             weight,
             max_connections: server.max_connections().unwrap_or(u32::MAX),
             endpoint: Arc::clone(endpoint),
-        })
-    };
-    servers.filter_map(candidate).collect()
+        });
+    }
+    [main.into(), standby.into()]
 }
 
 /// The first that is to be had.

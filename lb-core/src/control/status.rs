@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::Time;
-use super::availability::{Availability, Role};
+use super::availability::Availability;
 use super::running::{Running, RunningFrontend};
 use super::state::FrontendId;
 use crate::config::{Frontend, Server};
@@ -260,12 +260,10 @@ pub(super) fn frontends(
     availability: &Availability,
     now: Time,
 ) -> Vec<FrontendStatus> {
-    let server = |((server, endpoint), role): ((&Arc<Server>, &Arc<Endpoint>), &Role)| {
-        server_status(server, endpoint, availability.status(endpoint.load.id, *role, now))
-    };
     let frontend = |frontend: &RunningFrontend| {
         let counters = &frontend.table.counters;
-        let servers = frontend.entry.frontend.servers().iter().zip(frontend.endpoints.iter());
+        let health = availability.health(&frontend.entry, &frontend.view.roles, now);
+        let servers = frontend.entry.frontend.servers().iter().zip(frontend.endpoints.iter()).zip(health);
         FrontendStatus {
             frontend: Arc::clone(&frontend.entry.frontend),
             addr: frontend.listener.addr,
@@ -274,7 +272,7 @@ pub(super) fn frontends(
             traffic: rates.of(frontend),
             waiting: u64::from(counters.waiting.load(std::sync::atomic::Ordering::Relaxed)),
             service: frontend.view.service,
-            servers: servers.zip(&frontend.view.roles).map(server).collect(),
+            servers: servers.map(|((server, endpoint), health)| server_status(server, endpoint, health)).collect(),
         }
     };
     running.0.iter().map(frontend).collect()

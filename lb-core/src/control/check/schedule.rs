@@ -328,6 +328,25 @@ mod tests {
     }
 
     #[test]
+    fn who_is_to_be_forgotten_gets_a_first_verdict_again() {
+        let mut schedule = schedule(10);
+        let verdicts = |schedule: &mut Schedule, now| {
+            schedule.advance(now, &mut Vec::new());
+            let key = schedule.next().map(|(key, _)| key)?;
+            schedule.on_begun(key, check_key(0), now);
+            schedule.on_outcome(key, Outcome::Failed, now).map(|(_, verdict)| verdict)
+        };
+        let first = targets(0..1, &every(100));
+        schedule.replace(first.clone(), 0);
+        assert_eq!(verdicts(&mut schedule, 1), Some(Verdict::Down));
+        schedule.replace(first, 10);
+        assert_eq!(verdicts(&mut schedule, 1_000), None, "it is known");
+        let anew = vec![Target { epoch: 1, ..target(0, &every(100)) }];
+        schedule.replace(anew, 1_000);
+        assert_eq!(verdicts(&mut schedule, 1_001), Some(Verdict::Down));
+    }
+
+    #[test]
     fn servers_that_hang_hold_up_no_other() {
         let mut schedule = schedule(8);
         let mut all = targets(0..100, &every(2_000));
