@@ -179,11 +179,13 @@ impl Availability {
     fn follow_entry(&mut self, entry: &Entry, before: Option<&Arc<Entry>>, now: Time) -> bool {
         let frontend = &entry.frontend;
         let known = self.known.entry(entry.id).or_default();
-        known.retain(|known| entry.server_ids.binary_search(&known.server).is_ok());
-        // New ones stand at the end.
-        let new = entry.server_ids.iter().zip(frontend.servers()).skip(known.len());
-        known.extend(new.map(|(id, server)| Known::new(*id, server.addr())));
         let same = before.filter(|before| before.server_ids == entry.server_ids);
+        if same.is_none() {
+            known.retain(|known| entry.server_ids.binary_search(&known.server).is_ok());
+            // New ones stand at the end.
+            let new = entry.server_ids.iter().zip(frontend.servers()).skip(known.len());
+            known.extend(new.map(|(id, server)| Known::new(*id, server.addr())));
+        }
         let same = same.filter(|before| before.frontend.check() == frontend.check());
         let mut is_back = false;
         for (index, (known, server)) in known.iter_mut().zip(frontend.servers()).enumerate() {
