@@ -67,6 +67,7 @@ pub struct CheckArgs {
 
 /// What is asked of a running balancer.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it in a process")]
 pub enum ClientCommand {
     /// Add, change, remove, drain, enable or list servers
     #[command(subcommand)]

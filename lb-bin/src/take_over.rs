@@ -12,7 +12,6 @@ use std::thread;
 use std::time::Duration;
 
 use lb_core::Listener;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::admin::{HandedOver, Reply, descriptors};
 
@@ -63,7 +62,8 @@ impl Predecessor {
     /// It refuses, or does not know how: one sentence.
     pub(crate) fn ask(&mut self) -> Result<Given, String> {
         let fault = |error: io::Error| format!("the running balancer does not hand over: {error}");
-        raise_descriptors();
+        // Before its descriptors come.
+        lb_core::raise_descriptors();
         self.stream.write_all(b"TakeOver()\n").map_err(fault)?;
         let (locks, listeners) = match self.reply().map_err(fault)? {
             Reply::HandOver { locks, listeners } => (locks, listeners),
@@ -121,14 +121,6 @@ impl Predecessor {
             }
         }
     }
-}
-
-/// Raises the limit of descriptors as far as allowed, before those of the predecessor come: `lb_core` does so only when it
-/// starts.
-fn raise_descriptors() {
-    let limit = getrlimit(Resource::Nofile);
-    // If that fails, receiving may say so.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 fn with_sockets(listener: HandedOver, descriptors: &mut impl Iterator<Item = OwnedFd>) -> Listener {

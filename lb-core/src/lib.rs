@@ -73,4 +73,5 @@ pub use control::{
     Applied, Change, Died, FrontendStatus, Listener, NoStore, Options, Record, Refused, Resume, Saved, ServerHealth,
     ServerStatus, Service, ShardStatus, Snapshot, StartError, Status, Store, Traffic, Transaction,
 };
+pub use sys::limits::raise_descriptors;
 pub use sys::socket::inherited_listener;

@@ -72,7 +72,7 @@ impl Controller {
     pub(super) fn new(builder: Builder, cores: &[usize], sender: &CommandSender) -> Result<Self, StartError> {
         let shards = cores.len();
         // First, as it raises the limit of descriptors: a listener is one per shard.
-        let process = process_limit(&builder.config, shards)?;
+        let process = process_limit(&builder.config, shards);
         let is_successor = !builder.taken_over.is_empty();
         let opener = Opener::new(shards, builder.inherited, builder.taken_over)?;
         let mut factory = Factory { opener, policies: builder.policies, shards };
@@ -452,7 +452,7 @@ impl Controller {
 
 /// What the configuration says, or what the descriptor limit allows: two for each connection and pipe, one for each socket
 /// that is kept, and some for listeners, files, checks and the admin socket.
-fn process_limit(config: &Config, shards: usize) -> Result<ProcessLimit, StartError> {
+fn process_limit(config: &Config, shards: usize) -> ProcessLimit {
     const KEPT_FREE: u64 = 1_200;
     /// Streams with a slow reader that a shard splices; further ones are copied.
     const PIPES_MAX: u64 = 128;
@@ -461,7 +461,6 @@ fn process_limit(config: &Config, shards: usize) -> Result<ProcessLimit, StartEr
     /// Checks of servers at once: they take about a millisecond each, and two seconds if the server hangs.
     const CHECKS_MAX: u64 = 1024;
     let descriptors = limits::raise_descriptors();
-    let descriptors = descriptors.map_err(|error| StartError::Kernel(format!("descriptor limit: {error}")))?;
     let shards = shards as u64;
     // No more than a 32nd of the descriptors for pipes, and half of that for sockets.
     let share = descriptors / 64 / shards;
@@ -478,5 +477,5 @@ fn process_limit(config: &Config, shards: usize) -> Result<ProcessLimit, StartEr
     }
     let checks = (descriptors / 128).clamp(4, CHECKS_MAX);
     let spare = SpareDescriptors { pipes: pipes as usize, sockets: sockets as usize, checks: checks as usize };
-    Ok(ProcessLimit::new(connections.min(possible), spare))
+    ProcessLimit::new(connections.min(possible), spare)
 }

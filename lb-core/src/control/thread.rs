@@ -72,7 +72,7 @@ impl ControlThread {
 /// What glommio would answer by ending the process, and what each shard would stumble over one after the other.
 fn check_kernel() -> Result<(), StartError> {
     ring::probe().map_err(StartError::Kernel)?;
-    let locked = limits::locked_memory().map_err(|error| StartError::Kernel(format!("locked memory: {error}")))?;
+    let locked = limits::locked_memory();
     if locked < LOCKED_MEMORY_MIN {
         return Err(StartError::Kernel(format!(
             "only {} KiB of memory may be locked, 512 are needed: raise LimitMEMLOCK= of the unit or `ulimit -l`",

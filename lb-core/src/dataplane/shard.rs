@@ -26,6 +26,7 @@ use crate::sys::signals;
 use crate::table::counters::FrontendCounters;
 use crate::table::counters::SpareDescriptors;
 use crate::table::{Endpoint, Frontend, Load, Shared, Stop, Table};
+use crate::turns::alarm::Alarm;
 use crate::turns::slots::{Key, Slots};
 use crate::turns::timers::{Time, Timers};
 
@@ -96,7 +97,7 @@ pub(crate) struct Shard {
     pub(super) listeners: Slots<Listener>,
     pub(super) timers: Timers,
     /// When the kernel wakes this shard for its timers.
-    alarm: Option<Time>,
+    alarm: Alarm,
     pub(super) now: Time,
     /// The same in microseconds.
     pub(super) now_micros: u64,
@@ -149,7 +150,7 @@ impl Shard {
             sessions: Slots::new(),
             listeners: Slots::new(),
             timers: Timers::new(),
-            alarm: None,
+            alarm: Alarm::default(),
             now: 0,
             now_micros: 0,
             random: fastrand::Rng::new(),
@@ -308,7 +309,7 @@ impl Shard {
                 let doorbell = &turn.shared.doorbells[self.number];
                 self.ring.await_doorbell(doorbell, Operation::Doorbell.encode());
             }
-            Operation::Alarm => self.alarm = None,
+            Operation::Alarm => self.alarm.on_rung(),
             Operation::Accept(key) => self.on_accepted(key, &completion, turn),
             Operation::Connect(key) => self.on_connect_ended(key, &completion, turn),
             Operation::Receive(side, key, group) => self.on_received(side, key, group, &completion, turn),
@@ -401,12 +402,9 @@ impl Shard {
     }
 
     fn set_alarm(&mut self) {
-        let Some(when) = self.timers.next() else { return };
-        if self.alarm.is_none_or(|alarm| when < alarm) {
-            let after = Duration::from_millis(when).saturating_sub(self.started.elapsed());
+        if let Some(when) = self.timers.next() {
             let (alarm, nobody) = (Operation::Alarm.encode(), Operation::Nothing.encode());
-            self.ring.set_alarm(after, self.alarm.is_some(), alarm, nobody);
-            self.alarm = Some(when);
+            self.alarm.set(when, self.started, &mut self.ring, alarm, nobody);
         }
     }
 

@@ -1,30 +1,18 @@
-//! The process's resource limits.
+//! The process's resource limits (getrlimit(2)).
 
-use std::io;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the soft limit of descriptors to the hard one and returns it.
-pub(crate) fn raise_descriptors() -> io::Result<u64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the kernel fills the struct that we own and keeps nothing.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    if limit.rlim_cur < limit.rlim_max {
-        let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
-        // SAFETY: the kernel reads the struct during the call.
-        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } == 0 {
-            limit = raised;
-        }
-    }
-    Ok(limit.rlim_cur)
+/// Raises the soft limit of descriptors to the hard one, as far as the kernel allows, and gives it. A balancer does so when it
+/// starts; a program that receives listening sockets for it from elsewhere may need them before.
+pub fn raise_descriptors() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    let limit = setrlimit(Resource::Nofile, raised).map_or(limit, |()| raised);
+    // Without a number there is no limit.
+    limit.current.unwrap_or(u64::MAX)
 }
 
 /// The soft limit of locked memory, in bytes.
-pub(crate) fn locked_memory() -> io::Result<u64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the kernel fills the struct that we own and keeps nothing.
-    match unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) } {
-        0 => Ok(limit.rlim_cur),
-        _ => Err(io::Error::last_os_error()),
-    }
+pub(crate) fn locked_memory() -> u64 {
+    getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX)
 }

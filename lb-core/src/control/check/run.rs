@@ -15,6 +15,7 @@ use super::schedule::{Outcome, Schedule};
 use super::{Checked, Orders, tls};
 use crate::sys::ring::{Completion, Readiness, Ring};
 use crate::sys::socket;
+use crate::turns::alarm::Alarm;
 use crate::turns::slots::{GENERATION_BITS, Key, SLOT_BITS, Slots};
 use crate::turns::timers::Time;
 
@@ -107,7 +108,7 @@ struct Run<'a, R> {
     started: Instant,
     now: Time,
     /// When the kernel wakes this thread for its timers.
-    alarm: Option<Time>,
+    alarm: Alarm,
     /// Until then no check is begun.
     short_until: Time,
 }
@@ -126,7 +127,7 @@ impl<'a, R: Fn(Vec<Checked>)> Run<'a, R> {
             news: Vec::new(),
             started: Instant::now(),
             now: 0,
-            alarm: None,
+            alarm: Alarm::default(),
             short_until: 0,
         })
     }
@@ -162,7 +163,7 @@ impl<'a, R: Fn(Vec<Checked>)> Run<'a, R> {
                 self.ring.await_doorbell(&self.orders.doorbell, Operation::Doorbell.encode());
                 self.follow();
             }
-            Operation::Alarm => self.alarm = None,
+            Operation::Alarm => self.alarm.on_rung(),
             Operation::Connect(key) => self.on_connect_ended(key, completion.result),
             Operation::Ready(key) => self.on_ready(key),
         }
@@ -315,12 +316,9 @@ impl<'a, R: Fn(Vec<Checked>)> Run<'a, R> {
     }
 
     fn set_alarm(&mut self) {
-        let Some(when) = self.schedule.deadline() else { return };
-        if self.alarm.is_none_or(|alarm| when < alarm) {
-            let after = Duration::from_millis(when).saturating_sub(self.started.elapsed());
+        if let Some(when) = self.schedule.deadline() {
             let (alarm, nobody) = (Operation::Alarm.encode(), Operation::Nothing.encode());
-            self.ring.set_alarm(after, self.alarm.is_some(), alarm, nobody);
-            self.alarm = Some(when);
+            self.alarm.set(when, self.started, &mut self.ring, alarm, nobody);
         }
     }
 
