@@ -1,6 +1,8 @@
 //! The only writer of the table: checks a transaction, opens what it needs, stores it, publishes it, and confirms it
 //! when every shard uses it.
 
+mod health;
+mod limits;
 mod succession;
 
 use std::borrow::Cow;
@@ -9,25 +11,21 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::availability::{Availability, describe, earlier};
+use super::availability::Availability;
 use super::change::{Applied, Change, Options, Record, Refused};
-use super::check::{Checked, Checker, Target as CheckTarget};
+use super::check::Checker;
 use super::closing::Closings;
-use super::health::Verdict;
 use super::history::History;
 use super::listeners::Opener;
 use super::probe::Target;
 use super::running::{Factory, Running, RunningFrontend};
-use super::state::{ServerId, State, difference};
+use super::state::{State, difference};
 use super::status::{self, Rates, Status};
 use super::store::{Saved, Snapshot, Store};
 use super::{Command, CommandSender, StartError, Time, Wanted};
 use crate::balancer::Builder;
-use crate::config::{Config, Mode};
 use crate::sys::doorbell::Doorbell;
-use crate::sys::limits;
-use crate::table::counters::{ProcessLimit, SpareDescriptors};
-use crate::table::{self, Endpoint, Shared, Stop, Suspicion};
+use crate::table::{self, Endpoint, Shared, Stop};
 
 /// The desired state and all that it takes to put it into effect.
 pub(super) struct Controller {
@@ -72,7 +70,7 @@ impl Controller {
     pub(super) fn new(builder: Builder, cores: &[usize], sender: &CommandSender) -> Result<Self, StartError> {
         let shards = cores.len();
         // First, as it raises the limit of descriptors: a listener is one per shard.
-        let process = process_limit(&builder.config, shards);
+        let process = limits::process_limit(&builder.config, shards);
         let is_successor = !builder.taken_over.is_empty();
         let opener = Opener::new(shards, builder.inherited, builder.taken_over)?;
         let mut factory = Factory { opener, policies: builder.policies, shards };
@@ -323,109 +321,6 @@ impl Controller {
         Ok(targets)
     }
 
-    /// Has servers checked from now on.
-    pub(super) fn start_checks(&mut self, checker: Checker) {
-        self.checker = Some(checker);
-        self.check_servers();
-    }
-
-    /// Tells the checker which servers there are.
-    fn check_servers(&self) {
-        let Some(checker) = &self.checker else { return };
-        let mut targets = Vec::new();
-        for entry in self.state.entries() {
-            let frontend = &entry.frontend;
-            let common = Arc::new(frontend.check().clone());
-            let servers = entry.server_ids.iter().zip(frontend.servers()).zip(self.availability.epochs(entry));
-            for ((id, server), epoch) in servers {
-                let check = server.check().own().map_or_else(|| Arc::clone(&common), |own| Arc::new(own.clone()));
-                if server.mode() != Mode::Disabled {
-                    targets.push(CheckTarget { server: *id, addr: server.addr(), check, epoch });
-                }
-            }
-        }
-        checker.set_targets(targets);
-    }
-
-    fn on_checked(&mut self, verdicts: Vec<Checked>) {
-        let (now, mut has_news) = (self.now(), false);
-        for checked in verdicts {
-            let Checked { server, verdict, took, .. } = checked;
-            let detail = checked.detail.clone();
-            let Some(entry) = self.state.entry_of(server) else { continue };
-            if !self.availability.on_checked(checked, entry, now) {
-                continue;
-            }
-            has_news = true;
-            let name = self.name_of(server);
-            if verdict == Verdict::Up {
-                self.forgive(server);
-            }
-            match verdict {
-                Verdict::Up => tracing::info!("server {name} is up: {detail}, in {took:?}"),
-                Verdict::Down => tracing::warn!("server {name} is down: {detail}"),
-            }
-        }
-        // At the start thousands of servers are found up that counted as up.
-        if has_news {
-            self.refresh();
-        }
-    }
-
-    fn on_suspicion(&mut self, suspicion: &Suspicion) {
-        let Some(entry) = self.state.entry_of(suspicion.server) else { return };
-        let Some(time) = self.availability.on_suspicion(suspicion, entry, self.now()) else { return };
-        let (name, why) = (self.name_of(suspicion.server), describe(suspicion.failure));
-        tracing::warn!("server {name} is ejected for {:?}: {why}", Duration::from_millis(time.into()));
-        self.refresh();
-    }
-
-    /// Does what time alone brings about: ends ejections, steps of slow starts and holds, closes connections.
-    pub(super) fn on_time(&mut self) {
-        let now = self.now();
-        if earlier(self.running.until(), self.closings.next()).is_none_or(|next| next > now) {
-            return;
-        }
-        for server in self.availability.on_time(now) {
-            tracing::info!("server {} is not ejected any more", self.name_of(server));
-            self.forgive(server);
-        }
-        self.refresh();
-    }
-
-    /// Lets the count of a server's failures begin anew.
-    fn forgive(&self, server: ServerId) {
-        if let Some(load) = self.running.load_of(server) {
-            load.connect_failures.end();
-            load.resets.end();
-        }
-    }
-
-    /// Brings what runs in line with the servers that are available.
-    fn refresh(&mut self) {
-        let now = self.now();
-        let running = self.factory.build(&self.state, &self.running, &self.availability, now);
-        // Listeners and policies are all there already, so nothing can be refused.
-        let Ok(running) = running else { return };
-        let is_due = self.closings.next().is_some_and(|next| next <= now);
-        if is_due || running.changed_since(&self.running).next().is_some() {
-            // Fails only when the balancer stops.
-            let _ = self.put_into_effect(running);
-        } else {
-            running.plan_closings(&self.running, &mut self.closings, now);
-            self.running = running;
-        }
-    }
-
-    /// A server's name with its frontend's, for the log.
-    fn name_of(&self, server: ServerId) -> String {
-        let Some(entry) = self.state.entry_of(server) else { return "that was removed".to_owned() };
-        let mut servers = entry.server_ids.iter().zip(entry.frontend.servers());
-        let name =
-            servers.find(|(id, _)| **id == server).map_or_else(String::new, |(_, server)| server.name().to_string());
-        format!("{name} of {}", entry.frontend.name())
-    }
-
     fn now(&self) -> Time {
         self.started.elapsed().as_millis() as Time
     }
@@ -448,34 +343,4 @@ impl Controller {
             frontends: status::frontends(&self.running, &self.rates, &self.availability, self.now()),
         }
     }
-}
-
-/// What the configuration says, or what the descriptor limit allows: two for each connection and pipe, one for each socket
-/// that is kept, and some for listeners, files, checks and the admin socket.
-fn process_limit(config: &Config, shards: usize) -> ProcessLimit {
-    const KEPT_FREE: u64 = 1_200;
-    /// Streams with a slow reader that a shard splices; further ones are copied.
-    const PIPES_MAX: u64 = 128;
-    /// Sockets to servers that a shard keeps: as many as end between two turns of a busy one.
-    const SOCKETS_MAX: u64 = 64;
-    /// Checks of servers at once: they take about a millisecond each, and two seconds if the server hangs.
-    const CHECKS_MAX: u64 = 1024;
-    let descriptors = limits::raise_descriptors();
-    let shards = shards as u64;
-    // No more than a 32nd of the descriptors for pipes, and half of that for sockets.
-    let share = descriptors / 64 / shards;
-    let (pipes, sockets) = (share.min(PIPES_MAX), share.min(SOCKETS_MAX));
-    let listeners = config.frontends.len() as u64 * shards;
-    let kept_free = KEPT_FREE.min(descriptors / 4) + listeners + (2 * pipes + sockets) * shards;
-    let possible = u32::try_from(descriptors.saturating_sub(kept_free) / 2).unwrap_or(u32::MAX).max(1);
-    let connections = config.max_connections.unwrap_or(possible);
-    if connections > possible {
-        tracing::warn!(
-            "max_connections is {connections}, but {descriptors} descriptors are enough for {possible} only, \
-             which is the limit now: raise `ulimit -n`"
-        );
-    }
-    let checks = (descriptors / 128).clamp(4, CHECKS_MAX);
-    let spare = SpareDescriptors { pipes: pipes as usize, sockets: sockets as usize, checks: checks as usize };
-    ProcessLimit::new(connections.min(possible), spare)
 }

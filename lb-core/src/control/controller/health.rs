@@ -1,0 +1,117 @@
+//! What becomes known of servers while nothing is changed, by checks, by connections and by time; and what follows from it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Controller;
+use crate::config::Mode;
+use crate::control::availability::{describe, earlier};
+use crate::control::check::{Checked, Checker, Target};
+use crate::control::health::Verdict;
+use crate::control::state::ServerId;
+use crate::table::Suspicion;
+
+impl Controller {
+    /// Has servers checked from now on.
+    pub(in crate::control) fn start_checks(&mut self, checker: Checker) {
+        self.checker = Some(checker);
+        self.check_servers();
+    }
+
+    /// Tells the checker which servers there are.
+    pub(super) fn check_servers(&self) {
+        let Some(checker) = &self.checker else { return };
+        let mut targets = Vec::new();
+        for entry in self.state.entries() {
+            let frontend = &entry.frontend;
+            let common = Arc::new(frontend.check().clone());
+            let servers = entry.server_ids.iter().zip(frontend.servers()).zip(self.availability.epochs(entry));
+            for ((id, server), epoch) in servers {
+                let check = server.check().own().map_or_else(|| Arc::clone(&common), |own| Arc::new(own.clone()));
+                if server.mode() != Mode::Disabled {
+                    targets.push(Target { server: *id, addr: server.addr(), check, epoch });
+                }
+            }
+        }
+        checker.set_targets(targets);
+    }
+
+    pub(super) fn on_checked(&mut self, verdicts: Vec<Checked>) {
+        let (now, mut has_news) = (self.now(), false);
+        for checked in verdicts {
+            let Checked { server, verdict, took, .. } = checked;
+            let detail = checked.detail.clone();
+            let Some(entry) = self.state.entry_of(server) else { continue };
+            if !self.availability.on_checked(checked, entry, now) {
+                continue;
+            }
+            has_news = true;
+            let name = self.name_of(server);
+            if verdict == Verdict::Up {
+                self.forgive(server);
+            }
+            match verdict {
+                Verdict::Up => tracing::info!("server {name} is up: {detail}, in {took:?}"),
+                Verdict::Down => tracing::warn!("server {name} is down: {detail}"),
+            }
+        }
+        // At the start thousands of servers are found up that counted as up.
+        if has_news {
+            self.refresh();
+        }
+    }
+
+    pub(super) fn on_suspicion(&mut self, suspicion: &Suspicion) {
+        let Some(entry) = self.state.entry_of(suspicion.server) else { return };
+        let Some(time) = self.availability.on_suspicion(suspicion, entry, self.now()) else { return };
+        let (name, why) = (self.name_of(suspicion.server), describe(suspicion.failure));
+        tracing::warn!("server {name} is ejected for {:?}: {why}", Duration::from_millis(time.into()));
+        self.refresh();
+    }
+
+    /// Does what time alone brings about: ends ejections, steps of slow starts and holds, closes connections.
+    pub(in crate::control) fn on_time(&mut self) {
+        let now = self.now();
+        if earlier(self.running.until(), self.closings.next()).is_none_or(|next| next > now) {
+            return;
+        }
+        for server in self.availability.on_time(now) {
+            tracing::info!("server {} is not ejected any more", self.name_of(server));
+            self.forgive(server);
+        }
+        self.refresh();
+    }
+
+    /// Lets the count of a server's failures begin anew.
+    fn forgive(&self, server: ServerId) {
+        if let Some(load) = self.running.load_of(server) {
+            load.connect_failures.end();
+            load.resets.end();
+        }
+    }
+
+    /// Brings what runs in line with the servers that are available.
+    fn refresh(&mut self) {
+        let now = self.now();
+        let running = self.factory.build(&self.state, &self.running, &self.availability, now);
+        // Listeners and policies are all there already, so nothing can be refused.
+        let Ok(running) = running else { return };
+        let is_due = self.closings.next().is_some_and(|next| next <= now);
+        if is_due || running.changed_since(&self.running).next().is_some() {
+            // Fails only when the balancer stops.
+            let _ = self.put_into_effect(running);
+        } else {
+            running.plan_closings(&self.running, &mut self.closings, now);
+            self.running = running;
+        }
+    }
+
+    /// A server's name with its frontend's, for the log.
+    pub(super) fn name_of(&self, server: ServerId) -> String {
+        let Some(entry) = self.state.entry_of(server) else { return "that was removed".to_owned() };
+        let mut servers = entry.server_ids.iter().zip(entry.frontend.servers());
+        let name =
+            servers.find(|(id, _)| **id == server).map_or_else(String::new, |(_, server)| server.name().to_string());
+        format!("{name} of {}", entry.frontend.name())
+    }
+}
