@@ -262,9 +262,14 @@ impl Factory {
                 return Arc::clone(&before.endpoints);
             }
         }
-        let servers = servers.iter().zip(&entry.server_ids);
-        let before = |id| before.and_then(|before| before.endpoint(id));
-        servers.map(|(server, id)| self.endpoint(server, *id, before(*id))).collect()
+        // Both in the order of their identities.
+        let known = before.map(|before| before.entry.server_ids.iter().zip(before.endpoints.iter()));
+        let mut known = known.into_iter().flatten().peekable();
+        let endpoint = |(server, id): (&Arc<Server>, &ServerId)| {
+            while known.next_if(|(other, _)| *other < id).is_some() {}
+            self.endpoint(server, *id, known.next_if(|(other, _)| *other == id).map(|(_, endpoint)| endpoint))
+        };
+        servers.iter().zip(&entry.server_ids).map(endpoint).collect()
     }
 
     fn endpoint(&self, server: &Server, id: ServerId, before: Option<&Arc<Endpoint>>) -> Arc<Endpoint> {
