@@ -56,7 +56,7 @@ pub(super) struct View {
 }
 
 /// A server as a view is made of it.
-struct Candidate<'a> {
+struct Standing<'a> {
     /// `None` for one that was just added or re-addressed: it gets connections at once.
     known: Option<&'a Known>,
     fitness: Fitness,
@@ -73,7 +73,7 @@ enum Fitness {
     Unfit,
 }
 
-impl<'a> Candidate<'a> {
+impl<'a> Standing<'a> {
     fn new(server: &Server, known: Option<&'a Known>) -> Self {
         let known = known.filter(|known| known.addr == server.addr());
         let ejected = known.and_then(|known| known.ejection.until());
@@ -262,10 +262,10 @@ impl Availability {
     pub(super) fn view(&self, entry: &Entry, before: Option<&View>, now: Time) -> View {
         let frontend = &entry.frontend;
         let servers = frontend.servers().iter().zip(self.of(entry));
-        let candidates: Vec<Candidate<'_>> = servers.map(|(server, known)| Candidate::new(server, known)).collect();
+        let standings: Vec<Standing<'_>> = servers.map(|(server, known)| Standing::new(server, known)).collect();
         let count = |is_passive| {
-            let is_counted = |it: &&Candidate<'_>| it.fitness == Fitness::Available && it.is_passive == is_passive;
-            candidates.iter().filter(is_counted).count()
+            let is_counted = |it: &&Standing<'_>| it.fitness == Fitness::Available && it.is_passive == is_passive;
+            standings.iter().filter(is_counted).count()
         };
         let (active, passive) = (count(false), count(true));
         let hold = frontend.fail_back_after().as_millis();
@@ -278,10 +278,10 @@ impl Availability {
             (false, _) => Service::Active,
         };
         let mut view =
-            View { roles: Vec::with_capacity(candidates.len()), service, standby, until: standby.until(hold) };
+            View { roles: Vec::with_capacity(standings.len()), service, standby, until: standby.until(hold) };
         let mut main_passive = if uses_passive { frontend.passive_use().most() } else { 0 };
         let slow_start = frontend.slow_start().as_millis();
-        for Candidate { known, fitness, is_passive } in candidates {
+        for Standing { known, fitness, is_passive } in standings {
             let (role, until) = match fitness {
                 // It may have recovered: better than nobody.
                 Fitness::Ejected(until) if passive == 0 => (Role::Standby, Some(until)),

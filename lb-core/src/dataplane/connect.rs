@@ -24,7 +24,7 @@ const SPILL_PAUSE: Time = 60_000;
 /// What there is for a connection.
 enum Chosen<'a> {
     /// A server; the connection counts for it already.
-    Server(&'a Arc<Endpoint>),
+    Server(&'a Frontend, &'a Arc<Endpoint>),
     /// It has to wait until a server has room.
     Wait(&'a Frontend),
     /// No server is available.
@@ -37,7 +37,7 @@ impl Shard {
     /// Chooses a server for a connection and begins to connect to it.
     pub(super) fn connect(&mut self, key: Key, turn: &Turn<'_>) {
         match self.choose(key, turn) {
-            Chosen::Server(endpoint) => self.connect_to(key, endpoint, turn),
+            Chosen::Server(frontend, endpoint) => self.connect_to(key, frontend, endpoint, turn),
             Chosen::Wait(frontend) => self.wait_for(key, WaitsFor::Room, frontend.queue_timeout.as_millis()),
             Chosen::Nobody(frontend) => match frontend.on_unavailable {
                 OnUnavailable::Wait(limit) => self.wait_for(key, WaitsFor::Server, limit.as_millis()),
@@ -70,7 +70,7 @@ impl Shard {
             false => claim(&frontend.main, &session.tried, &choice),
         };
         let standby = match main {
-            Claim::Server(position) => return Chosen::Server(&frontend.main.candidates[position].endpoint),
+            Claim::Server(position) => return Chosen::Server(frontend, &frontend.main.candidates[position].endpoint),
             Claim::Full if may_wait => return Chosen::Wait(frontend),
             Claim::Full | Claim::Nobody => claim(&frontend.standby, &session.tried, &choice),
         };
@@ -79,14 +79,14 @@ impl Shard {
                 if main == Claim::Full {
                     say_spill(frontend, self.now);
                 }
-                Chosen::Server(&frontend.standby.candidates[position].endpoint)
+                Chosen::Server(frontend, &frontend.standby.candidates[position].endpoint)
             }
             Claim::Full if may_wait => Chosen::Wait(frontend),
             Claim::Full | Claim::Nobody => Chosen::Nobody(frontend),
         }
     }
 
-    fn connect_to(&mut self, key: Key, endpoint: &Arc<Endpoint>, turn: &Turn<'_>) {
+    fn connect_to(&mut self, key: Key, frontend: &Frontend, endpoint: &Arc<Endpoint>, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let server = match self.recycled.socket_for(endpoint.addr) {
             Ok(server) => server,
@@ -108,7 +108,7 @@ impl Shard {
         session.server = Some(server);
         session.endpoint = Some(Arc::clone(endpoint));
         session.since = self.now;
-        if turn.table.frontend(session.frontend).is_some_and(|frontend| frontend.main.policy.needs_latency()) {
+        if frontend.main.policy.needs_latency() {
             session.stopwatch.begin(self.now_micros);
         }
         let left = u32::try_from(session.try_until.saturating_sub(self.now)).unwrap_or(u32::MAX);

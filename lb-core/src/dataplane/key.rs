@@ -1,7 +1,7 @@
 //! What an operation carries so that its completion finds its way home: `user_data`, 64 bits.
 
 use super::relay::Side;
-use crate::turns::slots::{GENERATION_BITS, Key, SLOT_BITS};
+use crate::turns::slots::Key;
 
 const GROUP_BITS: u32 = 12;
 
@@ -32,16 +32,12 @@ impl Operation {
     /// Packs it: kind, group, generation, slot, from the high bits to the low ones.
     pub(crate) fn encode(self) -> u64 {
         let pack = |kind: u64, group: u16, key: Key| {
-            kind << (SLOT_BITS + GENERATION_BITS + GROUP_BITS)
-                | u64::from(group) << (SLOT_BITS + GENERATION_BITS)
-                | u64::from(key.generation) << SLOT_BITS
-                | u64::from(key.slot)
+            kind << (Key::BITS + GROUP_BITS) | u64::from(group) << Key::BITS | key.pack()
         };
-        const NOBODY: Key = Key { slot: 0, generation: 0 };
         match self {
-            Self::Nothing => pack(0, 0, NOBODY),
-            Self::Doorbell => pack(1, 0, NOBODY),
-            Self::Alarm => pack(12, 0, NOBODY),
+            Self::Nothing => pack(0, 0, Key::NOBODY),
+            Self::Doorbell => pack(1, 0, Key::NOBODY),
+            Self::Alarm => pack(12, 0, Key::NOBODY),
             Self::Accept(key) => pack(2, 0, key),
             Self::Connect(key) => pack(3, 0, key),
             Self::Receive(Side::Client, key, group) => pack(4, group, key),
@@ -57,10 +53,9 @@ impl Operation {
 
     /// Unpacks it. What was never packed is nobody's.
     pub(crate) fn decode(user_data: u64) -> Self {
-        let bits = |shift: u32, count: u32| (user_data >> shift) & ((1 << count) - 1);
-        let key = Key { slot: bits(0, SLOT_BITS) as u32, generation: bits(SLOT_BITS, GENERATION_BITS) as u32 };
-        let group = bits(SLOT_BITS + GENERATION_BITS, GROUP_BITS) as u16;
-        match user_data >> (SLOT_BITS + GENERATION_BITS + GROUP_BITS) {
+        let key = Key::unpack(user_data);
+        let group = ((user_data >> Key::BITS) & ((1 << GROUP_BITS) - 1)) as u16;
+        match user_data >> (Key::BITS + GROUP_BITS) {
             1 => Self::Doorbell,
             2 => Self::Accept(key),
             3 => Self::Connect(key),
@@ -81,6 +76,7 @@ impl Operation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::turns::slots::{GENERATION_BITS, SLOT_BITS};
     use proptest::prelude::*;
 
     proptest! {

@@ -267,25 +267,30 @@ impl Shard {
     }
 
     fn close_all(&mut self, turn: &Turn<'_>) {
-        self.for_each_session(turn, |session| {
-            session.conn.begin_close(Ending::Close);
+        let close = |conn: &mut Conn| {
+            conn.begin_close(Ending::Close);
             None
-        });
+        };
+        self.end_where(|_| true, close, turn);
     }
 
     /// Ends the connections of these servers. Who is just connecting to one of them gets another one instead.
     fn close_those_of(&mut self, servers: &[Arc<Load>], turn: &Turn<'_>) {
         let servers: HashSet<u64> = servers.iter().map(|server| server.id).collect();
-        self.for_each_session(turn, |session| {
-            let is_meant = session.endpoint.as_ref().is_some_and(|endpoint| servers.contains(&endpoint.load.id));
-            is_meant.then(|| session.conn.leave_server()).flatten()
-        });
+        let is_of = |endpoint: &Arc<Endpoint>| servers.contains(&endpoint.load.id);
+        self.end_where(|session| session.endpoint.as_ref().is_some_and(is_of), Conn::leave_server, turn);
     }
 
-    fn for_each_session(&mut self, turn: &Turn<'_>, mut act: impl FnMut(&mut Session) -> Option<Action>) {
+    fn end_where(
+        &mut self,
+        is_meant: impl Fn(&Session) -> bool,
+        end: impl Fn(&mut Conn) -> Option<Action>,
+        turn: &Turn<'_>,
+    ) {
         for slot in 0..self.sessions.slots() {
             let Some(key) = self.sessions.key_of(slot) else { continue };
-            if let Some(action) = self.sessions.get_mut(key).and_then(&mut act) {
+            let Some(session) = self.sessions.get_mut(key).filter(|session| is_meant(session)) else { continue };
+            if let Some(action) = end(&mut session.conn) {
                 self.perform(key, action, turn);
             }
             self.drive(key, turn);

@@ -12,6 +12,24 @@ pub(crate) struct Key {
 pub(crate) const SLOT_BITS: u32 = 24;
 pub(crate) const GENERATION_BITS: u32 = 24;
 
+impl Key {
+    /// The low bits that [`Key::pack`] takes.
+    pub(crate) const BITS: u32 = SLOT_BITS + GENERATION_BITS;
+    /// For what belongs to no value.
+    pub(crate) const NOBODY: Self = Self { slot: 0, generation: 0 };
+
+    /// In the low bits of an operation's user data: generation and slot.
+    pub(crate) fn pack(self) -> u64 {
+        u64::from(self.generation) << SLOT_BITS | u64::from(self.slot)
+    }
+
+    /// What was packed, whatever is in the high bits.
+    pub(crate) fn unpack(user_data: u64) -> Self {
+        let bits = |shift: u32, count: u32| ((user_data >> shift) & ((1 << count) - 1)) as u32;
+        Self { slot: bits(0, SLOT_BITS), generation: bits(SLOT_BITS, GENERATION_BITS) }
+    }
+}
+
 /// Slots in a chunk. Chunks never move, so that growing copies nothing and memory grows with the connections.
 const CHUNK: usize = 256;
 

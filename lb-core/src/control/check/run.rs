@@ -16,7 +16,7 @@ use super::{Checked, Orders, tls};
 use crate::sys::ring::{Completion, Readiness, Ring};
 use crate::sys::socket;
 use crate::turns::alarm::Alarm;
-use crate::turns::slots::{GENERATION_BITS, Key, SLOT_BITS, Slots};
+use crate::turns::slots::{Key, Slots};
 use crate::turns::timers::Time;
 
 /// How long no check is begun after descriptors have run out.
@@ -58,21 +58,19 @@ enum Operation {
 impl Operation {
     /// Packs it: kind, generation, slot, from the high bits to the low ones.
     fn encode(self) -> u64 {
-        const NOBODY: Key = Key { slot: 0, generation: 0 };
         let (kind, key) = match self {
-            Self::Nothing => (0, NOBODY),
-            Self::Doorbell => (1, NOBODY),
-            Self::Alarm => (2, NOBODY),
+            Self::Nothing => (0, Key::NOBODY),
+            Self::Doorbell => (1, Key::NOBODY),
+            Self::Alarm => (2, Key::NOBODY),
             Self::Connect(key) => (3, key),
             Self::Ready(key) => (4, key),
         };
-        kind << (SLOT_BITS + GENERATION_BITS) | u64::from(key.generation) << SLOT_BITS | u64::from(key.slot)
+        kind << Key::BITS | key.pack()
     }
 
     fn decode(user_data: u64) -> Self {
-        let bits = |shift: u32, count: u32| ((user_data >> shift) & ((1 << count) - 1)) as u32;
-        let key = Key { slot: bits(0, SLOT_BITS), generation: bits(SLOT_BITS, GENERATION_BITS) };
-        match user_data >> (SLOT_BITS + GENERATION_BITS) {
+        let key = Key::unpack(user_data);
+        match user_data >> Key::BITS {
             1 => Self::Doorbell,
             2 => Self::Alarm,
             3 => Self::Connect(key),
