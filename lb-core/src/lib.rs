@@ -65,6 +65,7 @@ mod dataplane;
 pub mod internal;
 mod sys;
 mod table;
+mod tls;
 mod turns;
 
 pub use balancer::{Balancer, Builder, Control, Drain, Pending};

@@ -353,6 +353,8 @@ impl Shard {
             Action::AwaitReadable(side) => self.await_readable(side, key),
             Action::AwaitWritable(side) => self.await_writable(side, key),
             Action::CloseWrite(side) => self.close_write(side, key),
+            Action::CancelServer => {}
+            Action::LeaveServer => {}
             Action::CancelAll => self.cancel_all(key),
             Action::Finish(ending) => self.finish(key, ending, turn),
         }
@@ -438,7 +440,7 @@ impl Shard {
 impl Session {
     pub(super) fn new(client: OwnedFd, frontend: &Frontend, now: Time) -> Self {
         Self {
-            conn: Conn::new(),
+            conn: Conn::new(false),
             client,
             server: None,
             endpoint: None,
@@ -511,6 +513,7 @@ impl Session {
     /// How long the present patience lasts, in milliseconds.
     fn limit(&self) -> u32 {
         match self.patience {
+            Patience::Greeting => 10_000,
             Patience::Connect => self.connect_limit,
             Patience::Server => {
                 let until = self.wait.map_or(0, |wait| wait.until);
