@@ -65,6 +65,8 @@ mod dataplane;
 pub mod internal;
 mod sys;
 mod table;
+#[allow(dead_code, reason = "until the data plane is merged")]
+mod tls;
 mod turns;
 
 pub use balancer::{Balancer, Builder, Control, Drain, Pending};
@@ -75,3 +77,4 @@ pub use control::{
 };
 pub use sys::limits::raise_descriptors;
 pub use sys::socket::inherited_listener;
+pub use tls::cause::Cause;
