@@ -76,3 +76,4 @@ pub use control::{
 };
 pub use sys::limits::raise_descriptors;
 pub use sys::socket::inherited_listener;
+pub use tls::cause::Cause;

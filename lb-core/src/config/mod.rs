@@ -2,6 +2,7 @@
 //! checked where they are made, and each type's `Deserialize` makes the same check, so that a parser which knows
 //! positions (RON does) can point at the wrong value.
 
+mod certificate;
 mod check;
 mod duration;
 mod failover;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use certificate::{Certificate, CertificateContent, ClientAuth, Pem, SecretPem};
 pub use check::{Bytes, Check, CheckKind, HttpHost, HttpPath, HttpStatus};
 pub use duration::{Delay, Millis};
 pub use failover::{OnUnavailable, PassiveConnections, PassiveUse, PassiveWhen, Percent};

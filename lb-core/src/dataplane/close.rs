@@ -32,11 +32,19 @@ impl Shard {
         }
     }
 
+    /// Asks the kernel to let go of a connection's server.
+    pub(super) fn cancel_server(&mut self, key: Key) {
+        if let Some(server) = self.sessions.get(key).and_then(|session| session.server.as_ref()) {
+            self.ring.cancel_all(server, Operation::Nothing.encode());
+        }
+    }
+
     /// Nothing is in the kernel any more: closes the sockets and frees the slot.
     pub(super) fn finish(&mut self, key: Key, ending: Ending, turn: &Turn<'_>) {
         let Some(mut session) = self.sessions.remove(key) else { return };
         self.timers.clear(key.slot);
         session.stop_waiting();
+        self.handshakes.end(&mut session);
         session.conn.discard(|piece| self.ring.give_back(piece.buffer));
         session.pipes.into_iter().flatten().for_each(|pipe| self.pipes.destroy(pipe));
         let mut server = session.server;

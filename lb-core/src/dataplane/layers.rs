@@ -3,16 +3,20 @@
 //! Owns no socket: bytes in, bytes out. A connection without any of this has no layers, and one that needs them no more
 //! loses them.
 
+use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::greeting::{client_hello, proxy};
 use super::outgoing::Outgoing;
 use super::relay::Side;
-use crate::config::Name;
+use crate::config::{Name, SendProxy};
+use crate::sys::socket;
 use crate::table::{Greeting, Transport};
 use crate::tls::cause::Cause;
+use crate::tls::dial::Dialer;
 use crate::tls::session::{Failed, Outlets, Session, Stage};
 
 /// Bytes of the client's that are kept before there is a server to give them to; beyond, it is not received from.
@@ -72,6 +76,10 @@ pub(super) enum Fault {
     Tls(rustls::Error),
     /// The peer has closed the connection without having said in TLS that it would: something may be missing.
     Truncated,
+    /// The handshake took too long.
+    TimedOut,
+    /// Too many handshakes are under way.
+    CrowdedOut,
     /// The PROXY header is wrong, missing or not allowed: one sentence.
     Proxy(&'static str),
     /// There is no memory.
@@ -84,7 +92,32 @@ impl Fault {
         match self {
             Self::Tls(error) => Some(Cause::of(error)),
             Self::Truncated => Some(Cause::Truncated),
+            Self::TimedOut => Some(Cause::Timeout),
+            Self::CrowdedOut => Some(Cause::CrowdedOut),
             Self::Proxy(_) | Self::Memory(_) => None,
+        }
+    }
+
+    /// What it says of a server that was dialled, and how to mend it.
+    pub(super) fn explain(&self, dialer: &Dialer) -> String {
+        match self {
+            Self::Tls(error) => dialer.explain(error),
+            Self::Truncated => "it closes the connection amid the TLS handshake: does it speak TLS on this port?".to_owned(),
+            Self::TimedOut => "it does not finish the TLS handshake in time: does it speak TLS on this port?".to_owned(),
+            Self::CrowdedOut | Self::Proxy(_) | Self::Memory(_) => self.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tls(error) => write!(formatter, "TLS: {error}"),
+            Self::Truncated => formatter.write_str("the connection has ended without TLS' own end"),
+            Self::TimedOut => formatter.write_str("it has taken too long"),
+            Self::CrowdedOut => formatter.write_str("too many handshakes are under way"),
+            Self::Proxy(wrong) => write!(formatter, "PROXY header: {wrong}"),
+            Self::Memory(error) => write!(formatter, "no memory: {error}"),
         }
     }
 }
@@ -105,12 +138,14 @@ impl From<io::Error> for Fault {
 }
 
 impl Layers {
-    /// The layers of a client that has just come from `source` to a frontend with this greeting; `None` if there are none
-    /// before a server is chosen.
-    pub(super) fn of_client(greeting: &Arc<Greeting>, source: impl FnOnce() -> IpAddr, shard: usize) -> Option<Self> {
+    /// The layers of a client that has just come to a frontend with this greeting; `None` if there are none before a server
+    /// is chosen.
+    pub(super) fn of_client(greeting: &Arc<Greeting>, client: &OwnedFd, shard: usize) -> Option<Self> {
+        // Fails if the client has gone already: then it does not matter.
+        let is_proxy = || socket::peer_addr(client).is_ok_and(|addr| greeting.is_proxy(addr.ip()));
         let hears = match greeting.proxies.is_empty() {
             true => greeting.after_proxy(),
-            false if greeting.is_proxy(source()) => Hears::Proxy,
+            false if is_proxy() => Hears::Proxy,
             false => Hears::NoProxy,
         };
         let is_needed = hears != Hears::Bytes || greeting.terminates;
@@ -306,7 +341,10 @@ impl Layers {
         Ok(())
     }
 
-    /// The peer's side of its socket has ended. True if that is a clean end of what it has sent.
+    /// Whether a clean end of what a peer has sent is what the end of its side of the socket is.
+    ///
+    /// # Errors
+    /// Something may be missing.
     pub(super) fn is_clean_end(&self, side: Side) -> Result<(), Fault> {
         let session = match side {
             Side::Client => &self.client,
@@ -351,13 +389,17 @@ impl Layers {
     pub(super) fn meet(
         &mut self,
         transport: &Transport,
-        addrs: (SocketAddr, SocketAddr),
+        addrs: impl FnOnce() -> Option<(SocketAddr, SocketAddr)>,
         out: &mut Outgoing<'_>,
     ) -> Result<bool, Fault> {
-        let mut header = Vec::new();
-        let (source, destination) = self.proxied.unwrap_or(addrs);
-        proxy::write(transport.send_proxy, source, destination, &mut header);
-        out.put(Side::Server, &header)?;
+        if transport.send_proxy != SendProxy::Off {
+            // Without addresses the client is gone already.
+            let nowhere = SocketAddr::from(([0; 4], 0));
+            let (source, destination) = self.proxied.or_else(addrs).unwrap_or((nowhere, nowhere));
+            let mut header = Vec::new();
+            proxy::write(transport.send_proxy, source, destination, &mut header);
+            out.put(Side::Server, &header)?;
+        }
         let Some(dialer) = &transport.dialer else { return Ok(false) };
         let mut session = Session::dial(dialer.config(self.shard), dialer.name()).map_err(Fault::Tls)?;
         session.receive(&mut [], &mut Flow { side: Side::Server, beyond: Beyond::Nobody, out })?;
