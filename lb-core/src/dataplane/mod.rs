@@ -19,6 +19,7 @@ mod waiting;
 mod close;
 mod conn;
 mod gather;
+mod greeting;
 mod key;
 mod recycle;
 mod stopwatch;
