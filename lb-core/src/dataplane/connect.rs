@@ -1,7 +1,6 @@
 //! Choosing a server and connecting to it; when that fails, the next one, each at most once.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -182,7 +181,10 @@ impl Shard {
             session.tried = Tried::default();
         }
         session.stop_waiting();
-        session.conn.on_connected();
+        match session.conn.is_meeting() {
+            true => session.conn.on_met(),
+            false => session.conn.on_connected(),
+        }
         if let (Some(server), false) = (&session.server, session.conn.has_early_bytes()) {
             // Fails only if the connection is gone again, which the receive from it reports.
             let _ = socket::acknowledge(server);

@@ -62,7 +62,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.endpoint = Some(Arc::clone(endpoint));
         let (Some(greeting), Some(layers)) = (greeting, &mut session.layers) else { return };
-        session.greeting_timeout = greeting.timeout;
+        session.greeting_timeout = greeting.config.handshake_timeout().as_millis();
         session.conn.on_must_greet();
         let news = layers.accept(greeting, &mut Outgoing::new(self.ring.own_buffers(), &mut self.outgoing));
         self.on_handshake_begun(key, turn);
@@ -213,7 +213,8 @@ impl Shard {
     fn on_handshake_begun(&mut self, key: Key, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get(key) else { return };
         let frontend = turn.table.frontend(session.frontend);
-        let max = frontend.and_then(|frontend| frontend.greeting.as_ref()).map_or(u32::MAX, |it| it.max_handshakes);
+        let greeting = frontend.and_then(|frontend| frontend.greeting.as_ref());
+        let max = greeting.map_or(u32::MAX, |greeting| greeting.config.max_handshakes());
         self.handshakes.begin(key, &mut self.sessions);
         while self.handshakes.under_way() > max
             && let Some(oldest) = self.handshakes.oldest(&self.sessions)

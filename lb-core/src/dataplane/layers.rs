@@ -3,17 +3,16 @@
 //! Owns no socket: bytes in, bytes out. A connection without any of this has no layers, and one that needs them no more
 //! loses them.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::greeting::{client_hello, proxy};
 use super::outgoing::Outgoing;
 use super::relay::Side;
 use crate::config::{Name, SendProxy};
-use crate::sys::socket;
 use crate::table::{Greeting, Transport};
 use crate::tls::cause::Cause;
 use crate::tls::dial::Dialer;
@@ -81,7 +80,7 @@ pub(super) enum Fault {
     /// Too many handshakes are under way.
     CrowdedOut,
     /// The PROXY header is wrong, missing or not allowed: one sentence.
-    Proxy(&'static str),
+    Proxy(Cow<'static, str>),
     /// There is no memory.
     Memory(io::Error),
 }
@@ -139,11 +138,9 @@ impl From<io::Error> for Fault {
 
 impl Layers {
     /// The layers of a client that has just come to a frontend with this greeting; `None` if there are none before a server
-    /// is chosen.
-    pub(super) fn of_client(greeting: &Arc<Greeting>, client: &OwnedFd, shard: usize) -> Option<Self> {
-        // Fails if the client has gone already: then it does not matter.
-        let is_proxy = || socket::peer_addr(client).is_ok_and(|addr| greeting.is_proxy(addr.ip()));
-        let hears = match greeting.proxies.is_empty() {
+    /// is chosen. `is_proxy`: whether it comes from where a PROXY header is expected of.
+    pub(super) fn of_client(greeting: &Arc<Greeting>, is_proxy: impl FnOnce() -> bool, shard: usize) -> Option<Self> {
+        let hears = match greeting.config.accept_proxy_from().is_empty() {
             true => greeting.after_proxy(),
             false if is_proxy() => Hears::Proxy,
             false => Hears::NoProxy,
@@ -275,7 +272,7 @@ impl Layers {
         let Some(greeting) = &self.greeting else { return Ok(false) };
         match self.hears {
             Hears::Proxy => {
-                let Some((header, length)) = proxy::read(&self.heard).map_err(|wrong| Fault::Proxy(wrong.as_str()))?
+                let Some((header, length)) = proxy::read(&self.heard).map_err(|wrong| Fault::Proxy(wrong.to_string().into()))?
                 else {
                     return Ok(false);
                 };
@@ -287,7 +284,7 @@ impl Layers {
             }
             Hears::NoProxy => match proxy::starts(&self.heard) {
                 proxy::Start::Maybe => return Ok(false),
-                proxy::Start::Yes => return Err(Fault::Proxy("its source is not in accept_proxy_from")),
+                proxy::Start::Yes => return Err(Fault::Proxy("its source is not in accept_proxy_from".into())),
                 proxy::Start::No => self.hears = greeting.after_proxy(),
             },
             Hears::Hello => {
@@ -297,7 +294,7 @@ impl Layers {
                     // Whoever does not speak TLS wants no name.
                     Err(_) => None,
                 };
-                self.group = name.and_then(|name| greeting.group_of(&name).cloned());
+                self.group = name.and_then(|name| greeting.config.group_for(&name).cloned());
                 self.hears = Hears::Bytes;
             }
             Hears::Bytes => {}
@@ -354,7 +351,7 @@ impl Layers {
             Some(session) if session.stage() != Stage::PeerEnded => Err(Fault::Truncated),
             Some(_) => Ok(()),
             None if side == Side::Client && self.hears == Hears::Proxy => {
-                Err(Fault::Proxy("the client has ended before its PROXY header was whole"))
+                Err(Fault::Proxy("the client has ended before its PROXY header was whole".into()))
             }
             None => Ok(()),
         }
@@ -432,7 +429,7 @@ impl Layers {
 
 impl Greeting {
     fn after_proxy(&self) -> Hears {
-        if self.routes.is_empty() { Hears::Bytes } else { Hears::Hello }
+        if self.config.sni_routes().is_empty() { Hears::Bytes } else { Hears::Hello }
     }
 }
 

@@ -13,6 +13,7 @@ pub(crate) mod shard;
 mod accept;
 pub(crate) mod choose;
 mod connect;
+mod layered;
 mod relay;
 mod waiting;
 
@@ -20,7 +21,10 @@ mod close;
 mod conn;
 mod gather;
 mod greeting;
+mod handshakes;
 mod key;
+mod layers;
+mod outgoing;
 mod recycle;
 mod stopwatch;
 

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::relay::Side;
-use crate::sys::own_buffers::OwnBuffers;
+use crate::sys::own_buffers::{OwnBuffers, OwnSize};
 use crate::sys::ring::Piece;
 
 /// Pieces for client and server, in order.
@@ -33,7 +33,8 @@ impl<'a> Outgoing<'a> {
             pieces.push(Piece { buffer, start: 0, end: 0 });
         }
         let Some(piece) = pieces.last() else { return Err(io::ErrorKind::OutOfMemory.into()) };
-        self.buffers.bytes_mut(piece.buffer).get_mut(piece.end.into()..).ok_or(io::ErrorKind::OutOfMemory.into())
+        let room = self.buffers.bytes_mut(piece.buffer).get_mut(piece.end.into()..);
+        room.filter(|room| room.len() >= bytes).ok_or(io::ErrorKind::OutOfMemory.into())
     }
 
     /// So many bytes of the room are filled.
@@ -49,8 +50,7 @@ impl<'a> Outgoing<'a> {
     /// The system has no memory.
     pub(super) fn put(&mut self, sink: Side, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            let most = self.buffers.most(bytes.len());
-            let room = self.room(sink, most.min(bytes.len()))?;
+            let room = self.room(sink, bytes.len().min(OwnSize::Record.bytes()))?;
             let count = room.len().min(bytes.len());
             room[..count].copy_from_slice(&bytes[..count]);
             self.fill(sink, count);

@@ -25,10 +25,10 @@ use super::stopwatch::{Event, Finding, Stopwatch};
 use super::waiting::{Wait, Waiting};
 use crate::sys::published;
 use crate::sys::ring::{Completion, Ring, SendMode};
-use crate::sys::signals;
+use crate::sys::{signals, socket};
 use crate::table::counters::FrontendCounters;
 use crate::table::counters::SpareDescriptors;
-use crate::table::{Endpoint, Frontend, Load, Shared, Stop, Table};
+use crate::table::{Endpoint, Frontend, Greeting, Load, Shared, Stop, Table};
 use crate::turns::alarm::Alarm;
 use crate::turns::slots::{Key, Slots};
 use crate::turns::timers::{Time, Timers};
@@ -461,7 +461,9 @@ impl Session {
     /// A client that was just accepted on a shard.
     pub(super) fn new(client: OwnedFd, frontend: &Frontend, now: Time, shard: usize) -> Self {
         let greeting = frontend.greeting.as_ref();
-        let layers = greeting.and_then(|greeting| Layers::of_client(greeting, &client, shard));
+        // Fails if the client has gone already: then it does not matter.
+        let is_proxy = |greeting: &Greeting| socket::peer_addr(&client).is_ok_and(|addr| greeting.is_proxy(addr.ip()));
+        let layers = greeting.and_then(|greeting| Layers::of_client(greeting, || is_proxy(greeting), shard));
         let greets = layers.as_ref().is_some_and(|layers| !layers.is_greeted());
         Self {
             conn: Conn::new(greets),
@@ -472,7 +474,7 @@ impl Session {
             tried: Tried::default(),
             frontend: frontend.id,
             counters: Arc::clone(&frontend.counters),
-            greeting_timeout: greeting.map_or(0, |greeting| greeting.timeout),
+            greeting_timeout: greeting.map_or(0, |greeting| greeting.config.handshake_timeout().as_millis()),
             is_handshaking: false,
             connect_timeout: frontend.connect_timeout.as_millis(),
             connect_limit: frontend.connect_timeout.as_millis(),

@@ -75,6 +75,12 @@ impl OwnBuffers {
         Ok(number)
     }
 
+    /// Bytes that a lent buffer holds at most.
+    pub(crate) fn size(&self, buffer: BufferId) -> usize {
+        let group = self.groups.get(buffer.own_group()).and_then(Option::as_ref);
+        group.map_or(0, |group| group.size.bytes())
+    }
+
     /// A lent buffer's memory. Empty if it is not one of these.
     pub(crate) fn bytes_mut(&mut self, buffer: BufferId) -> &mut [u8] {
         match self.groups.get_mut(buffer.own_group()) {

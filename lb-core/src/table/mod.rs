@@ -15,7 +15,7 @@ use std::time::Instant;
 use crossbeam_utils::CachePadded;
 
 use crate::balance::Policy;
-use crate::config::{self, Millis, Name, Network, OnUnavailable, SniPattern, SniRoute};
+use crate::config::{self, Millis, Name, OnUnavailable};
 use crate::sys::doorbell::Doorbell;
 use crate::tls::accept::Acceptor;
 use counters::{FrontendCounters, ProcessLimit, ShardCounters};
@@ -65,36 +65,21 @@ pub(crate) struct Frontend {
     pub(crate) counters: Arc<FrontendCounters>,
 }
 
-/// What a frontend hears of its clients.
+/// What a frontend hears of its clients, and answers.
 pub(crate) struct Greeting {
-    /// Networks of the proxies that say where a client comes from.
-    pub(crate) proxies: Box<[Network]>,
-    /// By what name which group of servers is chosen.
-    pub(crate) routes: Box<[SniRoute]>,
+    /// Its settings.
+    pub(crate) config: Arc<config::Frontend>,
     /// Ends the TLS of clients whose server has it ended.
     pub(crate) acceptor: Option<Acceptor>,
     /// Whether every server has it ended, so that this can be done before one is chosen.
     pub(crate) terminates: bool,
-    /// Milliseconds that all this may take.
-    pub(crate) timeout: u32,
-    /// Most handshakes under way, per shard.
-    pub(crate) max_handshakes: u32,
 }
 
 impl Greeting {
     /// Whether a PROXY header is expected of a client that comes from this address.
     pub(crate) fn is_proxy(&self, source: IpAddr) -> bool {
         let source = source.to_canonical();
-        self.proxies.iter().any(|network| network.contains(source))
-    }
-
-    /// The group for a name: the first route that has the very name, or else the first with a pattern for it.
-    pub(crate) fn group_of(&self, name: &str) -> Option<&Name> {
-        let route = |is_wildcard| {
-            let is_for = move |pattern: &SniPattern| pattern.is_wildcard() == is_wildcard && pattern.matches(name);
-            self.routes.iter().find(move |route| route.names().iter().any(is_for))
-        };
-        route(false).or_else(|| route(true)).map(SniRoute::group)
+        self.config.accept_proxy_from().iter().any(|network| network.contains(source))
     }
 }
 

@@ -11,6 +11,7 @@ use crossbeam_utils::CachePadded;
 use super::counters::ServerCounters;
 use super::latency::{Latency, PeakEwma};
 use crate::config::{Name, SendProxy};
+use crate::tls::cause::Cause;
 use crate::tls::dial::Dialer;
 
 /// The identity of a server: stays when it is renamed, re-addressed, drained or down.
@@ -25,8 +26,8 @@ pub(crate) struct Load {
     pub(crate) connect_failures: Streak,
     /// Connections that were reset without a byte since the last one that was answered.
     pub(crate) resets: Streak,
-    /// Why its last TLS handshake failed, a cause's number and 1 more; 0 if it did not, or there was none.
-    pub(crate) trouble: AtomicU8,
+    /// What is wrong with its TLS since the last handshake that was good: a [`Cause`] and one more, or 0.
+    trouble: AtomicU8,
     /// One per shard, written by that shard only.
     pub(crate) shards: Box<[CachePadded<ServerCounters>]>,
 }
@@ -111,6 +112,24 @@ impl Load {
 
     pub(crate) fn open(&self) -> u32 {
         self.busy.open.load(Ordering::Relaxed)
+    }
+
+    /// A TLS handshake with it has failed. True if the last one did not, or for another cause.
+    pub(crate) fn begin_trouble(&self, cause: Cause) -> bool {
+        let trouble = cause as u8 + 1;
+        self.trouble.swap(trouble, Ordering::Relaxed) != trouble
+    }
+
+    /// One was good. Writes only if the last one was not.
+    pub(crate) fn end_trouble(&self) {
+        if self.has_trouble() {
+            self.trouble.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the last TLS handshake with it has failed.
+    pub(crate) fn has_trouble(&self) -> bool {
+        self.trouble.load(Ordering::Relaxed) != 0
     }
 
     /// How long it takes. Known only where a policy needs it.

@@ -113,11 +113,6 @@ impl Session {
         self.stage
     }
 
-    /// Whether the peer has said anything that is not understood yet.
-    pub(crate) fn is_amid_message(&self) -> bool {
-        !self.pending.is_empty()
-    }
-
     /// Whether the handshake took up an earlier session.
     pub(crate) fn is_resumed(&self) -> bool {
         let kind = match &self.machine {
