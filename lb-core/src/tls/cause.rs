@@ -3,9 +3,11 @@
 use std::fmt;
 
 use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
+use serde::{Deserialize, Serialize};
 
 /// Why a TLS handshake or a TLS connection failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[repr(u8)]
 #[non_exhaustive]
 pub enum Cause {
@@ -145,19 +147,5 @@ impl Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.as_str())
-    }
-}
-
-impl serde::Serialize for Cause {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
-impl<'de> serde::Deserialize<'de> for Cause {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let word = String::deserialize(deserializer)?;
-        let found = Self::ALL.into_iter().find(|cause| cause.as_str() == word);
-        found.ok_or_else(|| serde::de::Error::custom(format!("unknown cause {word:?}")))
     }
 }

@@ -79,7 +79,7 @@ impl Trust {
 pub(crate) fn load(certificate: &Certificate) -> Result<Loaded, Invalid> {
     match certificate.content() {
         CertificateContent::Pair { chain, key } => {
-            Ok(Loaded::Identity(Arc::new(load_pair(chain.as_str(), key.as_str())?)))
+            Ok(Loaded::Identity(Arc::new(load_pair(chain.as_str(), key.expose())?)))
         }
         CertificateContent::Bundle { bundle } => {
             Ok(Loaded::Trust(Arc::new(load_bundle(certificate.name(), bundle.as_str())?)))

@@ -11,6 +11,7 @@ mod explain;
 mod facts;
 mod pem;
 mod pick;
+pub(crate) mod session;
 mod verify;
 
 use std::sync::{Arc, LazyLock};
