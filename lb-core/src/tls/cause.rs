@@ -153,3 +153,15 @@ impl serde::Serialize for Cause {
         serializer.serialize_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_numbered_in_order_and_each_has_a_name_of_its_own() {
+        let names: std::collections::HashSet<_> = Cause::ALL.iter().map(|cause| cause.as_str()).collect();
+        assert_eq!(names.len(), Cause::COUNT);
+        assert!(Cause::ALL.iter().enumerate().all(|(number, cause)| *cause as usize == number));
+    }
+}

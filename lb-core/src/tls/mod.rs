@@ -11,6 +11,10 @@ mod explain;
 mod facts;
 mod pem;
 mod pick;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 use std::sync::{Arc, LazyLock};
