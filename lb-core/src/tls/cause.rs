@@ -3,9 +3,11 @@
 use std::fmt;
 
 use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
+use serde::{Deserialize, Serialize};
 
 /// Why a TLS handshake or a TLS connection failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[repr(u8)]
 #[non_exhaustive]
 pub enum Cause {
@@ -148,20 +150,17 @@ impl fmt::Display for Cause {
     }
 }
 
-impl serde::Serialize for Cause {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn causes_are_numbered_in_order_and_each_has_a_name_of_its_own() {
+    fn causes_are_numbered_in_order_and_each_is_written_by_a_name_of_its_own() {
         let names: std::collections::HashSet<_> = Cause::ALL.iter().map(|cause| cause.as_str()).collect();
         assert_eq!(names.len(), Cause::COUNT);
-        assert!(Cause::ALL.iter().enumerate().all(|(number, cause)| *cause as usize == number));
+        for (number, cause) in Cause::ALL.iter().enumerate() {
+            assert_eq!(*cause as usize, number);
+            assert_eq!(serde_json::to_string(cause).unwrap(), format!("\"{cause}\""));
+        }
     }
 }

@@ -1,5 +1,9 @@
 //! Certificates of every kind, and handshakes in memory, for tests.
 
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use rcgen::{
@@ -134,5 +138,68 @@ fn hear<D>(
     while !bytes.is_empty() && error.is_none() {
         end.read_tls(bytes).unwrap();
         *error = end.process_new_packets().err();
+    }
+}
+
+/// A folder for what openssl reads and writes. It goes with the test.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    /// One for the test that calls itself `name`.
+    pub(crate) fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("lb-core-tls-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        Self(folder)
+    }
+
+    pub(crate) fn path(&self, file: &str) -> String {
+        self.0.join(file).to_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn read(&self, file: &str) -> String {
+        std::fs::read_to_string(self.path(file)).unwrap()
+    }
+
+    pub(crate) fn write(&self, file: &str, text: &str) -> String {
+        std::fs::write(self.path(file), text).unwrap();
+        self.path(file)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Runs openssl: for what neither rcgen nor rustls would make.
+pub(crate) fn openssl(arguments: &[&str]) {
+    let output = Command::new("openssl").args(arguments).output().expect("openssl is needed for this test");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// `openssl s_server`, until it is dropped.
+pub(crate) struct Openssl {
+    process: Child,
+    pub(crate) addr: SocketAddr,
+}
+
+impl Openssl {
+    pub(crate) fn serve(arguments: &[&str]) -> Self {
+        let mut command = Command::new("openssl");
+        command.args(["s_server", "-accept", "127.0.0.1:0"]).args(arguments);
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let addr = lines.find_map(|line| line.unwrap().strip_prefix("ACCEPT ").map(|addr| addr.parse().unwrap()));
+        // Reads on, or the server would fail to write.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { process, addr: addr.expect("an address that it listens on") }
+    }
+}
+
+impl Drop for Openssl {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }

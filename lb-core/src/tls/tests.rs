@@ -1,6 +1,6 @@
 //! Handshakes of both ends as they are configured here, over every certificate that can be wrong.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
@@ -227,11 +227,42 @@ fn causes(shaken: Shaken) -> (Option<Cause>, Option<Cause>) {
 }
 
 #[test]
+fn a_weak_key_is_refused_though_its_certificate_is_in_order() {
+    let (ca, folder) = (Made::ca("Corp CA"), Folder::new("weak"));
+    let (ca_pem, ca_key) = (folder.write("ca.pem", &ca.pem()), folder.write("ca.key", &ca.key_pem()));
+    let (key, chain) = (folder.path("weak.key"), folder.path("weak.pem"));
+    let request = ["req", "-x509", "-newkey", "rsa:1024", "-nodes", "-subj", "/CN=app1", "-days", "9"];
+    let issuer = ["-CA", &ca_pem, "-CAkey", &ca_key, "-addext", "basicConstraints=critical,CA:FALSE"];
+    openssl(&[&request[..], &issuer, &["-keyout", &key, "-out", &chain]].concat());
+    for version in ["-tls1_2", "-tls1_3"] {
+        let lax = ["-cipher", "DEFAULT@SECLEVEL=0", version, "-naccept", "1"];
+        let server = Openssl::serve(&[&["-cert", &chain, "-key", &key][..], &lax].concat());
+        let dialer = dialer(&bundle(&[&ca]), UNNAMED);
+        let error = call(&dialer, server.addr).unwrap_err();
+        let explained = (Cause::of(&error), dialer.explain(&error));
+        let sentence =
+            "the key of certificate \"CN=app1\" is RSA 1024, at least 2048 bits are needed: issue a longer one";
+        assert_eq!(explained, (Cause::BadCertificate, sentence.to_owned()), "{version}: {error}");
+    }
+}
+
+/// A handshake over TCP: why it failed.
+fn call(dialer: &Dialer, addr: SocketAddr) -> Result<(), rustls::Error> {
+    let mut tls = ClientConnection::new(Arc::clone(dialer.config(0)), dialer.name()).unwrap();
+    let mut socket = TcpStream::connect(addr).unwrap();
+    match tls.complete_io(&mut socket) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.downcast::<rustls::Error>().unwrap()),
+    }
+}
+
+#[test]
 fn both_ends_speak_tls_1_2_and_1_3() {
     let ca = Made::ca("Corp CA");
     let (trust, identity) = (bundle(&[&ca]), Made::new("app1", &["10.0.0.7"], PLAIN, Some(&ca)).identity(&[]));
     for versions in [TLS12, TLS13] {
-        let shaken = shake(&client(&trust, versions, "").into(), IP.into(), acceptor(&[identity.clone()]).config(0));
+        let shaken =
+            shake(&client(&trust, versions, "").into(), IP.into(), acceptor(std::slice::from_ref(&identity)).config(0));
         assert_eq!(shaken.server.unwrap().protocol_version(), Some(versions[0].version));
         assert_eq!(judge_config(&trust, BY_IP, &server(&identity, versions, "").into()), Ok(()));
     }
@@ -246,7 +277,11 @@ fn ends_without_a_version_or_a_cipher_in_common_say_so() {
     let shaken = shake(&client(&trust, TLS12, "").into(), IP.into(), &server(&identity, TLS13, "").into());
     assert_eq!(causes(shaken), (Some(Cause::NoSharedVersion), Some(Cause::NoSharedVersion)));
     // The server's key is none for RSA.
-    let shaken = shake(&client(&trust, TLS12, "ECDHE_RSA").into(), IP.into(), acceptor(&[identity.clone()]).config(0));
+    let shaken = shake(
+        &client(&trust, TLS12, "ECDHE_RSA").into(),
+        IP.into(),
+        acceptor(std::slice::from_ref(&identity)).config(0),
+    );
     assert_eq!(causes(shaken), (Some(Cause::NoSharedCipher), Some(Cause::NoSharedCipher)));
     let shaken =
         shake(&client(&trust, TLS13, "AES_128").into(), IP.into(), &server(&identity, TLS13, "CHACHA20").into());
@@ -258,7 +293,8 @@ fn garbage_and_other_protocols_are_not_tls() {
     let ca = Made::ca("Corp CA");
     let identity = Made::new("app1", &["10.0.0.7"], PLAIN, Some(&ca)).identity(&[]);
     for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 64], &[0xff; 64], b"SSH-2.0-OpenSSH\r\n"] {
-        let mut server = ServerConnection::new(Arc::clone(acceptor(&[identity.clone()]).config(0))).unwrap();
+        let mut server =
+            ServerConnection::new(Arc::clone(acceptor(std::slice::from_ref(&identity)).config(0))).unwrap();
         server.read_tls(&mut &garbage[..]).unwrap();
         assert_eq!(Cause::of(&server.process_new_packets().unwrap_err()), Cause::NotTls, "{garbage:?}");
         let dialer = dialer(&bundle(&[&ca]), BY_IP);
@@ -301,7 +337,8 @@ fn a_client_is_asked_for_a_certificate_of_the_bundle() {
     let foreign = Made::new("client", &[], PLAIN, Some(&other)).identity(&[]);
     let shake_by = |auth, shown: Option<&Identity>| {
         let client = Some((&client_ca, auth));
-        let acceptor = Acceptor::new(&[identity.clone()], &[], client, &Tickets::new().unwrap(), 1).unwrap();
+        let acceptor =
+            Acceptor::new(std::slice::from_ref(&identity), &[], client, &Tickets::new().unwrap(), 1).unwrap();
         let dialer = Dialer::new(&trust, BY_IP, shown, 1).unwrap();
         causes(shake(dialer.config(0), dialer.name(), acceptor.config(0)))
     };
@@ -321,7 +358,7 @@ fn sessions_are_resumed_on_every_shard_and_by_whoever_has_the_same_tickets() {
     let ca = Made::ca("Corp CA");
     let (trust, identity) = (bundle(&[&ca]), Made::new("app1", &["10.0.0.7"], PLAIN, Some(&ca)).identity(&[]));
     let tickets = Tickets::new().unwrap();
-    let make = |tickets| Acceptor::new(&[identity.clone()], &[], None, tickets, 2).unwrap();
+    let make = |tickets| Acceptor::new(std::slice::from_ref(&identity), &[], None, tickets, 2).unwrap();
     let (first, after_update, foreign) = (make(&tickets), make(&tickets), make(&Tickets::new().unwrap()));
     for versions in [TLS12, TLS13] {
         let client = Arc::new(client(&trust, versions, ""));
@@ -354,8 +391,9 @@ fn no_session_outlives_the_bundle_its_client_was_judged_by() {
     let identity = Made::new("app1", &["10.0.0.7"], PLAIN, Some(&ca)).identity(&[]);
     let shown = Made::new("client", &[], PLAIN, Some(&clients)).identity(&[]);
     let tickets = Tickets::new().unwrap();
-    let make =
-        |trust: &Arc<Trust>, auth| Acceptor::new(&[identity.clone()], &[], Some((trust, auth)), &tickets, 1).unwrap();
+    let make = |trust: &Arc<Trust>, auth| {
+        Acceptor::new(std::slice::from_ref(&identity), &[], Some((trust, auth)), &tickets, 1).unwrap()
+    };
     let dialer = Dialer::new(&bundle(&[&ca]), BY_IP, Some(&shown), 1).unwrap();
     let shake_with = |acceptor: &Acceptor| shake(dialer.config(0), dialer.name(), acceptor.config(0)).server;
     let (before, same) = (bundle(&[&clients]), bundle(&[&clients]));
