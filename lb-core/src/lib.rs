@@ -65,7 +65,6 @@ mod dataplane;
 pub mod internal;
 mod sys;
 mod table;
-#[allow(dead_code, reason = "until the data plane is merged")]
 mod tls;
 mod turns;
 

@@ -16,6 +16,7 @@ mod state;
 mod status;
 mod store;
 mod thread;
+mod tls;
 
 pub use change::{Applied, Change, Options, Record, Refused, Transaction};
 pub use listeners::Listener;

@@ -328,7 +328,7 @@ fn tls_status(counters: &FrontendCounters) -> TlsStatus {
 
 fn server_tls_status(endpoint: &Endpoint, troubles: &HashMap<ServerId, String>) -> ServerTlsStatus {
     let shards = || endpoint.load.shards.iter().map(|shard| &shard.tls);
-    let is_troubled = endpoint.load.trouble.load(Ordering::Relaxed) != 0;
+    let is_troubled = endpoint.load.has_trouble();
     ServerTlsStatus {
         handshakes: shards().map(|tls| tls.handshakes.get()).sum(),
         resumed: shards().map(|tls| tls.resumed.get()).sum(),

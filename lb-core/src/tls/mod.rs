@@ -11,6 +11,7 @@ mod explain;
 mod facts;
 mod pem;
 mod pick;
+pub(crate) mod session;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
