@@ -132,6 +132,14 @@ impl Certificate {
         Ok(Self { name: not_none("name", name)?, content })
     }
 
+    /// Checks what it holds, as is done when it comes into use.
+    ///
+    /// # Errors
+    /// What is broken, with the field `chain`, `key` or `bundle`.
+    pub fn check(&self) -> Result<(), Invalid> {
+        crate::tls::certificate::load(self).map(drop)
+    }
+
     /// The name by which frontends and servers use it, unique in the balancer.
     pub fn name(&self) -> &Name {
         &self.name

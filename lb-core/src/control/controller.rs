@@ -23,7 +23,9 @@ use super::state::{ServerId, State, difference};
 use super::status::{self, Rates, Status};
 use super::store::{Saved, Snapshot, Store};
 use super::{Command, CommandSender, StartError, Time, Wanted};
+use crate::balance::Policies;
 use crate::balancer::Builder;
+use crate::config::Config;
 use crate::sys::doorbell::Doorbell;
 use crate::table::{self, Endpoint, Shared, Stop};
 
@@ -354,6 +356,14 @@ impl Controller {
             frontends: status::frontends(&self.running, &self.rates, &self.availability, &self.troubles, self.now()),
         }
     }
+}
+
+/// Checks a configuration as a start does, and gives what may surprise about it.
+pub(crate) fn check_config(config: &Config, policies: &Policies) -> Result<Vec<String>, Refused> {
+    let before = State::new(policies.names().into());
+    let mut state = before.clone();
+    state.fill(config)?;
+    Ok(state.warnings_since(&before, unix_time()))
 }
 
 /// Seconds since 1970.
