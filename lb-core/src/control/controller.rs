@@ -17,7 +17,7 @@ use super::check::Checker;
 use super::closing::Closings;
 use super::history::History;
 use super::listeners::Opener;
-use super::probe::Target;
+use super::probe::{self, Target};
 use super::running::{Factory, Running, RunningFrontend};
 use super::state::{ServerId, State, difference};
 use super::status::{self, Rates, Status};
@@ -312,25 +312,10 @@ impl Controller {
         }
     }
 
-    /// The servers whose addresses would come into use.
+    /// The servers that would come into use otherwise than now.
     pub(super) fn probe_targets(&self, wanted: &Wanted, options: Options) -> Result<Vec<Target>, Refused> {
         let draft = self.draft(&self.changes(wanted)?, options)?;
-        let mut known = HashMap::new();
-        for entry in self.state.entries() {
-            known
-                .extend(entry.server_ids.iter().zip(entry.frontend.servers()).map(|(id, server)| (*id, server.addr())));
-        }
-        let mut targets = Vec::new();
-        for entry in draft.state.entries() {
-            for (id, server) in entry.server_ids.iter().zip(entry.frontend.servers()) {
-                let addr = server.addr();
-                if known.get(id) != Some(&addr) {
-                    let timeout = entry.frontend.connect_timeout().as_duration();
-                    targets.push(Target { name: server.name().to_string(), addr, timeout });
-                }
-            }
-        }
-        Ok(targets)
+        probe::targets(&draft.state, &self.state)
     }
 
     fn now(&self) -> Time {

@@ -197,6 +197,18 @@ pub(crate) fn write(version: SendProxy, source: SocketAddr, destination: SocketA
     }
 }
 
+/// Writes the header of a connection that the proxy makes for itself, to look whether the server is there.
+pub(crate) fn write_local(version: SendProxy, into: &mut Vec<u8>) {
+    match version {
+        SendProxy::Off => {}
+        SendProxy::V1 => into.extend_from_slice(b"PROXY UNKNOWN\r\n"),
+        SendProxy::V2 => {
+            into.extend_from_slice(BINARY);
+            into.extend_from_slice(&[V2_LOCAL, 0, 0, 0]);
+        }
+    }
+}
+
 fn write_line([source, destination]: [IpAddr; 2], [source_port, destination_port]: [u16; 2], into: &mut Vec<u8>) {
     let protocol = match (source, destination) {
         (IpAddr::V4(_), IpAddr::V4(_)) => "TCP4",
@@ -255,6 +267,15 @@ mod tests {
     /// A binary header with this command, family, length and what follows.
     fn binary(command: u8, family: u8, length: u16, rest: &[u8]) -> Vec<u8> {
         [BINARY, &[command, family], &length.to_be_bytes(), rest].concat()
+    }
+
+    #[test]
+    fn what_a_proxy_says_for_itself_is_read_as_that() {
+        for (version, length) in [(SendProxy::V1, 15), (SendProxy::V2, 16)] {
+            let mut header = Vec::new();
+            write_local(version, &mut header);
+            assert_eq!(read(&header), Ok(Some((Header::Local, length))));
+        }
     }
 
     /// 192.168.0.1:56324 to 192.168.0.11:443.
