@@ -128,6 +128,8 @@ pub(crate) struct Shared {
     pub(crate) control: Thread,
     /// Tells the control plane of a server that fails connections. Takes no lock, and is called seldom.
     pub(crate) suspect: Box<dyn Fn(Suspicion) + Send + Sync>,
+    /// Tells the control plane why a server fails its TLS handshakes. As `suspect`.
+    pub(crate) troubled: Box<dyn Fn(Trouble) + Send + Sync>,
     /// What every shard's time counts from.
     pub(crate) started: Instant,
     stop: AtomicU8,
@@ -145,6 +147,15 @@ pub(crate) struct Suspicion {
     /// Where it failed.
     pub(crate) addr: SocketAddr,
     pub(crate) failure: Failure,
+}
+
+/// Why a server fails its TLS handshakes.
+#[derive(Debug, Clone)]
+pub(crate) struct Trouble {
+    /// The server's identity.
+    pub(crate) server: u64,
+    /// What was presented, which check failed, how to mend it.
+    pub(crate) sentence: String,
 }
 
 /// How a server fails a connection.
@@ -176,6 +187,7 @@ impl Shared {
         doorbells: Box<[Doorbell]>,
         process: ProcessLimit,
         suspect: Box<dyn Fn(Suspicion) + Send + Sync>,
+        troubled: Box<dyn Fn(Trouble) + Send + Sync>,
     ) -> Self {
         let shards = doorbells.len();
         Self {
@@ -185,6 +197,7 @@ impl Shared {
             process,
             control: thread::current(),
             suspect,
+            troubled,
             started: Instant::now(),
             stop: AtomicU8::new(Stop::No as u8),
             left: AtomicUsize::new(0),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -24,6 +24,8 @@ pub(crate) struct Load {
     pub(crate) connect_failures: Streak,
     /// Connections that were reset without a byte since the last one that was answered.
     pub(crate) resets: Streak,
+    /// Why its last TLS handshake failed, a cause's number and 1 more; 0 if it did not, or there was none.
+    pub(crate) trouble: AtomicU8,
     /// One per shard, written by that shard only.
     pub(crate) shards: Box<[CachePadded<ServerCounters>]>,
 }
@@ -98,6 +100,7 @@ impl Load {
             place: AtomicU32::new(Place::NOWHERE),
             connect_failures: Streak::default(),
             resets: Streak::default(),
+            trouble: AtomicU8::new(0),
             shards: (0..shards).map(|_| CachePadded::default()).collect(),
         }
     }

@@ -1,0 +1,2 @@
+//! STUB until merged.
+pub(crate) mod cause;
