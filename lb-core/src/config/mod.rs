@@ -47,15 +47,6 @@ impl Invalid {
     }
 }
 
-/// STUB until branch `config` is merged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum SendProxy {
-    Off,
-    V1,
-    V2,
-}
-
 /// Most frontends a balancer may have.
 pub const FRONTENDS_MAX: usize = 4096;
 

@@ -19,7 +19,7 @@ mod waiting;
 mod close;
 mod conn;
 mod gather;
-mod greeting;
+pub(crate) mod greeting;
 mod key;
 mod recycle;
 mod stopwatch;
