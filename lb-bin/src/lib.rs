@@ -9,6 +9,7 @@ pub mod admin;
 mod apply;
 pub mod cli;
 pub mod client;
+mod certificates;
 pub mod config;
 pub mod demo;
 mod lock;
