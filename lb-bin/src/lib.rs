@@ -7,9 +7,9 @@
 
 pub mod admin;
 mod apply;
+mod certificates;
 pub mod cli;
 pub mod client;
-mod certificates;
 pub mod config;
 pub mod demo;
 mod lock;
