@@ -78,6 +78,8 @@ pub(crate) struct Session {
     stage: Stage,
     /// Received and not processed. While a handshake goes on, its messages may span records.
     pending: Vec<u8>,
+    /// It has failed: nothing comes of it any more, and rustls is not to be asked.
+    is_over: bool,
 }
 
 enum Machine {
@@ -105,7 +107,7 @@ impl Session {
     }
 
     fn new(machine: Machine) -> Self {
-        Self { machine, stage: Stage::Handshake, pending: Vec::new() }
+        Self { machine, stage: Stage::Handshake, pending: Vec::new(), is_over: false }
     }
 
     /// How far it is.
@@ -127,11 +129,11 @@ impl Session {
     /// # Errors
     /// The session is over. What tells the peer why has gone to the outlets.
     pub(crate) fn receive(&mut self, bytes: &mut [u8], outlets: &mut impl Outlets) -> Result<Stage, Failed> {
-        let received = self.process(bytes, outlets);
-        if let Err(Failed::Tls(_)) = received {
-            // The alert. That it can't be sent either is no news.
-            let _ = self.machine.run(&mut [], &mut self.stage, outlets);
+        if self.is_over {
+            return Ok(self.stage);
         }
+        let received = self.process(bytes, outlets);
+        self.is_over = received.is_err();
         if self.pending.is_empty() && self.pending.capacity() > 0 {
             self.pending = Vec::new();
         }
@@ -176,7 +178,7 @@ impl Session {
     /// # Errors
     /// There is no memory, or the session can encrypt no more.
     pub(crate) fn send(&mut self, bytes: &[u8], outlets: &mut impl Outlets) -> Result<(), Failed> {
-        bytes.chunks(FRAGMENT_MAX).try_for_each(|fragment| self.machine.write(Writing::Bytes(fragment), outlets))
+        bytes.chunks(FRAGMENT_MAX).try_for_each(|fragment| self.write(Writing::Bytes(fragment), outlets))
     }
 
     /// Tells the peer that nothing more comes from us (close_notify).
@@ -186,8 +188,17 @@ impl Session {
     pub(crate) fn end(&mut self, outlets: &mut impl Outlets) -> Result<(), Failed> {
         match self.stage {
             Stage::Handshake => Ok(()),
-            Stage::Open | Stage::PeerEnded => self.machine.write(Writing::End, outlets),
+            Stage::Open | Stage::PeerEnded => self.write(Writing::End, outlets),
         }
+    }
+
+    fn write(&mut self, what: Writing<'_>, outlets: &mut impl Outlets) -> Result<(), Failed> {
+        if self.is_over {
+            return Ok(());
+        }
+        let written = self.machine.write(&mut self.pending, what, outlets);
+        self.is_over = written.is_err();
+        written
     }
 }
 
@@ -209,21 +220,32 @@ impl Machine {
     fn run(&mut self, bytes: &mut [u8], stage: &mut Stage, outlets: &mut impl Outlets) -> Result<usize, Failed> {
         let mut used = 0;
         loop {
-            let (discard, step) = match self {
-                Self::Accepts(connection) => step(connection.process_tls_records(&mut bytes[used..]), outlets),
-                Self::Dials(connection) => step(connection.process_tls_records(&mut bytes[used..]), outlets),
-            };
+            let (discard, step) = self.step(&mut bytes[used..], outlets);
             used += discard;
-            match step? {
-                Step::Again => {}
-                Step::PeerEnded => *stage = Stage::PeerEnded,
-                Step::Done => break,
+            match step {
+                Ok(Step::Again) => {}
+                Ok(Step::PeerEnded) => *stage = Stage::PeerEnded,
+                Ok(Step::Done) => break,
+                Err(Failed::Tls(error)) => {
+                    // Its last word: the alert that says why, or the same error. It is asked for with the same bytes, to
+                    // which the session still refers, and only once: rustls must not process what is wrong again.
+                    let _ = self.step(&mut bytes[used..], outlets);
+                    return Err(error.into());
+                }
+                Err(failed) => return Err(failed),
             }
         }
         if *stage == Stage::Handshake && !self.is_handshaking() {
             *stage = Stage::Open;
         }
         Ok(used)
+    }
+
+    fn step(&mut self, bytes: &mut [u8], outlets: &mut impl Outlets) -> (usize, Result<Step, Failed>) {
+        match self {
+            Self::Accepts(connection) => step(connection.process_tls_records(bytes), outlets),
+            Self::Dials(connection) => step(connection.process_tls_records(bytes), outlets),
+        }
     }
 
     fn is_handshaking(&self) -> bool {
@@ -233,13 +255,15 @@ impl Machine {
         }
     }
 
-    /// Writes one record, after what the session itself has to say.
-    fn write(&mut self, what: Writing<'_>, outlets: &mut impl Outlets) -> Result<(), Failed> {
+    /// Writes one record, after what the session itself has to say. What is pending is shown to the session again, as it still
+    /// refers to it.
+    fn write(&mut self, pending: &mut Vec<u8>, what: Writing<'_>, outlets: &mut impl Outlets) -> Result<(), Failed> {
         loop {
-            let step = match self {
-                Self::Accepts(connection) => write_step(connection.process_tls_records(&mut []), what, outlets),
-                Self::Dials(connection) => write_step(connection.process_tls_records(&mut []), what, outlets),
+            let (discard, step) = match self {
+                Self::Accepts(connection) => write_step(connection.process_tls_records(pending), what, outlets),
+                Self::Dials(connection) => write_step(connection.process_tls_records(pending), what, outlets),
             };
+            pending.drain(..discard);
             if step? == Step::Done {
                 return Ok(());
             }
@@ -317,15 +341,16 @@ fn write_step<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
     what: Writing<'_>,
     outlets: &mut impl Outlets,
-) -> Result<Step, Failed> {
-    match status.state? {
-        ConnectionState::WriteTraffic(mut traffic) => {
-            let bytes = write(&mut traffic, what, outlets)?;
+) -> (usize, Result<Step, Failed>) {
+    let step = match status.state {
+        Err(error) => Err(error.into()),
+        Ok(ConnectionState::WriteTraffic(mut traffic)) => write(&mut traffic, what, outlets).map(|bytes| {
             outlets.wire(bytes);
-            Ok(Step::Done)
-        }
-        state => say(state, outlets),
-    }
+            Step::Done
+        }),
+        Ok(state) => say(state, outlets),
+    };
+    (status.discard, step)
 }
 
 fn write<Data>(
@@ -457,6 +482,40 @@ mod tests {
         let failed = pair.sessions[0].receive(&mut wire, &mut pair.kept[0]);
         assert!(matches!(failed, Err(Failed::Tls(Error::DecryptError))), "{failed:?}");
         assert!(!pair.kept[0].wire.is_empty(), "an alert");
+    }
+
+    #[test]
+    fn a_client_whose_flight_is_damaged_anywhere_fails_and_nothing_panics() {
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            let (server, client) = configs(version);
+            for at in (0..4_000_usize).step_by(3) {
+                let name = ServerName::try_from("lb.example").unwrap();
+                let mut sessions = [Session::accept(&server).unwrap(), Session::dial(&client, name).unwrap()];
+                let mut kept: [Kept; 2] = Default::default();
+                sessions[1].receive(&mut [], &mut kept[1]).unwrap();
+                let mut sent = 0;
+                while kept.iter().any(|kept| !kept.wire.is_empty()) {
+                    for from in [1, 0] {
+                        let mut wire = std::mem::take(&mut kept[from].wire);
+                        if let Some(byte) = at.checked_sub(sent).and_then(|at: usize| wire.get_mut(at)) {
+                            *byte ^= 0x41;
+                        }
+                        sent += wire.len();
+                        for piece in wire.chunks_mut(1 + at % 700) {
+                            let _ = sessions[1 - from].receive(piece, &mut kept[1 - from]);
+                            let _ = sessions[1 - from].send(b"late", &mut kept[1 - from]);
+                        }
+                    }
+                    if sent > 20_000 {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn who_does_not_speak_tls_is_told_so() {
         let (server, _) = configs(&rustls::version::TLS13);
         let (mut session, mut kept) = (Session::accept(&server).unwrap(), Kept::default());
         assert!(session.receive(&mut b"GET / HTTP/1.1\r\n\r\n".to_vec(), &mut kept).is_err());
