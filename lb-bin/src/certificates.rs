@@ -106,7 +106,7 @@ mod tests {
             // A key that has lost its first line.
             (
                 "chain: \"words.pem\", key: \"c2VjcmV0\\nc2VjcmV0\"",
-                11,
+                10,
                 "certificate a: chain: words.pem: this is not PEM",
             ),
         ] {
