@@ -99,14 +99,14 @@ mod tests {
         fs::write(folder.path().join("words.pem"), "words").unwrap();
         fs::write(folder.path().join("der.pem"), b"\x30\x82\xff").unwrap();
         for (certificate, at, reason) in [
-            ("bundle: \"gone.pem\"", 12, "certificate a: bundle: gone.pem: No such file or directory (os error 2)"),
-            ("bundle: \"words.pem\"", 12, "certificate a: bundle: words.pem: this is not PEM"),
-            ("key: \"words.pem\", chain: \"der.pem\"", 32, "certificate a: chain: der.pem: it is no text, as PEM is"),
-            ("bundle: \"-----BEGIN X\"", 12, "certificate a: bundle: the PEM is broken"),
+            ("bundle: \"gone.pem\"", 11, "certificate a: bundle: gone.pem: No such file or directory (os error 2)"),
+            ("bundle: \"words.pem\"", 11, "certificate a: bundle: words.pem: this is not PEM"),
+            ("key: \"words.pem\", chain: \"der.pem\"", 28, "certificate a: chain: der.pem: it is no text, as PEM is"),
+            ("bundle: \"-----BEGIN X\"", 11, "certificate a: bundle: the PEM is broken"),
             // A key that has lost its first line.
             (
                 "chain: \"words.pem\", key: \"c2VjcmV0\\nc2VjcmV0\"",
-                11,
+                10,
                 "certificate a: chain: words.pem: this is not PEM",
             ),
         ] {
