@@ -151,7 +151,8 @@ impl<'a, R: Fn(Vec<Checked>)> Run<'a, R> {
             }
             self.set_alarm();
         }
-        Ok(())
+        // Sockets of the last turn that are still to be closed.
+        self.ring.submit()
     }
 
     fn on_completion(&mut self, completion: &Completion) {
