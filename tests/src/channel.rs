@@ -340,7 +340,7 @@ mod tests {
         let at_server = thread::spawn(move || stream::read(&mut reader).unwrap());
         assert_eq!(stream::read(&mut client.clone()).unwrap(), stream::digest(2, 3_000_000));
         assert_eq!(at_server.join().unwrap(), stream::digest(1, 3_000_000));
-        writers.map(|writer| writer.join().unwrap());
+        writers.into_iter().for_each(|writer| drop(writer.join().unwrap()));
     }
 
     #[test]

@@ -263,6 +263,26 @@ impl Lb {
         self.place.run(arguments)
     }
 
+    /// Runs a short command, which must succeed, and gives what it printed.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn done(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "lb {arguments:?} failed: {}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    /// Runs a short command, which must be refused, and gives the reason that it printed.
+    ///
+    /// # Panics
+    /// If it does anything else.
+    pub fn refused(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(1), "lb {arguments:?} was not refused: {output:?}");
+        text(&output.stderr)
+    }
+
     /// Runs a short command and reads its JSON.
     ///
     /// # Panics
