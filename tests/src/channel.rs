@@ -265,8 +265,13 @@ impl Session {
 
 /// The settings of a server that shows `identity`.
 pub fn server_config(identity: &Identity) -> Arc<ServerConfig> {
+    server_config_with(identity, rustls::ALL_VERSIONS)
+}
+
+/// The same for some versions only.
+pub fn server_config_with(identity: &Identity, versions: &[&'static SupportedProtocolVersion]) -> Arc<ServerConfig> {
     let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let builder = builder.with_protocol_versions(versions).unwrap().with_no_client_auth();
     Arc::new(builder.with_single_cert(certificates(identity.chain()), key(identity)).unwrap())
 }
 
@@ -282,12 +287,12 @@ pub fn server_config_for_known(identity: &Identity, authority: &Authority) -> Ar
 
 /// The settings of a client that trusts `authority`.
 pub fn client_config(authority: &Authority) -> Arc<ClientConfig> {
-    client_config_of(authority, None, rustls::ALL_VERSIONS)
+    client_config_with(authority, rustls::ALL_VERSIONS)
 }
 
-/// The settings of a client that trusts `authority` and speaks one version only.
-pub fn client_config_with(authority: &Authority, version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
-    client_config_of(authority, None, &[version])
+/// The same for some versions only.
+pub fn client_config_with(authority: &Authority, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
+    client_config_of(authority, None, versions)
 }
 
 /// The settings of a client that trusts `authority` and shows `identity` if it is asked.
@@ -295,7 +300,8 @@ pub fn client_config_as(authority: &Authority, identity: &Identity) -> Arc<Clien
     client_config_of(authority, Some(identity), rustls::ALL_VERSIONS)
 }
 
-fn client_config_of(
+/// The settings of a client with all of this.
+pub fn client_config_of(
     authority: &Authority,
     identity: Option<&Identity>,
     versions: &[&'static SupportedProtocolVersion],
