@@ -6,15 +6,16 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
 
 use rustls::client::Resumption;
 use rustls::{ClientConfig, ServerConfig};
 use tests::channel::{client_config, server_config};
 use tests::openssl::SClient;
-use tests::{Authority, Backend, Channel, Config, Frontend, Identity, Lb, Place, bundle, pair, text, wait};
+use tests::{
+    Authority, Backend, Channel, Config, Frontend, Identity, Lb, Place, Tries, bundle, pair, text, tries, wait,
+};
 
 #[test]
 fn a_certificate_is_added_listed_replaced_and_removed_by_command() {
@@ -268,21 +269,22 @@ fn certificate_and_bundle_are_replaced_under_load_and_no_connection_fails() {
     let frontend = Frontend::new("web").certificates(&["site"]).server_with("a", backend.addr(), settings);
     let config = Config::of(frontend).pair("site", &site.issue(&["site.example"])).bundle("corp-ca", corp.pem());
     let lb = Lb::start(config.set("shards", 2));
-    let load = Load::start(lb.addr("web"), &site);
+    let tries = come_all_the_time(lb.addr("web"), &site);
     let mut admin = lb.connect_admin();
     for round in 1..=ROUNDS {
         let next = Authority::root(&format!("corp authority {round}"));
         admin.change(&update(&bundle("corp-ca", &(corp.pem().to_owned() + next.pem()))));
-        load.until_more(4);
+        tries.until_more(8);
         server.become_one(&next.issue(&["app.example"]));
         admin.change(&update(&pair("site", &site.issue(&["site.example"]))));
-        load.until_more(4);
+        tries.until_more(8);
         // Nobody who was begun before is still shown the old one.
         admin.change(&update(&bundle("corp-ca", next.pem())));
-        load.until_more(4);
+        tries.until_more(8);
         corp = next;
     }
-    assert_eq!(load.end(), Vec::<String>::new());
+    let failed: Vec<_> = tries.stop().into_iter().filter(|client| client.result.is_err()).collect();
+    assert!(failed.is_empty(), "{failed:?}");
     assert_eq!(lb.unserved("web"), 0);
     assert_eq!(lb.server("web", "a")["failed"], 0, "no handshake with the server failed");
 }
@@ -447,6 +449,15 @@ fn echo(client: &mut Channel) {
     assert_eq!(&back, b"still here");
 }
 
+/// Clients of the site, every other one as if it had been here before.
+fn come_all_the_time(addr: SocketAddr, authority: &Authority) -> Tries {
+    let known = client_config(authority);
+    let mut stranger = ClientConfig::clone(&known);
+    stranger.resumption = Resumption::disabled();
+    let (configs, next) = ([known, Arc::new(stranger)], AtomicUsize::new(0));
+    Tries::start(addr, move |addr| tries::echo_in_tls(addr, &configs[next.fetch_add(1, SeqCst) % 2]))
+}
+
 /// A server whose certificate can be replaced while it serves.
 struct Replaceable(Arc<Mutex<Arc<ServerConfig>>>);
 
@@ -460,69 +471,14 @@ impl Replaceable {
         Backend::run(move |stream| {
             let config = Arc::clone(&config.lock().unwrap());
             let Ok(mut channel) = Channel::accept(stream, &config) else { return };
-            let mut message = [0; 5];
-            if channel.read_exact(&mut message).and_then(|()| channel.write_all(&message)).is_ok() {
+            let mut message = Vec::new();
+            if channel.read_to_end(&mut message).and_then(|_| channel.write_all(&message)).is_ok() {
                 let _ = channel.end();
             }
-            let _ = channel.read(&mut message);
         })
     }
 
     fn become_one(&self, identity: &Identity) {
         *self.0.lock().unwrap() = server_config(identity);
     }
-}
-
-/// Clients that come one after the other in several threads, half of them as ones who were here before.
-struct Load {
-    stopped: Arc<AtomicBool>,
-    served: Arc<AtomicUsize>,
-    clients: Vec<JoinHandle<Vec<String>>>,
-}
-
-impl Load {
-    fn start(addr: SocketAddr, authority: &Authority) -> Self {
-        let (stopped, served) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-        let clients = (0..4)
-            .map(|number| {
-                let (stopped, served, config) = (Arc::clone(&stopped), Arc::clone(&served), client_config(authority));
-                thread::spawn(move || {
-                    let mut failed = Vec::new();
-                    while !stopped.load(SeqCst) {
-                        let mut config = ClientConfig::clone(&config);
-                        if number % 2 == 0 {
-                            config.resumption = Resumption::disabled();
-                        }
-                        match exchange(addr, &Arc::new(config)) {
-                            Ok(()) => drop(served.fetch_add(1, SeqCst)),
-                            Err(error) => failed.push(error.to_string()),
-                        }
-                    }
-                    failed
-                })
-            })
-            .collect();
-        Self { stopped, served, clients }
-    }
-
-    /// Waits until so many more clients are served.
-    fn until_more(&self, count: usize) {
-        let until = self.served.load(SeqCst) + count;
-        let has_ended = || self.clients.iter().any(JoinHandle::is_finished);
-        wait::until("clients are served", || self.served.load(SeqCst) >= until || has_ended());
-    }
-
-    /// Why clients failed.
-    fn end(self) -> Vec<String> {
-        self.stopped.store(true, SeqCst);
-        self.clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
-    }
-}
-
-fn exchange(addr: SocketAddr, config: &Arc<ClientConfig>) -> std::io::Result<()> {
-    let mut client = Channel::connect(addr, "site.example", config)?;
-    client.write_all(b"hello")?;
-    let mut back = Vec::new();
-    client.read_to_end(&mut back)?;
-    if back == b"hello" { Ok(()) } else { Err(std::io::Error::other(format!("answered {back:?}"))) }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 
 use rustls::{ClientConfig, ServerConfig, ServerConnection, StreamOwned};
-use tests::channel::{client_config, server_config};
+use tests::channel::{Manner, client_config, server_config};
 use tests::client::{connect, connect_from, read_to_end};
 use tests::openssl::{SClient, SServer};
 use tests::program::{Nginx, Postgres, Site, run, succeeds};
@@ -30,7 +30,7 @@ fn every_mode_carries_both_directions_at_once_byte_for_byte() {
         let at_client = stream::read(&mut client.clone()).unwrap();
         assert_eq!(at_server.join().unwrap(), stream::digest(1, BYTES), "{mode:?}, towards the server");
         assert_eq!(at_client, stream::digest(2, BYTES), "{mode:?}, towards the client");
-        writers.into_iter().for_each(|writer| drop(writer.join().unwrap()));
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
         drop((client, server));
         scene.lb.until_idle();
     }
@@ -108,7 +108,7 @@ fn all_modes_stand_behind_one_frontend_and_the_policy_chooses() {
         let addr = lb.addr("web");
         let ask = |source: u8| {
             let stream = connect_from([127, 0, 0, source].into(), addr);
-            read_to_end(Channel::over(stream, "app.example", &party.trusting).unwrap()).unwrap()
+            read_to_end(Channel::over(stream, "app.example", &party.trusting, Manner::default()).unwrap()).unwrap()
         };
         let mut answers: Vec<_> = (1..=40).map(ask).collect();
         if policy == "source_hash" {

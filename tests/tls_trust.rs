@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 
 use rustls::{ClientConfig, ServerConfig};
 use tests::channel::{
-    Tap, client_config, client_config_as, client_config_of, client_config_with, server_config, server_config_for_known,
-    server_config_with,
+    Manner, Tap, client_config, client_config_as, client_config_of, client_config_with, server_config,
+    server_config_for_known, server_config_with,
 };
 use tests::client::connect;
 use tests::openssl::SServer;
@@ -371,7 +371,9 @@ impl Spy {
         let (raw, decrypted, left) = (Tap::default(), Tap::default(), Arc::<AtomicU64>::default());
         let (config, own) = (Arc::clone(config), (Arc::clone(&raw), Arc::clone(&decrypted), Arc::clone(&left)));
         let backend = Backend::run(move |stream| {
-            if let Ok(channel) = Channel::accept_tapped(stream, &config, &own.0) {
+            if let Ok(channel) =
+                Channel::accept_with(stream, &config, Manner { tap: Some(Arc::clone(&own.0)), ..Manner::default() })
+            {
                 write_down(channel, &own.1);
             }
             own.2.fetch_add(1, SeqCst);

@@ -11,8 +11,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{
-    ClientConfig, ClientConnection, Connection, HandshakeKind, ProtocolVersion, RootCertStore, ServerConfig,
-    ServerConnection, SupportedProtocolVersion,
+    ClientConfig, ClientConnection, Connection, HandshakeKind, RootCertStore, ServerConfig, ServerConnection,
+    SupportedProtocolVersion,
 };
 
 use crate::client::try_connect;
@@ -20,6 +20,21 @@ use crate::pki::{Authority, Identity};
 
 /// What every byte that comes from the other side is written into, as it comes.
 pub type Tap = Arc<Mutex<Vec<u8>>>;
+
+/// How an end of TLS receives and sends.
+#[derive(Debug, Clone)]
+pub struct Manner {
+    /// Where what comes is written down, also if no handshake becomes of it.
+    pub tap: Option<Tap>,
+    /// Most bytes that are sent at a time, in a packet of their own.
+    pub piece: usize,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self { tap: None, piece: usize::MAX }
+    }
+}
 
 /// One end of a connection.
 #[derive(Debug, Clone)]
@@ -33,9 +48,7 @@ struct Tls {
     session: Mutex<Session>,
     /// Held while records are taken from the session and sent, so that they are sent in order.
     sending: Mutex<()>,
-    tap: Option<Tap>,
-    /// Most bytes that are sent at a time.
-    piece: usize,
+    manner: Manner,
 }
 
 #[derive(Debug)]
@@ -56,25 +69,15 @@ impl Channel {
     /// # Errors
     /// No connection, or no handshake.
     pub fn connect(addr: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> io::Result<Self> {
-        Self::over(try_connect(addr)?, name, config)
+        Self::over(try_connect(addr)?, name, config, Manner::default())
     }
 
-    /// The same over a connection that is there.
+    /// The same over a connection that is there, in a particular manner.
     ///
     /// # Errors
     /// No handshake.
-    pub fn over(stream: TcpStream, name: &str, config: &Arc<ClientConfig>) -> io::Result<Self> {
-        Self::over_in_pieces(stream, name, config, usize::MAX)
-    }
-
-    /// The same; all that is sent is sent in pieces of at most so many bytes, each in a packet of its own.
-    ///
-    /// # Errors
-    /// No handshake.
-    pub fn over_in_pieces(stream: TcpStream, name: &str, config: &Arc<ClientConfig>, piece: usize) -> io::Result<Self> {
-        let name = ServerName::try_from(name.to_owned()).unwrap();
-        let connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
-        Self::shake_hands(stream, connection.into(), None, piece)
+    pub fn over(stream: TcpStream, name: &str, config: &Arc<ClientConfig>, manner: Manner) -> io::Result<Self> {
+        Self::shake_hands(stream, client_connection(name, config).into(), manner)
     }
 
     /// Makes the handshake of a server.
@@ -82,22 +85,20 @@ impl Channel {
     /// # Errors
     /// No handshake.
     pub fn accept(stream: TcpStream, config: &Arc<ServerConfig>) -> io::Result<Self> {
-        let connection = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
-        Self::shake_hands(stream, connection.into(), None, usize::MAX)
+        Self::accept_with(stream, config, Manner::default())
     }
 
-    /// The same; all that comes is kept as it came, also if no handshake becomes of it.
+    /// The same in a particular manner.
     ///
     /// # Errors
     /// No handshake.
-    pub fn accept_tapped(stream: TcpStream, config: &Arc<ServerConfig>, tap: &Tap) -> io::Result<Self> {
-        let connection = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
-        Self::shake_hands(stream, connection.into(), Some(Arc::clone(tap)), usize::MAX)
+    pub fn accept_with(stream: TcpStream, config: &Arc<ServerConfig>, manner: Manner) -> io::Result<Self> {
+        Self::shake_hands(stream, ServerConnection::new(Arc::clone(config)).unwrap().into(), manner)
     }
 
-    fn shake_hands(stream: TcpStream, connection: Connection, tap: Option<Tap>, piece: usize) -> io::Result<Self> {
+    fn shake_hands(stream: TcpStream, connection: Connection, manner: Manner) -> io::Result<Self> {
         let session = Mutex::new(Session { connection, pending: Vec::new() });
-        let tls = Tls { session, sending: Mutex::new(()), tap, piece };
+        let tls = Tls { session, sending: Mutex::new(()), manner };
         let channel = Self { stream: Arc::new(stream), tls: Some(Arc::new(tls)) };
         let tls = channel.tls();
         tls.flush(&channel.stream)?;
@@ -142,9 +143,9 @@ impl Channel {
         &self.stream
     }
 
-    /// The version that was agreed on.
-    pub fn version(&self) -> ProtocolVersion {
-        self.tls().lock().connection.protocol_version().unwrap()
+    /// True in TLS.
+    pub fn is_secure(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// The protocol that was agreed on.
@@ -214,7 +215,7 @@ impl Tls {
     fn receive(&self, mut stream: &TcpStream) -> io::Result<usize> {
         let mut chunk = vec![0; 32 * 1024];
         let count = stream.read(&mut chunk)?;
-        if let Some(tap) = &self.tap {
+        if let Some(tap) = &self.manner.tap {
             tap.lock().unwrap().extend_from_slice(&chunk[..count]);
         }
         let mut session = self.lock();
@@ -244,7 +245,7 @@ impl Tls {
             session.connection.write_tls(&mut records)?;
         }
         drop(session);
-        records.chunks(self.piece).try_for_each(|piece| stream.write_all(piece))
+        records.chunks(self.manner.piece).try_for_each(|piece| stream.write_all(piece))
     }
 }
 
@@ -314,6 +315,18 @@ pub fn client_config_of(
     })
 }
 
+/// The first that a client says that asks for `name`.
+pub fn client_hello(name: &str, config: &Arc<ClientConfig>) -> Vec<u8> {
+    let mut hello = Vec::new();
+    client_connection(name, config).write_tls(&mut hello).unwrap();
+    hello
+}
+
+fn client_connection(name: &str, config: &Arc<ClientConfig>) -> ClientConnection {
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    ClientConnection::new(Arc::clone(config), name).unwrap()
+}
+
 fn roots(pem: &str) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     certificates(pem).into_iter().for_each(|certificate| roots.add(certificate).unwrap());
@@ -337,16 +350,16 @@ mod tests {
 
     #[test]
     fn both_directions_go_on_at_once_and_end_one_by_one() {
-        let (client, server) = ends();
+        let (mut client, server) = ends();
         let writers = [(&client, 1), (&server, 2)].map(|(end, seed)| {
             let mut end = end.clone();
             thread::spawn(move || stream::write(&mut end, seed, 3_000_000).and_then(|_| end.end()).unwrap())
         });
         let mut reader = server;
         let at_server = thread::spawn(move || stream::read(&mut reader).unwrap());
-        assert_eq!(stream::read(&mut client.clone()).unwrap(), stream::digest(2, 3_000_000));
+        assert_eq!(stream::read(&mut client).unwrap(), stream::digest(2, 3_000_000));
         assert_eq!(at_server.join().unwrap(), stream::digest(1, 3_000_000));
-        writers.into_iter().for_each(|writer| drop(writer.join().unwrap()));
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
     }
 
     #[test]
@@ -360,8 +373,9 @@ mod tests {
         let authority = Authority::root("ca");
         let (accepting, listener) = (server_config(&authority.issue(&["127.0.0.1"])), Listener::new());
         let stream = client::connect(listener.addr());
+        let manner = Manner { piece: 100_000, ..Manner::default() };
         let server = thread::spawn(move || Channel::accept(listener.accept(), &accepting).unwrap());
-        let client = Channel::over_in_pieces(stream, "127.0.0.1", &client_config(&authority), 100_000).unwrap();
+        let client = Channel::over(stream, "127.0.0.1", &client_config(&authority), manner).unwrap();
         (client, server.join().unwrap())
     }
 }

@@ -98,6 +98,11 @@ impl SClient {
         self.log.wait_for(part).unwrap_or_else(|| panic!("s_client ended without {part:?}: {}", self.log.text()))
     }
 
+    /// What it says.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
     /// Waits until it has ended, and gives whether it did so in order, and what it said.
     ///
     /// # Panics
