@@ -32,8 +32,10 @@ impl SServer {
     fn start(identity: &Identity, arguments: &[&str]) -> Self {
         let mut command = openssl("s_server");
         command.args(["-accept", "127.0.0.1:0", "-naccept", "1000000"]).args(arguments);
-        command.arg("-cert").arg(identity.chain_path()).arg("-cert_chain").arg(identity.chain_path());
-        command.arg("-key").arg(identity.key_path());
+        command.arg("-cert").arg(identity.chain_path()).arg("-key").arg(identity.key_path());
+        if let Some(above) = identity.above_path() {
+            command.arg("-cert_chain").arg(above);
+        }
         let Running { child, input, log } = Running::start(command);
         let line = log.wait_for("ACCEPT 127.0.0.1:").unwrap_or_else(|| panic!("s_server ended: {}", log.text()));
         Self { child, _input: input, log, addr: line["ACCEPT ".len()..].parse().unwrap() }

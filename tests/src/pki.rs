@@ -138,6 +138,14 @@ impl Identity {
         &self.files.chain
     }
 
+    /// The file of what leads from the certificate to the root, if there is anything between them.
+    pub fn above_path(&self) -> Option<PathBuf> {
+        let above = &self.files.chain[self.leaf.len()..];
+        let path = self.files.folder.path().join("above.pem");
+        fs::write(&path, above).unwrap();
+        (!above.is_empty()).then_some(path)
+    }
+
     /// The private key.
     pub fn key(&self) -> &str {
         &self.files.key
