@@ -15,6 +15,7 @@ use tests::channel::{
     Manner, client_config, client_config_of, client_config_with, client_hello, server_config, server_config_with,
 };
 use tests::client::{connect, read_to_end, read_until_closed, reset};
+use tests::modes::{self, Mode, SITE};
 use tests::openssl::SClient;
 use tests::tries::{self, Tries};
 use tests::{
@@ -138,14 +139,14 @@ fn more_handshakes_than_allowed_are_not_in_progress_at_once() {
 fn what_a_client_cut_off_never_looks_complete_to_a_server() {
     for mode in [Mode::Termination, Mode::ReEncryption] {
         for way in [Way::CutOff, Way::Reset, Way::Nonsense] {
-            let two = Two::new(mode);
-            let (mut client, server) = two.ends();
+            let pair = modes::Scene::new(mode);
+            let (mut client, server) = pair.ends();
             client.write_all(b"half of it").unwrap();
             let mut server = server;
             server.read_exact(&mut [0; 10]).unwrap();
             way.end(client);
             breaks(server, mode, way);
-            two.lb.until_idle();
+            pair.lb.until_idle();
         }
     }
 }
@@ -154,56 +155,56 @@ fn what_a_client_cut_off_never_looks_complete_to_a_server() {
 fn what_a_server_cut_off_never_looks_complete_to_a_client() {
     for mode in [Mode::Origination, Mode::ReEncryption] {
         for way in [Way::CutOff, Way::Reset, Way::Nonsense] {
-            let two = Two::new(mode);
-            let (mut client, mut server) = two.ends();
+            let pair = modes::Scene::new(mode);
+            let (mut client, mut server) = pair.ends();
             server.write_all(b"half of it").unwrap();
             client.read_exact(&mut [0; 10]).unwrap();
             way.end(server);
             breaks(client, mode, way);
-            two.lb.until_idle();
+            pair.lb.until_idle();
         }
     }
 }
 
 #[test]
 fn a_reset_in_plain_text_never_looks_complete_in_tls() {
-    let two = Two::new(Mode::Termination);
-    let (client, server) = two.ends();
+    let pair = modes::Scene::new(Mode::Termination);
+    let (client, server) = pair.ends();
     Way::Reset.end(server);
     breaks(client, Mode::Termination, Way::Reset);
-    let two = Two::new(Mode::Origination);
-    let (client, server) = two.ends();
+    let pair = modes::Scene::new(Mode::Origination);
+    let (client, server) = pair.ends();
     Way::Reset.end(client);
     breaks(server, Mode::Origination, Way::Reset);
 }
 
 #[test]
 fn what_was_cut_off_is_counted_where_it_was() {
-    let two = Two::new(Mode::ReEncryption);
-    let (client, server) = two.ends();
+    let pair = modes::Scene::new(Mode::ReEncryption);
+    let (client, server) = pair.ends();
     Way::CutOff.end(client);
     breaks(server, Mode::ReEncryption, Way::CutOff);
-    wait::until("it is counted", || tls_failed(&two.lb.frontend("web"), "truncated") == 1);
-    let (client, server) = two.ends();
+    wait::until("it is counted", || tls_failed(&pair.lb.frontend("web"), "truncated") == 1);
+    let (client, server) = pair.ends();
     Way::CutOff.end(server);
     breaks(client, Mode::ReEncryption, Way::CutOff);
-    wait::until("it is counted", || tls_failed(&two.lb.server("web", "a"), "truncated") == 1);
-    assert_eq!(tls_failed(&two.lb.frontend("web"), "truncated"), 1);
+    wait::until("it is counted", || tls_failed(&pair.lb.server("web", "a"), "truncated") == 1);
+    assert_eq!(tls_failed(&pair.lb.frontend("web"), "truncated"), 1);
 }
 
 #[test]
 fn close_notify_alone_is_an_orderly_end_both_ways() {
     for mode in [Mode::Termination, Mode::Origination, Mode::ReEncryption] {
-        let two = Two::new(mode);
-        let (mut client, mut server) = two.ends();
+        let pair = modes::Scene::new(mode);
+        let (mut client, mut server) = pair.ends();
         client.write_all(b"question").unwrap();
         say_goodbye(&client);
         assert_eq!(read_to_end(&mut server).unwrap(), "question", "{mode:?}");
         server.write_all(b"answer").unwrap();
         say_goodbye(&server);
         assert_eq!(read_to_end(&mut client).unwrap(), "answer", "{mode:?}");
-        two.lb.until_idle();
-        let (web, server) = (two.lb.frontend("web"), two.lb.server("web", "a"));
+        pair.lb.until_idle();
+        let (web, server) = (pair.lb.frontend("web"), pair.lb.server("web", "a"));
         let failed = [&web, &server].map(|status| if status["tls"].is_null() { 0 } else { all_failed(status) });
         assert_eq!(failed, [0, 0], "{mode:?}");
     }
@@ -399,8 +400,6 @@ fn nobody_renegotiates() {
     is_echoed(Channel::connect(scene.addr, SITE, &scene.trusting).unwrap());
 }
 
-const SITE: &str = "site.example";
-
 /// A frontend `web` on two shards that shows a certificate for [`SITE`], before a server that echoes in plain text.
 struct Scene {
     authority: Authority,
@@ -475,13 +474,6 @@ fn garbage(seed: u64, hello: &[u8]) -> Vec<u8> {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    Termination,
-    Origination,
-    ReEncryption,
-}
-
 /// How a connection breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
@@ -504,43 +496,6 @@ impl Way {
                 thread::spawn(move || read_until_closed(&mut end.stream().try_clone().unwrap()));
             }
         }
-    }
-}
-
-/// A frontend with one server, which the test plays.
-struct Two {
-    mode: Mode,
-    authority: Authority,
-    listener: Listener,
-    lb: Lb,
-}
-
-impl Two {
-    fn new(mode: Mode) -> Self {
-        let (authority, listener) = (Authority::root("ca"), Listener::new());
-        let settings = match mode {
-            Mode::Termination => "ssl_offload: true",
-            Mode::Origination => "server_certificate: \"ca\"",
-            Mode::ReEncryption => "ssl_offload: true, server_certificate: \"ca\"",
-        };
-        let frontend = Frontend::new("web").certificates(&["site"]).server_with("a", listener.addr(), settings);
-        let config = Config::of(frontend).pair("site", &authority.issue(&[SITE])).bundle("ca", authority.pem());
-        Self { mode, authority, listener, lb: Lb::start(config) }
-    }
-
-    fn ends(&self) -> (Channel, Channel) {
-        let (addr, config) = (self.lb.addr("web"), client_config(&self.authority));
-        let is_secure = self.mode != Mode::Origination;
-        let client = thread::spawn(move || match is_secure {
-            true => Channel::connect(addr, SITE, &config).unwrap(),
-            false => Channel::plain(connect(addr)),
-        });
-        let stream = self.listener.accept();
-        let server = match self.mode {
-            Mode::Termination => Channel::plain(stream),
-            _ => Channel::accept(stream, &server_config(&self.authority.issue(&["127.0.0.1"]))).unwrap(),
-        };
-        (client.join().unwrap(), server)
     }
 }
 

@@ -8,17 +8,18 @@ use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 
-use rustls::{ClientConfig, ServerConfig, ServerConnection, StreamOwned};
-use tests::channel::{Manner, client_config, server_config};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use tests::channel::Manner;
 use tests::client::{connect, connect_from, read_to_end};
+use tests::modes::{Mode, Party, SITE, Scene};
 use tests::openssl::{SClient, SServer};
 use tests::program::{Nginx, Postgres, Site, run, succeeds};
-use tests::{Authority, Backend, Channel, Config, Frontend, Identity, Lb, Listener, stream};
+use tests::{Authority, Backend, Channel, Config, Frontend, Lb, stream};
 
 #[test]
 fn every_mode_carries_both_directions_at_once_byte_for_byte() {
     const BYTES: u64 = 6_000_000;
-    for mode in MODES {
+    for mode in Mode::ALL {
         let scene = Scene::new(mode);
         let (client, server) = scene.ends();
         let writers = [(&client, 1), (&server, 2)].map(|(end, seed)| {
@@ -38,7 +39,7 @@ fn every_mode_carries_both_directions_at_once_byte_for_byte() {
 
 #[test]
 fn every_mode_lets_a_message_through_at_once() {
-    for mode in MODES {
+    for mode in Mode::ALL {
         let scene = Scene::new(mode);
         let (mut client, mut server) = scene.ends();
         for round in 0..100_u8 {
@@ -54,7 +55,7 @@ fn every_mode_lets_a_message_through_at_once() {
 
 #[test]
 fn in_every_mode_the_answer_arrives_after_the_client_has_said_that_this_was_all() {
-    for mode in MODES {
+    for mode in Mode::ALL {
         let scene = Scene::new(mode);
         let (mut client, mut server) = scene.ends();
         client.write_all(b"question").unwrap();
@@ -70,7 +71,7 @@ fn in_every_mode_the_answer_arrives_after_the_client_has_said_that_this_was_all(
 
 #[test]
 fn in_every_mode_the_clients_bytes_arrive_after_the_server_has_said_that_this_was_all() {
-    for mode in MODES {
+    for mode in Mode::ALL {
         let scene = Scene::new(mode);
         let (mut client, mut server) = scene.ends();
         server.write_all(b"goodbye").unwrap();
@@ -88,7 +89,7 @@ fn in_every_mode_the_clients_bytes_arrive_after_the_server_has_said_that_this_wa
 fn bytes_that_were_sent_before_the_server_was_there_arrive() {
     for mode in [Mode::Termination, Mode::ReEncryption, Mode::Origination] {
         let scene = Scene::new(mode);
-        let (mut client, server) = scene.ends_with(|mut client| {
+        let (mut client, server) = scene.ends_after(|mut client| {
             stream::write(&mut client, 8, 100_000).unwrap();
             client
         });
@@ -118,7 +119,7 @@ fn all_modes_stand_behind_one_frontend_and_the_policy_chooses() {
             answers.sort();
             assert!(answers.chunks(10).all(|tenth| tenth.iter().all(|name| *name == tenth[0])), "{answers:?}");
         }
-        for mode in MODES {
+        for mode in Mode::ALL {
             assert!(answers.contains(&format!("{mode:?}")), "{policy} never chose {mode:?}: {answers:?}");
         }
     }
@@ -131,7 +132,8 @@ fn behind_a_mixed_frontend_a_server_that_speaks_first_is_heard_before_the_client
     let secure = Backend::secure_who_and_echo("hello", Arc::clone(&party.app));
     for (mode, addr) in [(Mode::Passthrough, plain.addr()), (Mode::Origination, secure.addr())] {
         let frontend = Frontend::new("web").server_with("chosen", addr, mode.settings());
-        let frontend = frontend.server_with("other", plain.addr(), &format!("drain: true, {}", TERMINATION));
+        let frontend =
+            frontend.server_with("other", plain.addr(), &format!("drain: true, {}", Mode::Termination.settings()));
         let lb = Lb::start(party.config(frontend));
         let mut greeting = [0; 5];
         connect(lb.addr("web")).read_exact(&mut greeting).unwrap();
@@ -253,114 +255,13 @@ fn openssl_speaks_to_openssl_in_every_mode_that_it_can() {
     }
 }
 
-const SITE: &str = "site.example";
-const TERMINATION: &str = "ssl_offload: true";
-
-/// Where TLS is spoken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    /// From end to end, past the balancer.
-    Passthrough,
-    /// By the client alone.
-    Termination,
-    /// By both, each with the balancer.
-    ReEncryption,
-    /// By the server alone.
-    Origination,
-}
-
-const MODES: [Mode; 4] = [Mode::Passthrough, Mode::Termination, Mode::ReEncryption, Mode::Origination];
-
-impl Mode {
-    fn settings(self) -> &'static str {
-        match self {
-            Self::Passthrough => "ssl_offload: false",
-            Self::Termination => TERMINATION,
-            Self::ReEncryption => "ssl_offload: true, server_certificate: \"corp-ca\", server_name: \"app.example\"",
-            Self::Origination => "server_certificate: \"corp-ca\", server_name: \"app.example\"",
-        }
-    }
-}
-
-/// Who speaks TLS: the authority that all trust, the balancer's own certificate, and the clients' and servers' settings.
-struct Party {
-    authority: Authority,
-    site: Identity,
-    trusting: Arc<ClientConfig>,
-    app: Arc<ServerConfig>,
-}
-
-impl Party {
-    fn new() -> Self {
-        let authority = Authority::root("corp authority");
-        let (site, app) = (authority.issue(&[SITE, "app.example"]), server_config(&authority.issue(&["app.example"])));
-        Self { trusting: client_config(&authority), authority, site, app }
-    }
-
-    fn config(&self, frontend: Frontend) -> Config {
-        let config = Config::of(frontend.certificates(&["site"]));
-        config.pair("site", &self.site).bundle("corp-ca", self.authority.pem())
-    }
-
-    /// Both ends of a connection to the only server, `listener`; `after` is what the client does before it is accepted there.
-    fn ends(
-        &self,
-        lb: &Lb,
-        listener: &Listener,
-        mode: Mode,
-        after: impl FnOnce(Channel) -> Channel + Send,
-    ) -> (Channel, Channel) {
-        let addr = lb.addr("web");
-        thread::scope(|scope| {
-            let client = scope.spawn(move || {
-                after(match mode {
-                    Mode::Passthrough => Channel::connect(addr, "app.example", &self.trusting).unwrap(),
-                    Mode::Origination => Channel::plain(connect(addr)),
-                    Mode::Termination | Mode::ReEncryption => Channel::connect(addr, SITE, &self.trusting).unwrap(),
-                })
-            });
-            let stream = listener.accept();
-            let server = match mode {
-                Mode::Termination => Channel::plain(stream),
-                _ => Channel::accept(stream, &self.app).unwrap(),
-            };
-            (client.join().unwrap(), server)
-        })
-    }
-}
-
-/// One frontend with one server in one mode.
-struct Scene {
-    party: Party,
-    listener: Listener,
-    lb: Lb,
-    mode: Mode,
-}
-
-impl Scene {
-    fn new(mode: Mode) -> Self {
-        let (party, listener) = (Party::new(), Listener::new());
-        let frontend = Frontend::new("web").server_with("a", listener.addr(), mode.settings());
-        let lb = Lb::start(party.config(frontend));
-        Self { party, listener, lb, mode }
-    }
-
-    fn ends(&self) -> (Channel, Channel) {
-        self.ends_with(|client| client)
-    }
-
-    fn ends_with(&self, after: impl FnOnce(Channel) -> Channel + Send) -> (Channel, Channel) {
-        self.party.ends(&self.lb, &self.listener, self.mode, after)
-    }
-}
-
 /// A server in each mode that says the mode's name to a client who always speaks TLS. So a client whose bytes the balancer
 /// puts into TLS towards the server is still speaking TLS in there.
 struct Farm([Backend; 4]);
 
 impl Farm {
     fn new(party: &Party) -> Self {
-        Self(MODES.map(|mode| {
+        Self(Mode::ALL.map(|mode| {
             let (app, name) = (Arc::clone(&party.app), format!("{mode:?}"));
             let say = move |mut channel: Channel| {
                 let _ = channel.write_all(name.as_bytes());
@@ -377,7 +278,7 @@ impl Farm {
     }
 
     fn frontend(&self) -> Frontend {
-        MODES.iter().zip(&self.0).fold(Frontend::new("web"), |frontend, (mode, server)| {
+        Mode::ALL.iter().zip(&self.0).fold(Frontend::new("web"), |frontend, (mode, server)| {
             frontend.server_with(&format!("{mode:?}"), server.addr(), mode.settings())
         })
     }

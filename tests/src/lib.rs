@@ -14,6 +14,7 @@ mod config;
 pub mod fault;
 mod lb;
 mod log;
+pub mod modes;
 pub mod net;
 pub mod openssl;
 mod peer;
