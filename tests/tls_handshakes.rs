@@ -83,7 +83,7 @@ fn a_server_may_answer_in_pieces_of_a_byte() {
 
 #[test]
 fn who_does_not_finish_the_handshake_in_time_is_closed_and_counted() {
-    let scene = Scene::with(|frontend| frontend.set("handshake_timeout", "\"200ms\""));
+    let scene = Scene::with(|frontend| frontend.set("handshake_timeout", "\"400ms\""));
     let hello = client_hello(SITE, &scene.trusting);
     for said in [&hello[..0], &hello[..1], &hello[..hello.len() - 1], &hello[..]] {
         let mut stream = connect(scene.addr);
@@ -106,7 +106,7 @@ fn a_server_that_does_not_finish_the_handshake_in_time_is_passed_over() {
     let (authority, silent) = (Authority::root("ca"), Listener::new());
     let good = Backend::secure_who_and_echo("good", server_config(&authority.issue(&["127.0.0.1"])));
     let settings = "server_certificate: \"ca\"";
-    let frontend = Frontend::new("web").set("handshake_timeout", "\"200ms\"");
+    let frontend = Frontend::new("web").set("handshake_timeout", "\"400ms\"");
     let frontend = frontend.server_with("silent", silent.addr(), settings).server_with("good", good.addr(), settings);
     let lb = Lb::start(Config::of(frontend).bundle("ca", authority.pem()));
     wait::until("the silent server was chosen", || {

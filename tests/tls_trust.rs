@@ -78,7 +78,14 @@ fn a_server_that_has_signed_its_certificate_itself_gets_nothing() {
 fn a_server_whose_certificate_another_servers_has_signed_gets_nothing() {
     let authority = Authority::root("corp");
     let identity = authority.issue(&["other.example"]).as_authority().issue(&["app.example"]);
-    gets_nothing(&Case::new(&identity, ANY, &[]).trusting(&authority));
+    gets_nothing(&Case::new(&identity, ANY, &["no CA"]).trusting(&authority));
+}
+
+#[test]
+fn a_certificate_of_a_server_in_the_bundle_vouches_for_no_other() {
+    let pinned = Identity::self_signed(&["other.example"]).as_authority();
+    let identity = pinned.issue(&["app.example"]);
+    gets_nothing(&Case::new(&identity, "unknown_ca", &["no CA"]).trusting(&pinned));
 }
 
 #[test]
@@ -87,7 +94,7 @@ fn a_server_whose_certificate_is_for_clients_only_gets_nothing() {
     let identity = authority.issue_with(&["app.example"], |params| {
         params.extended_key_usages.retain(|usage| *usage == rcgen::ExtendedKeyUsagePurpose::ClientAuth);
     });
-    gets_nothing(&Case::new(&identity, ANY, &[]).trusting(&authority));
+    gets_nothing(&Case::new(&identity, "bad_certificate", &["serverAuth"]).trusting(&authority));
 }
 
 #[test]
@@ -97,7 +104,7 @@ fn a_server_with_a_weak_key_gets_nothing() {
     for version in ["-tls1_2", "-tls1_3"] {
         let server = SServer::writing_down(&identity, &[version, "-cipher", "DEFAULT@SECLEVEL=0"]);
         let scene = Distrusted::start(&authority, server.addr(), BY_NAME);
-        scene.next_server_serves_all_and_the_first_is_told_of(ANY, &[]);
+        scene.next_server_serves_all_and_the_first_is_told_of(ANY, &["2048"]);
         assert!(!server.log().contains(SECRET), "{version}: {}", server.log().text());
     }
 }
@@ -121,7 +128,8 @@ fn a_server_that_speaks_plain_text_or_nothing_gets_nothing() {
         scene.next_server_serves_all_and_the_first_is_told_of(cause, &[]);
     }
     let silent = talks(b"");
-    let scene = Distrusted::start(&authority, silent.addr(), BY_NAME);
+    let frontend = Frontend::new("web").set("handshake_timeout", "\"500ms\"");
+    let scene = Distrusted::start_with(&authority, silent.addr(), BY_NAME, frontend);
     scene.next_server_serves_all_and_the_first_is_told_of("timeout", &[]);
     drop(scene);
     assert!(!contains(&seen.lock().unwrap(), SECRET));
@@ -409,10 +417,13 @@ struct Distrusted {
 
 impl Distrusted {
     fn start(trusted: &Authority, bad: SocketAddr, settings: &str) -> Self {
+        Self::start_with(trusted, bad, settings, Frontend::new("web"))
+    }
+
+    fn start_with(trusted: &Authority, bad: SocketAddr, settings: &str, frontend: Frontend) -> Self {
         let authority = Authority::root("authority of the good");
         let good = Backend::secure_who_and_echo("", server_config(&authority.issue(&["app.example", "127.0.0.1"])));
-        let frontend = Frontend::new("web").set("handshake_timeout", "\"300ms\"").set("eject_after", 0);
-        let frontend = frontend.server_with("bad", bad, &to_server(settings));
+        let frontend = frontend.set("eject_after", 0).server_with("bad", bad, &to_server(settings));
         let by_another = format!("server_certificate: \"good-ca\"{settings}");
         let frontend = frontend.server_with("good", good.addr(), &by_another);
         let config = Config::of(frontend).bundle("corp-ca", trusted.pem()).bundle("good-ca", authority.pem());
