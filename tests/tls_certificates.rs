@@ -196,7 +196,7 @@ fn an_expired_certificate_is_taken_with_a_warning() {
     let lb = Lb::start(Config::of(Frontend::new("web")));
     for (name, identity, part) in [
         ("expired", expired, "expired"),
-        ("early", authority.issue_not_yet_valid(&["early.example"]), "not yet valid"),
+        ("early", authority.issue_not_yet_valid(&["early.example"]), "not valid before"),
         ("soon", soon, "expires"),
     ] {
         let said = lb.change(&format!("AddCertificate(certificate:{})", pair(name, &identity))).message;
