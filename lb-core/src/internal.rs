@@ -9,11 +9,12 @@ use std::sync::Arc;
 use crate::balance::{Candidate, Choice, Policies, Policy};
 use crate::config::{Bind, Frontend, Name, PolicyKind};
 use crate::dataplane::choose::{Tried, order};
+use crate::dataplane::greeting;
 use crate::dataplane::simulation;
 use crate::sys::published;
 use crate::table::counters::FrontendCounters;
 use crate::table::publish::Publication;
-use crate::table::{self, Table, Tier};
+use crate::table::{self, Group, Table, Tier};
 
 pub use checks::{CHECK_THREAD, Checks, read_answer};
 pub use ring::{Chunk, News, Ring};
@@ -21,6 +22,17 @@ pub use ring::{Chunk, News, Ring};
 /// Runs one simulated connection whose course `decisions` decide, and panics if a promise is broken.
 pub fn simulate_connection(decisions: &[u8]) {
     simulation::simulate(simulation::Decisions::new(decisions));
+}
+
+/// Reads bytes as a PROXY header, whole and every beginning of them, and panics if it makes a difference how much is there.
+pub fn read_proxy_header(bytes: &[u8]) {
+    greeting::proxy::read_any(bytes);
+}
+
+/// Reads bytes as a TLS ClientHello, whole and in parts of this size, and panics if the parts make a difference, or if rustls
+/// reads another server name.
+pub fn read_client_hello(bytes: &[u8], part: usize) {
+    greeting::client_hello::read_any(bytes, part);
 }
 
 /// One of the library's own policies over `servers`.
@@ -62,7 +74,8 @@ impl TableReads {
         let nobody = build_policy(&PolicyKind::RoundRobin, &Arc::default());
         let (main, standby) = (tier(policy, candidates), tier(nobody, Arc::new([])));
         let counters = Arc::new(FrontendCounters::new(1));
-        let frontend = table::Frontend::new(1, &config, (1, Arc::new([])), [main, standby], counters);
+        let groups = Box::new([Group { name: None, main, standby }]);
+        let frontend = table::Frontend::new(1, &config, (1, Arc::new([])), None, groups, counters);
         let table = Table { revision: 1, generation: 1, frontends: vec![Arc::new(frontend)], closing: Vec::new() };
         Self(Publication::new(table, 1))
     }
@@ -70,6 +83,6 @@ impl TableReads {
     /// One turn: pins, loads the table, finds the frontend, and chooses a server.
     pub fn read_and_choose(&self, choice: &Choice) -> Option<usize> {
         let guard = published::pin();
-        self.0.load(&guard).frontend(1)?.main.policy.choose(choice)
+        self.0.load(&guard).frontend(1)?.groups[0].main.policy.choose(choice)
     }
 }

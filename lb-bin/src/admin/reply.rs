@@ -275,6 +275,7 @@ impl FrontendRow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lb_core::{Cause, CertificateStatus, ServerTlsStatus, TlsStatus};
 
     fn applied() -> Applied {
         Applied {
@@ -331,6 +332,21 @@ mod tests {
         }
     }
 
+    fn certificate() -> CertificateStatus {
+        CertificateStatus {
+            name: "site".parse().unwrap(),
+            kind: "pair".to_owned(),
+            certificates: 2,
+            subject: "CN=www.example.com".to_owned(),
+            names: vec!["www.example.com".to_owned(), "example.com".to_owned()],
+            issuer: "CN=Example CA".to_owned(),
+            key: "ECDSA P-256".to_owned(),
+            not_after: 1_800_000_000,
+            expires_in_days: 53,
+            used_by: vec!["frontend web".to_owned(), "server web/app1".to_owned()],
+        }
+    }
+
     fn status() -> Status {
         let server = lb_core::config::Server::new("app1", "127.0.0.1:9001".parse().unwrap()).unwrap();
         let bind = Bind::Addr("127.0.0.1:0".parse().unwrap());
@@ -344,6 +360,12 @@ mod tests {
             failed: 3,
             bytes_to_server: 4,
             bytes_to_client: 5,
+            tls: Some(ServerTlsStatus {
+                handshakes: 7,
+                resumed: 6,
+                failed: [(Cause::UnknownCa, 2)].into(),
+                trouble: Some("it shows a certificate that nobody knows".to_owned()),
+            }),
         }];
         let frontends = vec![FrontendStatus {
             frontend,
@@ -353,6 +375,7 @@ mod tests {
             waiting: 0,
             service: Service::Unavailable,
             traffic: lb_core::Traffic { accepted: 6, accepted_per_second: 1.5, ..Default::default() },
+            tls: Some(TlsStatus { handshakes: 9, failed: [(Cause::Timeout, 1)].into(), ..TlsStatus::default() }),
             servers,
         }];
         Status {
@@ -363,6 +386,7 @@ mod tests {
             connections_on_replaced: 0,
             traffic: lb_core::Traffic::default(),
             shards: Vec::new(),
+            certificates: vec![certificate()],
             frontends,
         }
     }

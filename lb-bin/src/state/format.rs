@@ -130,7 +130,7 @@ impl Image {
     pub(super) fn restore(&mut self, kept: &Kept) -> Result<(), ron::Error> {
         let frontends: Vec<_> = kept.frontends.iter().cloned().map(Arc::new).collect();
         let history = kept.history.iter().cloned().map(Arc::new).collect();
-        self.update(Snapshot { revision: kept.revision, frontends: &frontends, history: &history })
+        self.update(Snapshot { revision: kept.revision, certificates: &[], frontends: &frontends, history: &history })
     }
 
     /// The file's text.

@@ -66,7 +66,7 @@ fn history() -> VecDeque<Arc<Record>> {
 
 fn save(state: &mut StateFile, revision: u64, frontends: &[Frontend]) -> Result<Saved, String> {
     let frontends: Vec<_> = frontends.iter().cloned().map(Arc::new).collect();
-    state.save(Snapshot { revision, frontends: &frontends, history: &history() })
+    state.save(Snapshot { revision, certificates: &[], frontends: &frontends, history: &history() })
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn shared_servers_keep_their_lines() {
     assert!(Arc::ptr_eq(&first.servers()[1], &second.servers()[1]));
     for (revision, frontend) in [(1, &first), (2, &second), (3, &first), (4, &first)] {
         let frontends = [Arc::clone(frontend)];
-        state.save(Snapshot { revision, frontends: &frontends, history: &history() }).unwrap();
+        state.save(Snapshot { revision, certificates: &[], frontends: &frontends, history: &history() }).unwrap();
         let kept = parse_state(&fs::read(place.state()).unwrap()).unwrap();
         assert_eq!(kept.frontends, [Frontend::clone(frontend)]);
     }

@@ -17,13 +17,15 @@ use super::check::Checker;
 use super::closing::Closings;
 use super::history::History;
 use super::listeners::Opener;
-use super::probe::Target;
+use super::probe::{self, Target};
 use super::running::{Factory, Running, RunningFrontend};
-use super::state::{State, difference};
+use super::state::{ServerId, State, difference};
 use super::status::{self, Rates, Status};
 use super::store::{Saved, Snapshot, Store};
 use super::{Command, CommandSender, StartError, Time, Wanted};
+use crate::balance::Policies;
 use crate::balancer::Builder;
+use crate::config::Config;
 use crate::sys::doorbell::Doorbell;
 use crate::table::{self, Endpoint, Shared, Stop};
 
@@ -48,6 +50,8 @@ pub(super) struct Controller {
     /// What shards may still have to let go of, kept so that it is dropped here and not on a shard.
     replaced: Vec<Arc<table::Frontend>>,
     rates: Rates,
+    /// Why servers failed their last TLS handshakes, as far as they did.
+    troubles: HashMap<ServerId, String>,
     started: Instant,
     cores: Vec<usize>,
     /// True while a successor is getting ready: nothing may change.
@@ -75,10 +79,8 @@ impl Controller {
         let opener = Opener::new(shards, builder.inherited, builder.taken_over)?;
         let mut factory = Factory { opener, policies: builder.policies, shards };
         let mut state = State::new(factory.policies.names().into());
-        for frontend in &builder.config.frontends {
-            state.apply(&Change::AddFrontend { frontend: frontend.clone() })?;
-        }
-        state.check_binds()?;
+        state.fill(&builder.config)?;
+        state.warnings_since(&State::default(), unix_time()).iter().for_each(|warning| tracing::warn!("{warning}"));
         let mut availability = Availability::default();
         availability.follow(&state, &State::default(), 0);
         let running = factory.build(&state, &Running::default(), &availability, 0)?;
@@ -89,9 +91,11 @@ impl Controller {
         let doorbells = doorbells.map_err(|error| StartError::Kernel(format!("can't make an eventfd: {error}")))?;
         let suspects = sender.clone();
         let suspect = Box::new(move |suspicion| suspects.send(Command::Suspected(suspicion)));
+        let troubles = sender.clone();
+        let troubled = Box::new(move |trouble| troubles.send(Command::Troubled(trouble)));
         // Nobody is accepted before everything has started.
         let nothing = Running::default().table(0, 0, Vec::new());
-        let shared = Shared::new(nothing, doorbells, process, suspect);
+        let shared = Shared::new(nothing, doorbells, process, suspect, troubled);
         let mut controller = Self {
             state,
             revision,
@@ -108,6 +112,7 @@ impl Controller {
             retired: Vec::new(),
             replaced: Vec::new(),
             rates: Rates::new(),
+            troubles: HashMap::new(),
             started: Instant::now(),
             cores: cores.to_vec(),
             is_handing_over: false,
@@ -126,8 +131,9 @@ impl Controller {
         if !std::mem::take(&mut self.has_unsaved_start) {
             return;
         }
-        let (frontends, history) = (self.state.frontends(), self.history.records());
-        match self.store.save(Snapshot { revision: self.revision, frontends: &frontends, history }) {
+        let (certificates, frontends) = (self.state.plain_certificates(), self.state.frontends());
+        let (revision, history) = (self.revision, self.history.records());
+        match self.store.save(Snapshot { revision, certificates: &certificates, frontends: &frontends, history }) {
             Ok(saved) => self.is_durable = saved == Saved::Durable,
             Err(reason) => tracing::warn!("the state could not be stored: {reason}"),
         }
@@ -152,6 +158,10 @@ impl Controller {
                 self.on_suspicion(&suspicion);
                 true
             }
+            Command::Troubled(trouble) => {
+                self.on_trouble(trouble);
+                true
+            }
             Command::HandOver { reply } => reply.try_send(self.hand_over()).is_ok(),
             Command::GoOn
             | Command::Release { .. }
@@ -174,17 +184,19 @@ impl Controller {
         let mut history = self.history.clone();
         history.push(Record {
             revision,
-            at: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
+            at: unix_time().unsigned_abs(),
             summary: draft.summary.clone(),
             changes: changes.into_owned(),
             inverse: draft.inverse,
         });
-        let frontends = draft.state.frontends();
-        let saved = self.store.save(Snapshot { revision, frontends: &frontends, history: history.records() });
+        let (certificates, frontends) = (draft.state.plain_certificates(), draft.state.frontends());
+        let (certificates, frontends, history_records) = (&certificates, &frontends, history.records());
+        let saved = self.store.save(Snapshot { revision, certificates, frontends, history: history_records });
         let saved = saved.map_err(|reason| Refused::other(format!("the change could not be stored: {reason}")))?;
         // From here on nothing may fail: what is stored comes into effect.
         self.is_durable = saved == Saved::Durable;
         let before = std::mem::replace(&mut self.state, draft.state);
+        self.troubles.retain(|server, _| self.state.entry_of(*server).is_some());
         self.history = history;
         self.revision = revision;
         let running = match self.availability.follow(&self.state, &before, now) {
@@ -202,7 +214,7 @@ impl Controller {
     fn changes<'a>(&self, wanted: &'a Wanted) -> Result<Cow<'a, [Change]>, Refused> {
         Ok(match wanted {
             Wanted::Changes(changes) => Cow::Borrowed(changes),
-            Wanted::Config(config) => Cow::Owned(difference(&self.state.frontends(), &config.frontends)),
+            Wanted::Config(config) => Cow::Owned(difference(&self.state, &config.certificates, &config.frontends)),
             Wanted::Undo(revision) => Cow::Owned(self.history.undo(*revision, &self.state)?),
         })
     }
@@ -222,8 +234,8 @@ impl Controller {
                 draft.summary.push(sentence);
             }
         }
-        draft.state.check_binds()?;
-        draft.warnings = draft.state.warnings_since(&self.state);
+        draft.state.check_whole(&self.state)?;
+        draft.warnings = draft.state.warnings_since(&self.state, unix_time());
         draft.inverse.reverse();
         Ok(draft)
     }
@@ -300,25 +312,10 @@ impl Controller {
         }
     }
 
-    /// The servers whose addresses would come into use.
+    /// The servers that would come into use otherwise than now.
     pub(super) fn probe_targets(&self, wanted: &Wanted, options: Options) -> Result<Vec<Target>, Refused> {
         let draft = self.draft(&self.changes(wanted)?, options)?;
-        let mut known = HashMap::new();
-        for entry in self.state.entries() {
-            known
-                .extend(entry.server_ids.iter().zip(entry.frontend.servers()).map(|(id, server)| (*id, server.addr())));
-        }
-        let mut targets = Vec::new();
-        for entry in draft.state.entries() {
-            for (id, server) in entry.server_ids.iter().zip(entry.frontend.servers()) {
-                let addr = server.addr();
-                if known.get(id) != Some(&addr) {
-                    let timeout = entry.frontend.connect_timeout().as_duration();
-                    targets.push(Target { name: server.name().to_string(), addr, timeout });
-                }
-            }
-        }
-        Ok(targets)
+        probe::targets(&draft.state, &self.state)
     }
 
     fn now(&self) -> Time {
@@ -340,7 +337,21 @@ impl Controller {
             connections_on_replaced: self.retired.iter().map(|endpoint| u64::from(endpoint.open())).sum(),
             traffic: self.rates.total(&self.running),
             shards: status::shards(&self.shared, &self.cores),
-            frontends: status::frontends(&self.running, &self.rates, &self.availability, self.now()),
+            certificates: status::certificates(&self.state, unix_time()),
+            frontends: status::frontends(&self.running, &self.rates, &self.availability, &self.troubles, self.now()),
         }
     }
+}
+
+/// Checks a configuration as a start does, and gives what may surprise about it.
+pub(crate) fn check_config(config: &Config, policies: &Policies) -> Result<Vec<String>, Refused> {
+    let before = State::new(policies.names().into());
+    let mut state = before.clone();
+    state.fill(config)?;
+    Ok(state.warnings_since(&before, unix_time()))
+}
+
+/// Seconds since 1970.
+fn unix_time() -> i64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() as i64
 }

@@ -3,13 +3,17 @@
 //! Every change gives its inverse, so that a revision can be taken back. Frontends and servers carry an identity that
 //! survives renaming and re-addressing: counters and connections hang on it.
 
+mod certificates;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::change::{Change, Refused};
 use crate::config::{
-    Bind, FRONTENDS_MAX, Frontend, FrontendUpdate, Mode, Name, PolicyKind, SERVERS_MAX, Server, ServerUpdate,
+    Bind, Certificate, Config, FRONTENDS_MAX, Frontend, FrontendUpdate, Mode, Name, PolicyKind, SERVERS_MAX, Server,
+    ServerUpdate,
 };
+pub(crate) use certificates::{CertificateEntry, days_until};
 
 /// Identity of a frontend over its life.
 pub(crate) type FrontendId = u32;
@@ -25,11 +29,12 @@ pub(crate) struct Entry {
     pub(crate) server_ids: Vec<ServerId>,
 }
 
-/// All frontends. Cloning is cheap: what does not change is shared.
+/// All frontends and certificates. Cloning is cheap: what does not change is shared.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct State {
     /// Their identities ascend: frontends are added at the end and never reordered.
     entries: Vec<Arc<Entry>>,
+    certificates: Vec<Arc<CertificateEntry>>,
     next_frontend: FrontendId,
     next_server: ServerId,
     /// Names of the policies that the embedding program registered.
@@ -42,6 +47,17 @@ pub(crate) type Effect = Option<(Change, String)>;
 impl State {
     pub(crate) fn new(policies: Arc<[Name]>) -> Self {
         Self { policies, ..Self::default() }
+    }
+
+    /// Puts in what a configuration has, and checks it as a whole. On a refusal the state must be thrown away.
+    pub(crate) fn fill(&mut self, config: &Config) -> Result<(), Refused> {
+        for certificate in &config.certificates {
+            self.apply(&Change::AddCertificate { certificate: certificate.clone() })?;
+        }
+        for frontend in &config.frontends {
+            self.apply(&Change::AddFrontend { frontend: frontend.clone() })?;
+        }
+        self.check_whole(&Self::default())
     }
 
     pub(crate) fn entries(&self) -> &[Arc<Entry>] {
@@ -80,8 +96,8 @@ impl State {
         !(is_same_count && self.entries.iter().zip(&before.entries).all(is_same))
     }
 
-    /// What is allowed but may surprise about this state, where `before` was otherwise.
-    pub(crate) fn warnings_since(&self, before: &Self) -> Vec<String> {
+    /// What is allowed but may surprise about this state, where `before` was otherwise, at `now` in seconds since 1970.
+    pub(crate) fn warnings_since(&self, before: &Self, now: i64) -> Vec<String> {
         let relies_on_passive = |entry: &Entry| {
             let servers = entry.frontend.servers();
             let mut enabled = servers.iter().filter(|server| server.mode() == Mode::Enabled).peekable();
@@ -92,7 +108,7 @@ impl State {
         let sentence = |entry: &Arc<Entry>| {
             format!("frontend {} has no active server: passive ones serve it", entry.frontend.name())
         };
-        surprising.map(sentence).collect()
+        surprising.map(sentence).chain(self.tls_warnings_since(before, now)).collect()
     }
 
     /// Applies one change. On a refusal the state must be thrown away if it is to be as before: the caller works on a clone.
@@ -107,6 +123,9 @@ impl State {
             Change::AddFrontend { frontend } => self.add_frontend(frontend),
             Change::UpdateFrontend { name, update } => self.update_frontend(name, update),
             Change::RemoveFrontend { name } => self.remove_frontend(name),
+            Change::AddCertificate { certificate } => self.add_certificate(certificate),
+            Change::UpdateCertificate { certificate } => self.update_certificate(certificate),
+            Change::RemoveCertificate { name } => self.remove_certificate(name),
         }
     }
 
@@ -241,6 +260,12 @@ impl State {
         Ok(())
     }
 
+    /// What must hold once all changes of a transaction are made, and may not in between; `before` is the state before them.
+    pub(crate) fn check_whole(&self, before: &Self) -> Result<(), Refused> {
+        self.check_binds()?;
+        self.check_certificates(before)
+    }
+
     /// Checks that no two frontends share an address. Only once all changes of a transaction are made: in between they may,
     /// for example when two swap theirs.
     pub(crate) fn check_binds(&self) -> Result<(), Refused> {
@@ -283,10 +308,12 @@ impl State {
     }
 }
 
-/// The changes that lead from `from` to `to`: removals first, so that names and addresses are free for what comes.
-pub(crate) fn difference(from: &[Arc<Frontend>], to: &[Frontend]) -> Vec<Change> {
-    let mut changes = Vec::new();
-    for old in from {
+/// The changes that lead from `from` to these certificates and frontends. Of frontends and servers removals come first, so
+/// that names and addresses are free for what comes; of certificates last, when nobody uses them any more.
+pub(crate) fn difference(from: &State, certificates: &[Certificate], to: &[Frontend]) -> Vec<Change> {
+    let (mut changes, removals) = certificates::differences(from, certificates);
+    let from = from.frontends();
+    for old in &from {
         if !to.iter().any(|new| new.name == old.name) {
             changes.push(Change::RemoveFrontend { name: old.name.clone() });
         }
@@ -302,6 +329,7 @@ pub(crate) fn difference(from: &[Arc<Frontend>], to: &[Frontend]) -> Vec<Change>
         }
         server_differences(old, new, &mut changes);
     }
+    changes.extend(removals);
     changes
 }
 
@@ -358,8 +386,10 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::config::{Millis, PassiveWhen, Port, Weight};
+    use crate::config::{Millis, OrNone, PassiveWhen, Port, Weight};
+    use crate::tls::testing::Made;
     use proptest::prelude::*;
+    use std::sync::LazyLock;
     use std::time::Duration;
 
     fn name(number: u8) -> Name {
@@ -373,6 +403,24 @@ pub(super) mod tests {
 
     fn frontend(number: u8, port: u16) -> Frontend {
         Frontend::new(name(number).as_str(), Bind::Addr(([127, 0, 0, 1], port).into())).unwrap()
+    }
+
+    /// One of three certificates, as a pair or as a bundle.
+    pub(super) fn certificate(number: u8, which: usize, is_bundle: bool) -> Certificate {
+        static MADE: LazyLock<[Made; 3]> = LazyLock::new(|| ["a", "b", "c"].map(Made::ca));
+        let (name, made) = (name(number), &MADE[which]);
+        match is_bundle {
+            true => Certificate::bundle(name.as_str(), &made.pem()).unwrap(),
+            false => Certificate::pair(name.as_str(), &made.pem(), &made.key_pem()).unwrap(),
+        }
+    }
+
+    fn certificate_change() -> impl Strategy<Value = Change> {
+        (0u8..3, 0usize..3, any::<bool>(), 0u8..3).prop_map(|(number, which, is_bundle, kind)| match kind {
+            0 => Change::AddCertificate { certificate: certificate(number, which, is_bundle) },
+            1 => Change::UpdateCertificate { certificate: certificate(number, which, is_bundle) },
+            _ => Change::RemoveCertificate { name: name(number) },
+        })
     }
 
     /// Changes over few names, so that many of them meet.
@@ -389,6 +437,10 @@ pub(super) mod tests {
                         weight: (which & 4 > 0).then(|| Weight::new(w).unwrap()),
                         passive: (which & 3 == 3).then_some(w > 2),
                         max_connections: (which & 6 == 6).then_some(w - 1),
+                        ssl_offload: (which == 3).then_some(w == 1),
+                        server_certificate: (which & 5 == 5)
+                            .then(|| if w == 1 { OrNone::None } else { OrNone::Some(name(r)) }),
+                        verify_name: (which == 7).then_some(w > 1),
                         ..ServerUpdate::default()
                     };
                     Change::UpdateServer { frontend: name(f), name: name(s), update }
@@ -409,20 +461,27 @@ pub(super) mod tests {
                     policy: (which == 0).then_some(PolicyKind::SourceHash),
                     max_connections: (which == 3).then_some(u32::from(p) - 1),
                     passive_when: (which == 1).then_some(PassiveWhen::FewerThan(p.into())),
+                    certificates: (which & 1 == 0).then(|| (0..p as u8 - 1).map(name).collect()),
                     ..FrontendUpdate::default()
                 };
                 Change::UpdateFrontend { name: name(f), update }
             }),
             few.prop_map(|f| Change::RemoveFrontend { name: name(f) }),
+            certificate_change(),
+            certificate_change(),
         ]
     }
 
-    fn plain(state: &State) -> Vec<Frontend> {
-        state.frontends().iter().map(|frontend| Frontend::clone(frontend)).collect()
+    /// What leads from one state to the other.
+    pub(in crate::control) fn between(from: &State, to: &State) -> Vec<Change> {
+        let certificates: Vec<_> =
+            to.certificates().iter().map(|entry| Certificate::clone(&entry.certificate)).collect();
+        let frontends: Vec<_> = to.frontends().iter().map(|frontend| Frontend::clone(frontend)).collect();
+        difference(from, &certificates, &frontends)
     }
 
     fn is_same(one: &State, other: &State) -> bool {
-        difference(&one.frontends(), &plain(other)).is_empty() && difference(&other.frontends(), &plain(one)).is_empty()
+        between(one, other).is_empty() && between(other, one).is_empty()
     }
 
     /// What must hold after every change.
@@ -445,7 +504,7 @@ pub(super) mod tests {
             for change in changes {
                 let mut next = state.clone();
                 let Ok(effect) = next.apply(&change) else { continue };
-                if next.check_binds().is_err() {
+                if next.check_whole(&state).is_err() {
                     continue;
                 }
                 check(&next);
@@ -471,7 +530,7 @@ pub(super) mod tests {
                 let mut state = State::default();
                 for change in changes {
                     let mut next = state.clone();
-                    if next.apply(&change).is_ok() && next.check_binds().is_ok() {
+                    if next.apply(&change).is_ok() && next.check_whole(&state).is_ok() {
                         state = next;
                     }
                 }
@@ -479,10 +538,10 @@ pub(super) mod tests {
             };
             let (one, other) = (reach(to_one), reach(to_other));
             let mut reached = one.clone();
-            for change in difference(&one.frontends(), &plain(&other)) {
+            for change in between(&one, &other) {
                 reached.apply(&change).unwrap();
             }
-            reached.check_binds().unwrap();
+            reached.check_whole(&one).unwrap();
             prop_assert!(is_same(&reached, &other));
         }
     }
@@ -508,15 +567,6 @@ pub(super) mod tests {
                 "frontend n0 has no server n7, there is n0",
             ),
             (Change::AddFrontend { frontend: frontend(0, 81) }, "name", "there is already a frontend n0"),
-            (
-                Change::UpdateServer {
-                    frontend: name(0),
-                    name: name(0),
-                    update: ServerUpdate { ssl_offload: Some(true), ..ServerUpdate::default() },
-                },
-                "ssl_offload",
-                "ssl_offload: not supported yet",
-            ),
         ];
         for (change, field, reason) in cases {
             let refused = state.clone().apply(&change).unwrap_err();

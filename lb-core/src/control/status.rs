@@ -1,8 +1,9 @@
 //! What a running balancer says about itself.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -10,10 +11,11 @@ use serde::{Deserialize, Serialize};
 use super::Time;
 use super::availability::Availability;
 use super::running::{Running, RunningFrontend};
-use super::state::FrontendId;
-use crate::config::{Frontend, Server};
-use crate::table::counters::{Counter, FrontendShard, ServerCounters};
+use super::state::{CertificateEntry, FrontendId, ServerId, State, days_until};
+use crate::config::{Frontend, Name, Server};
+use crate::table::counters::{Counter, FrontendCounters, FrontendShard, ServerCounters, TlsCounters};
 use crate::table::{Endpoint, Shared};
+use crate::tls::cause::Cause;
 
 /// A running balancer at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,6 +34,9 @@ pub struct Status {
     pub traffic: Traffic,
     /// The shards, by number.
     pub shards: Vec<ShardStatus>,
+    /// The certificates, in the order they were added.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<CertificateStatus>,
     /// The frontends, in the order they were added.
     pub frontends: Vec<FrontendStatus>,
 }
@@ -103,6 +108,9 @@ pub struct FrontendStatus {
     pub service: Service,
     /// What went through it.
     pub traffic: Traffic,
+    /// TLS with its clients, where it has certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsStatus>,
     /// Its servers, in the order they were added.
     pub servers: Vec<ServerStatus>,
 }
@@ -124,6 +132,60 @@ pub struct ServerStatus {
     pub bytes_to_server: u64,
     /// Bytes from it to clients.
     pub bytes_to_client: u64,
+    /// TLS with it, where it has a `server_certificate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ServerTlsStatus>,
+}
+
+/// One certificate with its key, or one bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    /// Its name in the configuration.
+    pub name: Name,
+    /// `pair` or `bundle`.
+    pub kind: String,
+    /// How many certificates it has, those of CAs included.
+    pub certificates: usize,
+    /// Whom the first one is for.
+    pub subject: String,
+    /// The DNS names and IP addresses that the first one is for.
+    pub names: Vec<String>,
+    /// Who issued the first one.
+    pub issuer: String,
+    /// The kind of its key, `ECDSA P-256`.
+    pub key: String,
+    /// When the first of its certificates to expire does, in seconds since 1970.
+    pub not_after: i64,
+    /// The whole days until then, negative once it is over.
+    pub expires_in_days: i64,
+    /// Who uses it: `frontend web`, `server web/app1`.
+    pub used_by: Vec<String>,
+}
+
+/// TLS with a frontend's clients, since it was added.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsStatus {
+    /// Handshakes that were done.
+    pub handshakes: u64,
+    /// Of those, the ones that went on from an earlier session.
+    pub resumed: u64,
+    /// Handshakes in progress now.
+    pub in_progress: u64,
+    /// Handshakes and connections that failed, by cause, where there were any.
+    pub failed: BTreeMap<Cause, u64>,
+}
+
+/// TLS with a server, since it was added.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerTlsStatus {
+    /// Handshakes that were done.
+    pub handshakes: u64,
+    /// Of those, the ones that went on from an earlier session.
+    pub resumed: u64,
+    /// Handshakes and connections that failed, by cause, where there were any.
+    pub failed: BTreeMap<Cause, u64>,
+    /// Why the last handshake failed, if it did: what was presented, which check failed, how to mend it.
+    pub trouble: Option<String>,
 }
 
 /// Which servers serve a frontend.
@@ -258,6 +320,7 @@ pub(super) fn frontends(
     running: &Running,
     rates: &Rates,
     availability: &Availability,
+    troubles: &HashMap<ServerId, String>,
     now: Time,
 ) -> Vec<FrontendStatus> {
     let frontend = |frontend: &RunningFrontend| {
@@ -267,18 +330,74 @@ pub(super) fn frontends(
         FrontendStatus {
             frontend: Arc::clone(&frontend.entry.frontend),
             addr: frontend.listener.addr,
-            connections: u64::from(counters.open.load(std::sync::atomic::Ordering::Relaxed)),
+            connections: u64::from(counters.open.load(Ordering::Relaxed)),
             paused: counters.shards.iter().any(|shard| shard.paused.get() > 0),
             traffic: rates.of(frontend),
-            waiting: u64::from(counters.waiting.load(std::sync::atomic::Ordering::Relaxed)),
+            waiting: u64::from(counters.waiting.load(Ordering::Relaxed)),
             service: frontend.view.service,
-            servers: servers.map(|((server, endpoint), health)| server_status(server, endpoint, health)).collect(),
+            tls: (!frontend.entry.frontend.certificates().is_empty()).then(|| tls_status(counters)),
+            servers: servers
+                .map(|((server, endpoint), health)| server_status(server, endpoint, health, troubles))
+                .collect(),
         }
     };
     running.0.iter().map(frontend).collect()
 }
 
-fn server_status(server: &Arc<Server>, endpoint: &Endpoint, health: ServerHealth) -> ServerStatus {
+/// The certificates, at `now` in seconds since 1970.
+pub(super) fn certificates(state: &State, now: i64) -> Vec<CertificateStatus> {
+    let status = |entry: &Arc<CertificateEntry>| {
+        let (name, first) = (entry.certificate.name(), entry.facts().first()?);
+        Some(CertificateStatus {
+            name: name.clone(),
+            kind: entry.certificate.content().kind().to_owned(),
+            certificates: entry.facts().len(),
+            subject: first.subject.clone(),
+            names: first.names.clone(),
+            issuer: first.issuer.clone(),
+            key: first.key.clone(),
+            not_after: entry.not_after(),
+            expires_in_days: days_until(entry.not_after(), now),
+            used_by: state.users_of(name),
+        })
+    };
+    // There is none without a certificate in it.
+    state.certificates().iter().filter_map(status).collect()
+}
+
+fn tls_status(counters: &FrontendCounters) -> TlsStatus {
+    let shards = || counters.shards.iter().map(|shard| &shard.tls);
+    TlsStatus {
+        handshakes: shards().map(|tls| tls.handshakes.get()).sum(),
+        resumed: shards().map(|tls| tls.resumed.get()).sum(),
+        in_progress: counters.shards.iter().map(|shard| shard.handshaking.get()).sum(),
+        failed: failures(shards()),
+    }
+}
+
+fn server_tls_status(endpoint: &Endpoint, troubles: &HashMap<ServerId, String>) -> ServerTlsStatus {
+    let shards = || endpoint.load.shards.iter().map(|shard| &shard.tls);
+    let is_troubled = endpoint.load.has_trouble();
+    ServerTlsStatus {
+        handshakes: shards().map(|tls| tls.handshakes.get()).sum(),
+        resumed: shards().map(|tls| tls.resumed.get()).sum(),
+        failed: failures(shards()),
+        trouble: is_troubled.then(|| troubles.get(&endpoint.load.id).cloned()).flatten(),
+    }
+}
+
+/// Failures of all shards by cause, without those that there were none of.
+fn failures<'a>(shards: impl Iterator<Item = &'a TlsCounters> + Clone) -> BTreeMap<Cause, u64> {
+    let sum = |cause: Cause| shards.clone().map(|tls| tls.failed[cause as usize].get()).sum();
+    Cause::ALL.iter().map(|&cause| (cause, sum(cause))).filter(|(_, failed)| *failed > 0).collect()
+}
+
+fn server_status(
+    server: &Arc<Server>,
+    endpoint: &Endpoint,
+    health: ServerHealth,
+    troubles: &HashMap<ServerId, String>,
+) -> ServerStatus {
     let shards = &endpoint.load.shards;
     let sum = |counter: fn(&ServerCounters) -> &Counter| shards.iter().map(|shard| counter(shard).get()).sum();
     ServerStatus {
@@ -289,5 +408,6 @@ fn server_status(server: &Arc<Server>, endpoint: &Endpoint, health: ServerHealth
         failed: sum(|shard| &shard.failed),
         bytes_to_server: sum(|shard| &shard.bytes_to_server),
         bytes_to_client: sum(|shard| &shard.bytes_to_client),
+        tls: server.server_certificate().map(|_| server_tls_status(endpoint, troubles)),
     }
 }
