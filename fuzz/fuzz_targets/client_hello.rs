@@ -6,5 +6,5 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (u8, &[u8])| {
     let (part, bytes) = input;
-    lb_core::internal::read_client_hello(bytes, part.into());
+    lb_core::internal::check_client_hello(bytes, part.into());
 });

@@ -5,5 +5,5 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    lb_core::internal::read_proxy_header(bytes);
+    lb_core::internal::check_proxy_header(bytes);
 });

@@ -254,7 +254,8 @@ impl Control {
         self.ask(|reply| Command::Change { wanted: Wanted::Undo(revision), options, reply })
     }
 
-    /// The last revisions, oldest first.
+    /// The last revisions, oldest first. With the private keys of certificates that were changed: see
+    /// [`Record::without_secrets`].
     pub fn history(&self) -> Pending<Vec<Arc<Record>>> {
         self.ask(|reply| Command::History { reply })
     }

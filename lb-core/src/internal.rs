@@ -1,6 +1,7 @@
 //! Doors for this project's own fuzz targets and benches. Not part of the library's interface.
 
 mod checks;
+mod greeting;
 mod ring;
 
 use std::net::SocketAddr;
@@ -9,7 +10,6 @@ use std::sync::Arc;
 use crate::balance::{Candidate, Choice, Policies, Policy};
 use crate::config::{Bind, Frontend, Name, PolicyKind};
 use crate::dataplane::choose::{Tried, order};
-use crate::dataplane::greeting;
 use crate::dataplane::simulation;
 use crate::sys::published;
 use crate::table::counters::FrontendCounters;
@@ -17,22 +17,14 @@ use crate::table::publish::Publication;
 use crate::table::{self, Group, Table, Tier};
 
 pub use checks::{CHECK_THREAD, Checks, read_answer};
+pub use greeting::{
+    check_client_hello, check_proxy_header, client_hello_name, proxy_header_length, write_proxy_header,
+};
 pub use ring::{Chunk, News, Ring};
 
 /// Runs one simulated connection whose course `decisions` decide, and panics if a promise is broken.
 pub fn simulate_connection(decisions: &[u8]) {
     simulation::simulate(simulation::Decisions::new(decisions));
-}
-
-/// Reads bytes as a PROXY header, whole and every beginning of them, and panics if it makes a difference how much is there.
-pub fn read_proxy_header(bytes: &[u8]) {
-    greeting::proxy::read_any(bytes);
-}
-
-/// Reads bytes as a TLS ClientHello, whole and in parts of this size, and panics if the parts make a difference, or if rustls
-/// reads another server name.
-pub fn read_client_hello(bytes: &[u8], part: usize) {
-    greeting::client_hello::read_any(bytes, part);
 }
 
 /// One of the library's own policies over `servers`.
