@@ -166,8 +166,8 @@ fn a_listed_proxy_must_say_whom_it_speaks_for() {
     ] {
         let mut client = connect(lb.addr("web"));
         let _ = client.write_all(said);
-        let (answer, end) = read_until_closed(&mut client);
-        assert_eq!((answer.escape_ascii().to_string().as_str(), end), ("", End::Reset), "{}", said.escape_ascii());
+        let (answer, _) = read_until_closed(&mut client);
+        assert!(answer.is_empty(), "{} was answered: {}", said.escape_ascii(), answer.escape_ascii());
     }
     assert_eq!(server.accepted(), 0);
     lb.until_idle();
@@ -191,8 +191,8 @@ fn a_header_from_anybody_else_is_an_error() {
     for stream in [&mut listed, &mut connect(to)] {
         stream.write_all(b"hello").unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
-        let answer = read_to_end(stream).unwrap();
-        assert!(answer.ends_with("hello"), "{answer}");
+        let (answer, _) = read_until_closed(stream);
+        assert!(answer.ends_with(b"hello"), "{}", answer.escape_ascii());
     }
 }
 

@@ -268,7 +268,7 @@ fn a_session_outlives_the_replacement_of_the_certificate() {
     let scene = Scene::new();
     is_echoed(Channel::connect(scene.addr, SITE, &scene.trusting).unwrap());
     let next = scene.authority.issue(&[SITE]);
-    scene.lb.change(&format!("UpdateCertificate(certificate:{})", tests::pair("site", &next)));
+    scene.lb.change(&format!("UpdateCertificate{}", tests::pair("site", &next)));
     let client = Channel::connect(scene.addr, SITE, &scene.trusting).unwrap();
     assert!(client.is_resumed());
     is_echoed(client);
@@ -280,7 +280,7 @@ fn a_session_from_before_client_certificates_were_required_is_no_way_in() {
         let (scene, staff) = (Scene::new(), Authority::root("staff"));
         let config = client_config_with(&scene.authority, &[version]);
         is_echoed(Channel::connect(scene.addr, SITE, &config).unwrap());
-        scene.lb.change(&format!("AddCertificate(certificate:{})", bundle("staff", staff.pem())));
+        scene.lb.change(&format!("AddCertificate{}", bundle("staff", staff.pem())));
         scene.lb.change("UpdateFrontend(name:\"web\",client_ca:\"staff\")");
         assert!(try_echo(scene.addr, &config).is_err(), "{version:?}: let in without a certificate");
     }
@@ -296,7 +296,7 @@ fn a_session_of_an_authority_that_is_not_trusted_any_more_is_no_way_in() {
         );
         let config = client_config_of(&scene.authority, Some(&old.issue(&["nora"])), &[version]);
         try_echo(scene.addr, &config).unwrap();
-        scene.lb.change(&format!("UpdateCertificate(certificate:{})", bundle("staff", new.pem())));
+        scene.lb.change(&format!("UpdateCertificate{}", bundle("staff", new.pem())));
         assert!(try_echo(scene.addr, &config).is_err(), "{version:?}: let in by a session");
     }
 }
@@ -333,7 +333,7 @@ fn sessions_with_servers_are_taken_up_again() {
 
         // A session is no way around the bundle.
         let other = Authority::root("other");
-        lb.change(&format!("UpdateCertificate(certificate:{})", bundle("ca", other.pem())));
+        lb.change(&format!("UpdateCertificate{}", bundle("ca", other.pem())));
         assert!(ask().is_err(), "{version:?}: a server is trusted by a session of earlier");
     }
 }

@@ -205,7 +205,7 @@ fn trouble_with_a_server_is_shown_until_its_next_handshake_succeeds() {
     let mut nothing = Vec::new();
     assert!(connect(lb.addr("web")).read_to_end(&mut nothing).is_err(), "no server is left");
     wait::until("the trouble is told", || !lb.server("web", "a")["tls"]["trouble"].is_null());
-    lb.change(&format!("UpdateCertificate(certificate:{})", bundle("corp-ca", other.pem())));
+    lb.change(&format!("UpdateCertificate{}", bundle("corp-ca", other.pem())));
     connect(lb.addr("web")).read_exact(&mut [0; 4]).unwrap();
     wait::until("the trouble is over", || lb.server("web", "a")["tls"]["trouble"].is_null());
     assert_eq!(tls(&lb.server("web", "a"), "handshakes"), 1);
@@ -238,7 +238,7 @@ fn a_probe_refuses_what_would_not_be_trusted_and_says_what_was_presented() {
     let update =
         |addr: SocketAddr| format!("UpdateServer(frontend:\"web\",name:\"a\",port:{},probe:true)", addr.port());
     assert!(lb.refuse(&update(wrong.addr())).reason.contains("other authority"));
-    let replaced = format!("UpdateCertificate(certificate:{},probe:true)", bundle("corp-ca", other.pem()));
+    let replaced = format!("UpdateCertificate(name:\"corp-ca\",bundle:{:?},probe:true)", other.pem());
     assert!(lb.refuse(&replaced).reason.contains("corp"), "the server that is there would not be trusted any more");
     assert_eq!(lb.revision(), revision, "nothing was changed");
     assert!(add("b", right.addr()).status.success());
