@@ -71,9 +71,9 @@ fn what_is_refused_exits_with_1_and_the_reason() {
         (&["server", "remove", "web", "nobody"][..], "nobody"),
         (&["server", "list", "nowhere"], "nowhere"),
         (&["server", "add", "nowhere", "a", "127.0.0.1", "80"], "nowhere"),
-        (&["server", "add", "web", "a", "127.0.0.1", "80", "--ssl-offload"], "not supported yet"),
+        (&["server", "add", "web", "a", "127.0.0.1", "80", "--ssl-offload"], "certificates"),
         (&["server", "disable", "web", "nobody"], "nobody"),
-        (&["server", "add", "web", "a", "127.0.0.1", "80", "--server-certificate", "ca"], "not supported yet"),
+        (&["server", "add", "web", "a", "127.0.0.1", "80", "--server-certificate", "ca"], "ca"),
         (&["frontend", "remove", "nowhere"], "nowhere"),
         (&["undo", "999999"], "999999"),
     ] {

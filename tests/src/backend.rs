@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 
+use rustls::ServerConfig;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::client::{self, with_deadlines};
 use crate::wait::{self, HANG};
-use crate::{Lb, stream};
+use crate::{Channel, Lb, stream};
 
 /// A server that plays the same script with every client.
 #[derive(Debug)]
@@ -70,6 +71,25 @@ impl Backend {
     /// The same at an address.
     pub fn echo_at(addr: SocketAddr) -> Self {
         Self::run_at(&addr.to_string(), echo)
+    }
+
+    /// Plays `script` with every client that makes a TLS handshake.
+    pub fn secure(config: Arc<ServerConfig>, script: impl Fn(Channel) + Send + Sync + 'static) -> Self {
+        Self::run(move |stream| {
+            if let Ok(channel) = Channel::accept(stream, &config) {
+                script(channel);
+            }
+        })
+    }
+
+    /// Says its name in TLS, then sends back what it gets until the client closes, and closes in order.
+    pub fn secure_who_and_echo(name: &str, config: Arc<ServerConfig>) -> Self {
+        let name = name.to_owned();
+        Self::secure(config, move |mut channel| {
+            let _ = channel.write_all(name.as_bytes());
+            echo(channel.clone());
+            let _ = channel.end();
+        })
     }
 
     /// Sends the first `bytes` bytes of the stream of `seed` and closes.
@@ -179,7 +199,7 @@ pub fn refusing_addr() -> (SocketAddr, Socket) {
 }
 
 /// Sends back what comes until the client closes.
-pub(crate) fn echo(mut stream: TcpStream) {
+pub(crate) fn echo(mut stream: impl Read + Write) {
     let mut chunk = [0; 16 * 1024];
     while let Ok(count @ 1..) = stream.read(&mut chunk) {
         if stream.write_all(&chunk[..count]).is_err() {
@@ -187,6 +207,9 @@ pub(crate) fn echo(mut stream: TcpStream) {
         }
     }
 }
+
+/// Of a thread that plays with one client: enough for a TLS handshake.
+const STACK: usize = 256 * 1024;
 
 fn accept_until_stopped(
     listener: &TcpListener,
@@ -200,7 +223,7 @@ fn accept_until_stopped(
         state.accepted.fetch_add(1, Relaxed);
         let script = Arc::clone(script);
         let _ = stream.set_nodelay(true);
-        thread::Builder::new().stack_size(128 * 1024).spawn(move || script(stream)).unwrap();
+        thread::Builder::new().stack_size(STACK).spawn(move || script(stream)).unwrap();
     }
 }
 

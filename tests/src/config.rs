@@ -3,10 +3,13 @@
 use std::fmt::{self, Display};
 use std::net::SocketAddr;
 
+use crate::Identity;
+
 /// A configuration file's text.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
     fields: Vec<String>,
+    certificates: Vec<String>,
     frontends: Vec<Frontend>,
 }
 
@@ -23,6 +26,25 @@ impl Config {
         self
     }
 
+    /// The same with a certificate, its chain and key in the file.
+    #[must_use]
+    pub fn pair(self, name: &str, identity: &Identity) -> Self {
+        self.certificate(pair(name, identity))
+    }
+
+    /// The same with a bundle of certificates to trust, in the file.
+    #[must_use]
+    pub fn bundle(self, name: &str, pem: &str) -> Self {
+        self.certificate(bundle(name, pem))
+    }
+
+    /// The same with an entry of its certificates, for example `(name: "ca", bundle: "ca.pem")`.
+    #[must_use]
+    pub fn certificate(mut self, entry: String) -> Self {
+        self.certificates.push(entry);
+        self
+    }
+
     /// The same with a field set, for example `set("shards", 1)`.
     #[must_use]
     pub fn set(mut self, field: &str, value: impl Display) -> Self {
@@ -33,12 +55,26 @@ impl Config {
 
 impl Display for Config {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(formatter, "(\n{}    frontends: [", self.fields.concat())?;
+        writeln!(formatter, "(\n{}", self.fields.concat())?;
+        if !self.certificates.is_empty() {
+            writeln!(formatter, "    certificates: [{}],", self.certificates.join(", "))?;
+        }
+        writeln!(formatter, "    frontends: [")?;
         for frontend in &self.frontends {
             writeln!(formatter, "        {frontend},")?;
         }
         writeln!(formatter, "    ],\n)")
     }
+}
+
+/// A certificate as in a configuration or a request. Its text has no line ends: a request is one line.
+pub fn pair(name: &str, identity: &Identity) -> String {
+    format!("(name: \"{name}\", chain: {:?}, key: {:?})", identity.chain(), identity.key())
+}
+
+/// A bundle as in a configuration or a request.
+pub fn bundle(name: &str, pem: &str) -> String {
+    format!("(name: \"{name}\", bundle: {pem:?})")
 }
 
 /// One frontend of a configuration or of an `AddFrontend` request.
@@ -88,6 +124,12 @@ impl Frontend {
     pub fn set(mut self, field: &str, value: impl Display) -> Self {
         self.fields += &format!(", {field}: {value}");
         self
+    }
+
+    /// The same with certificates, the first of them for those who ask for none that is there.
+    #[must_use]
+    pub fn certificates(self, names: &[&str]) -> Self {
+        self.set("certificates", format!("{names:?}"))
     }
 
     /// The same with a server more.

@@ -263,6 +263,26 @@ impl Lb {
         self.place.run(arguments)
     }
 
+    /// Runs a short command, which must succeed, and gives what it printed.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn done(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "lb {arguments:?} failed: {}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    /// Runs a short command, which must be refused, and gives the reason that it printed.
+    ///
+    /// # Panics
+    /// If it does anything else.
+    pub fn refused(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(1), "lb {arguments:?} was not refused: {output:?}");
+        text(&output.stderr)
+    }
+
     /// Runs a short command and reads its JSON.
     ///
     /// # Panics
@@ -353,6 +373,13 @@ impl Lb {
     /// A total of all traffic since the start.
     pub fn traffic(&self, total: &str) -> u64 {
         number(&self.status()["traffic"][total])
+    }
+
+    /// The fewest connections that any shard has accepted.
+    pub fn accepted_by_every_shard(&self) -> u64 {
+        let status = self.status();
+        let shards = status["shards"].as_array().expect("status has shards");
+        shards.iter().map(|shard| number(&shard["accepted"])).min().expect("there are shards")
     }
 
     /// True if a frontend's accepting pauses.
@@ -456,6 +483,19 @@ pub fn health(server: &Value) -> String {
     let health = &server["health"];
     let word = health.as_str().or_else(|| health.as_object()?.keys().next().map(String::as_str));
     word.unwrap_or_else(|| panic!("no health in {server}")).to_owned()
+}
+
+/// What the status of a frontend or server says about its TLS: `handshakes`, `resumed` or `in_progress`.
+///
+/// # Panics
+/// If it does not say it.
+pub fn tls(status: &Value, total: &str) -> u64 {
+    number(&status["tls"][total])
+}
+
+/// How many handshakes and sessions the status of a frontend or server says have failed for a cause, for example `expired`.
+pub fn tls_failed(status: &Value, cause: &str) -> u64 {
+    status["tls"]["failed"][cause].as_u64().unwrap_or(0)
 }
 
 fn sum_over_shards(status: &Value, field: &str) -> u64 {

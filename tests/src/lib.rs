@@ -1,5 +1,6 @@
 //! What the end-to-end tests share: the real `lb` program in a folder of its own ([`Place`], [`Lb`]), scripted servers
-//! ([`Backend`], [`Listener`]), clients ([`client`], [`Tries`]), real programs ([`program`]) and faults ([`net`], [`fault`]).
+//! ([`Backend`], [`Listener`]), clients ([`client`], [`Tries`]), ends of connections with TLS ([`channel`]) and certificates for
+//! them ([`pki`]), real programs ([`program`], [`openssl`]) and faults ([`net`], [`fault`]).
 //!
 //! Ports are chosen by the kernel and no sleep stands for an event: what a test waits for it asks for, with
 //! [`wait::until`], whose deadline only guards against a hang.
@@ -7,13 +8,17 @@
 
 mod admin;
 mod backend;
+pub mod channel;
 pub mod client;
 mod config;
 pub mod fault;
 mod lb;
 mod log;
+pub mod modes;
 pub mod net;
+pub mod openssl;
 mod peer;
+pub mod pki;
 pub mod program;
 pub mod stream;
 pub mod tries;
@@ -21,8 +26,10 @@ pub mod wait;
 
 pub use admin::{Admin, Confirmed, Refused, Reply};
 pub use backend::{Backend, Listener, Pair, refusing_addr};
-pub use config::{Config, Frontend};
-pub use lb::{Exit, Lb, Place, health, lb_path, text};
+pub use channel::Channel;
+pub use config::{Config, Frontend, bundle, pair};
+pub use lb::{Exit, Lb, Place, health, lb_path, text, tls, tls_failed};
 pub use log::Log;
 pub use peer::Peer;
+pub use pki::{Authority, Identity};
 pub use tries::Tries;

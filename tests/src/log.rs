@@ -57,6 +57,16 @@ impl Log {
         }
     }
 
+    /// Waits until the stream has ended.
+    ///
+    /// # Panics
+    /// If it does not within [`HANG`].
+    pub(crate) fn wait_for_the_end(&self) {
+        let text = self.0.text.lock().unwrap();
+        let (text, _) = self.0.grown.wait_timeout_while(text, HANG, |text| !text.ended).unwrap();
+        assert!(text.ended, "it does not end: {}", text.lines.join("\n"));
+    }
+
     /// The number of lines for which `matches` holds.
     pub fn count(&self, matches: impl Fn(&str) -> bool) -> usize {
         self.0.text.lock().unwrap().lines.iter().filter(|line| matches(line)).count()

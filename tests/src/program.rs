@@ -1,10 +1,16 @@
 //! Real programs in temporary folders, killed when dropped.
 
+mod haproxy;
+mod nginx;
+
+pub use haproxy::Haproxy;
+pub use nginx::{Nginx, Site};
+
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 
@@ -12,6 +18,7 @@ use tempfile::TempDir;
 
 use crate::fault::is_root;
 use crate::lb::{signal, text};
+use crate::pki::Identity;
 use crate::wait;
 
 /// A program that serves at an address.
@@ -26,7 +33,7 @@ pub struct Program {
 }
 
 impl Program {
-    fn start(folder: TempDir, mut command: Command, addr: SocketAddr, stop: &'static str) -> Self {
+    pub(crate) fn start(folder: TempDir, mut command: Command, addr: SocketAddr, stop: &'static str) -> Self {
         let log = fs::File::create(folder.path().join("log")).unwrap();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let child = spawn(&mut command);
@@ -79,7 +86,8 @@ impl Program {
         });
     }
 
-    fn log(&self) -> String {
+    /// What it has written so far on its standard output and standard error.
+    pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 }
@@ -97,62 +105,6 @@ impl Drop for Program {
 
 fn spawn(command: &mut Command) -> Child {
     command.spawn().unwrap_or_else(|error| panic!("can't start {command:?}: {error}"))
-}
-
-/// nginx with several sites, each on its own port: `/` is the site's name, `/file` is `FILE_BYTES` long.
-#[derive(Debug)]
-pub struct Nginx {
-    program: Program,
-    addrs: Vec<SocketAddr>,
-}
-
-impl Nginx {
-    /// Starts it with a site per name.
-    pub fn start(names: &[&str]) -> Self {
-        let folder = TempDir::with_prefix("lb-test-nginx-").unwrap();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let addrs: Vec<_> = names.iter().map(|_| free_addr()).collect();
-        let sites: String =
-            names.iter().zip(&addrs).map(|(name, addr)| nginx_site(folder.path(), name, *addr)).collect();
-        let config = folder.path().join("nginx.conf");
-        fs::write(&config, nginx_config(folder.path(), &sites)).unwrap();
-        let mut command = Command::new("nginx");
-        command.arg("-c").arg(&config).arg("-p").arg(folder.path()).arg("-e").arg(folder.path().join("error.log"));
-        Self { program: Program::start(folder, command, addrs[0], "TERM"), addrs }
-    }
-
-    /// The program, to be killed or stopped.
-    pub fn program(&mut self) -> &mut Program {
-        &mut self.program
-    }
-
-    /// Where the sites are, in the order of their names.
-    pub fn addrs(&self) -> &[SocketAddr] {
-        &self.addrs
-    }
-
-    /// The length of `/file`.
-    pub const FILE_BYTES: usize = 5_000_000;
-}
-
-fn nginx_site(folder: &Path, name: &str, addr: SocketAddr) -> String {
-    let root = folder.join(name);
-    fs::create_dir(&root).unwrap();
-    let file: Vec<u8> = name.bytes().cycle().take(Nginx::FILE_BYTES).collect();
-    fs::write(root.join("file"), file).unwrap();
-    let root = root.display();
-    format!("server {{ listen {addr}; root {root}; location = / {{ return 200 \"{name}\"; }} }}\n")
-}
-
-fn nginx_config(folder: &Path, sites: &str) -> String {
-    let folder = folder.display();
-    format!(
-        "daemon off; master_process off; pid {folder}/pid;\n\
-         events {{ worker_connections 1024; }}\n\
-         http {{ access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;\n\
-         fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;\n\
-         {sites} }}\n"
-    )
 }
 
 /// A Redis server without persistence.
@@ -196,6 +148,18 @@ impl Postgres {
     /// # Panics
     /// If PostgreSQL is missing or does not start.
     pub fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// The same, with TLS for the clients that want it.
+    ///
+    /// # Panics
+    /// If PostgreSQL is missing or does not start.
+    pub fn start_secure(identity: &Identity) -> Self {
+        Self::start_with(Some(identity))
+    }
+
+    fn start_with(identity: Option<&Identity>) -> Self {
         let folder = TempDir::with_prefix("lb-test-postgres-").unwrap();
         let (data, addr) = (folder.path().join("data"), free_addr());
         let user = is_root().then(postgres_user);
@@ -208,6 +172,17 @@ impl Postgres {
         let mut server = as_user("postgres", user);
         server.arg("-D").arg(&data).args(["-p", &addr.port().to_string(), "-h", "127.0.0.1", "-F", "-k"]);
         server.arg(folder.path());
+        if let Some(identity) = identity {
+            for (name, path) in [("server.crt", identity.chain_path()), ("server.key", identity.key_path())] {
+                let copy = data.join(name);
+                fs::copy(path, &copy).unwrap();
+                fs::set_permissions(&copy, fs::Permissions::from_mode(0o600)).unwrap();
+                if let Some((uid, gid)) = user {
+                    chown(&copy, Some(uid), Some(gid)).unwrap();
+                }
+            }
+            server.args(["-c", "ssl=on"]);
+        }
         Self { program: Program::start(folder, server, addr, "QUIT") }
     }
 

@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustls::ClientConfig;
+
 use crate::client::try_connect;
-use crate::wait;
+use crate::{Channel, wait};
 
 /// Asks a server something, and tells whether the answer is right.
 pub type Exchange = fn(SocketAddr) -> io::Result<()>;
@@ -40,15 +42,16 @@ struct Shared {
 
 impl Tries {
     /// Begins.
-    pub fn start(addr: SocketAddr, exchange: Exchange) -> Self {
+    pub fn start(addr: SocketAddr, exchange: impl Fn(SocketAddr) -> io::Result<()> + Send + Sync + 'static) -> Self {
+        let exchange = Arc::new(exchange);
         let shared = Arc::<Shared>::default();
         let own = Arc::clone(&shared);
         let pace = thread::spawn(move || {
             while !own.stopped.load(Relaxed) {
                 if own.unfinished.fetch_add(1, Relaxed) < UNFINISHED_MAX {
-                    let shared = Arc::clone(&own);
-                    let client = thread::Builder::new().stack_size(128 * 1024);
-                    client.spawn(move || shared.run(addr, exchange)).expect("a thread can be started");
+                    let (shared, exchange) = (Arc::clone(&own), Arc::clone(&exchange));
+                    let client = thread::Builder::new().stack_size(256 * 1024);
+                    client.spawn(move || shared.run(addr, &*exchange)).expect("a thread can be started");
                 } else {
                     own.unfinished.fetch_sub(1, Relaxed);
                 }
@@ -96,7 +99,7 @@ impl Drop for Tries {
 }
 
 impl Shared {
-    fn run(&self, addr: SocketAddr, exchange: Exchange) {
+    fn run(&self, addr: SocketAddr, exchange: &impl Fn(SocketAddr) -> io::Result<()>) {
         let begun = Instant::now();
         let result = exchange(addr).map_err(|error| error.to_string());
         self.done.lock().unwrap().push(Try { begun, ended: Instant::now(), result });
@@ -130,6 +133,19 @@ pub fn redis(addr: SocketAddr) -> io::Result<()> {
 /// Any other answer than yes or no, or none.
 pub fn postgres(addr: SocketAddr) -> io::Result<()> {
     ask::<1>(addr, b"\0\0\0\x08\x04\xd2\x16\x2f", |answer| matches!(answer, b"N" | b"S"))
+}
+
+/// Sends a message in TLS to `site.example`, which echoes.
+///
+/// # Errors
+/// No handshake, another answer or none, or no close_notify behind it.
+pub fn echo_in_tls(addr: SocketAddr, config: &Arc<ClientConfig>) -> io::Result<()> {
+    let mut client = Channel::connect(addr, "site.example", config)?;
+    client.write_all(b"hello")?;
+    client.end()?;
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer)?;
+    expect(&answer, answer == b"hello")
 }
 
 /// Sends a message to a server that echoes.
