@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use super::{CONNECTIONS_MAX, Peer, Place, Process, free_port, version};
+use super::{CONNECTIONS_MAX, Peer, Place, Ports, Process, version};
 use crate::Result;
 
 /// Where Debian's package `libnginx-mod-stream` puts the module; other builds have it built in.
@@ -12,14 +12,14 @@ const MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 pub(super) fn start(place: Place<'_>) -> Result<Option<Peer>> {
     let Some(version) = version("nginx", "-v") else { return Ok(None) };
-    let port = free_port()?;
+    let ports = Ports::free(false)?;
     let file = place.folder.join("nginx.conf");
-    fs::write(&file, configuration(place, port)?)?;
+    fs::write(&file, configuration(place, ports.plain)?)?;
     let (folder, file) = (place.folder.to_string_lossy(), file.to_string_lossy());
     let arguments = ["-p", &*folder, "-c", &*file, "-g", "daemon off;"];
     let mut process = Process::start("nginx", place, Path::new("nginx"), &arguments)?;
-    process.wait_until_listening(port)?;
-    Ok(Some(Peer { name: "nginx", version, port, process }))
+    process.wait_until_listening(ports)?;
+    Ok(Some(Peer { name: "nginx", version, ports, process }))
 }
 
 fn configuration(place: Place<'_>, port: u16) -> Result<String> {
