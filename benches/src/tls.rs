@@ -13,12 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue};
-use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, Ticketer, cipher_suite, kx_group};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, NamedGroup, ServerConfig, ServerConnection};
-use rustls::{SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion};
+use rustls::{SignatureScheme, SupportedCipherSuite};
 
 use crate::Result;
 use crate::net::Session;
@@ -107,12 +107,13 @@ impl Identities {
     }
 
     fn client(&self, hello: Hello, tickets: Option<Arc<Tickets>>) -> Result<Arc<ClientConfig>> {
-        let (suite, version) = match hello {
-            Hello::Full | Hello::Resumed => (cipher_suite::TLS13_AES_128_GCM_SHA256, &TLS13),
-            Hello::Resumed12 => (cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, &TLS12),
+        let (provider, version) = match hello {
+            Hello::Full | Hello::Resumed => (provider(&SUITES[..1], &GROUPS[..1]), &TLS13),
+            // Up to TLS 1.2 the certificate's curve has to be among the groups.
+            Hello::Resumed12 => (provider(&SUITES[1..], &GROUPS), &TLS12),
         };
         let known = [&self.site, &self.server].map(|identity| identity.certificate.der().clone());
-        let mut config = ClientConfig::builder_with_provider(provider(&[suite]))
+        let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[version])?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(ByHeart(known)))
@@ -136,12 +137,9 @@ impl Identity {
     }
 
     fn serve(&self) -> Result<Arc<ServerConfig>> {
-        const SUITES: [SupportedCipherSuite; 2] =
-            [cipher_suite::TLS13_AES_128_GCM_SHA256, cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256];
-        const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.key.serialize_der()));
-        let mut config = ServerConfig::builder_with_provider(provider(&SUITES))
-            .with_protocol_versions(&VERSIONS)?
+        let mut config = ServerConfig::builder_with_provider(provider(&SUITES, &GROUPS))
+            .with_protocol_versions(&[&TLS13, &TLS12])?
             .with_no_client_auth()
             .with_single_cert(vec![self.certificate.der().clone()], key)?;
         config.ticketer = Ticketer::new()?;
@@ -150,8 +148,14 @@ impl Identity {
     }
 }
 
-fn provider(suites: &[SupportedCipherSuite]) -> Arc<CryptoProvider> {
-    let (cipher_suites, kx_groups) = (suites.to_vec(), vec![kx_group::X25519]);
+/// The suites of TLS 1.3 and 1.2.
+const SUITES: [SupportedCipherSuite; 2] =
+    [cipher_suite::TLS13_AES_128_GCM_SHA256, cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256];
+/// The one for key exchange first.
+const GROUPS: [&dyn SupportedKxGroup; 2] = [kx_group::X25519, kx_group::SECP256R1];
+
+fn provider(suites: &[SupportedCipherSuite], groups: &[&'static dyn SupportedKxGroup]) -> Arc<CryptoProvider> {
+    let (cipher_suites, kx_groups) = (suites.to_vec(), groups.to_vec());
     Arc::new(CryptoProvider { cipher_suites, kx_groups, ..aws_lc_rs::default_provider() })
 }
 

@@ -122,6 +122,10 @@ impl Load for Messages {
         Ok(())
     }
 
+    fn is_going(&self) -> bool {
+        self.answered >= self.at_once as u64
+    }
+
     fn units(&self) -> u64 {
         self.answered
     }

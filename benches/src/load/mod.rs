@@ -37,6 +37,11 @@ pub trait Load {
     /// A connection broke, or too many bytes came.
     fn turn(&mut self, wait: Duration) -> Result<()>;
 
+    /// Whether all connections that it begins with are established.
+    fn is_going(&self) -> bool {
+        true
+    }
+
     /// Units done since the start: what CPU time is divided by.
     fn units(&self) -> u64;
 

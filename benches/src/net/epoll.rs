@@ -238,6 +238,10 @@ impl Net {
             self.conns.push(None);
             self.conns.len() - 1
         });
+        if session.is_some() {
+            // What is sent after a handshake's last word would wait for its acknowledgement. Programs that speak TLS do this.
+            net::sockopt::set_tcp_nodelay(&socket, true)?;
+        }
         // A handshake is received before anything else, by either end.
         let first = if session.is_some() { EventFlags::IN } else { interest };
         epoll::add(&self.epoll, &socket, EventData::new_u64(id as u64), first)?;

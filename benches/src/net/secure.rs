@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
-use rustix::net::sockopt::set_tcp_nodelay;
 
 use super::epoll::{self, Received, Traffic};
 use super::{Courier, End, Id, Servers};
@@ -48,9 +47,9 @@ impl Courier for Net {
         Ok(id)
     }
 
-    fn prepare_to_stay(&mut self, id: Id) -> Result<()> {
-        let conn = self.net.conn(id).ok_or("a connection is closed")?;
-        Ok(set_tcp_nodelay(&conn.socket, true)?)
+    /// All connections of TLS are prepared for that.
+    fn prepare_to_stay(&mut self, _: Id) -> Result<()> {
+        Ok(())
     }
 
     fn send(&mut self, id: Id) -> Result<()> {

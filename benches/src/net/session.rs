@@ -18,8 +18,10 @@ pub struct Session {
     must_resume: bool,
     /// Bytes that have been decrypted and not yet received.
     waiting: usize,
-    /// The other end has said that nothing more comes (close_notify).
+    /// The other end has said that nothing more comes (close_notify). One that has been told so first may leave it out: no
+    /// byte of a load can be lost by that.
     is_over: bool,
+    has_finished: bool,
     /// This has been told.
     has_told_end: bool,
 }
@@ -27,7 +29,7 @@ pub struct Session {
 impl Session {
     /// A session that has said nothing yet.
     pub fn new(tls: impl Into<Connection>, must_resume: bool) -> Self {
-        Self { tls: tls.into(), must_resume, waiting: 0, is_over: false, has_told_end: false }
+        Self { tls: tls.into(), must_resume, waiting: 0, is_over: false, has_finished: false, has_told_end: false }
     }
 
     /// Whether the handshake is under way.
@@ -82,7 +84,7 @@ impl Session {
     pub fn discard(&mut self, socket: &OwnedFd, wire: &mut [u8]) -> Result<Received> {
         let mut dropped = self.drop_waiting()?;
         match net::recv(socket, &mut *wire, RecvFlags::empty()) {
-            Ok((_, 0)) if !self.is_over => return Err(CUT_OFF.into()),
+            Ok((_, 0)) => self.on_end_of_socket()?,
             Ok((_, bytes)) => {
                 let mut rest = &wire[..bytes];
                 while !rest.is_empty() && !self.is_over {
@@ -124,6 +126,7 @@ impl Session {
     /// The connection has been reset.
     pub fn finish_sending(&mut self, socket: &OwnedFd) -> Result<bool> {
         self.tls.send_close_notify();
+        self.has_finished = true;
         self.flush(socket)
     }
 
@@ -145,10 +148,18 @@ impl Session {
     /// Receives once and decrypts. Whether anything came.
     fn take_in(&mut self, socket: &OwnedFd) -> Result<bool> {
         match self.tls.read_tls(&mut Wire(socket)) {
-            Ok(0) if !self.is_over => Err(CUT_OFF.into()),
+            Ok(0) => self.on_end_of_socket().map(|()| true),
             Ok(_) => self.process().map(|()| true),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
             Err(error) => Err(format!("receiving by TLS: {error}").into()),
+        }
+    }
+
+    fn on_end_of_socket(&mut self) -> Result<()> {
+        self.is_over |= self.has_finished;
+        match self.is_over {
+            true => Ok(()),
+            false => Err("the balancer closed a TLS connection without saying so (close_notify)".into()),
         }
     }
 
@@ -170,8 +181,6 @@ impl Session {
         Ok(waiting)
     }
 }
-
-const CUT_OFF: &str = "the balancer closed a TLS connection without saying so (close_notify)";
 
 /// A socket, as rustls wants it.
 struct Wire<'a>(&'a OwnedFd);

@@ -50,7 +50,7 @@ fn configuration(place: Place<'_>, ports: Ports, forwarding: Forwarding) -> Resu
          defaults\n    mode tcp\n{splice}    timeout connect 5s\n    timeout client 10m\n    timeout server 10m\n"
     );
     let folder = place.folder.display();
-    let bind = format!("ssl crt {folder}/{CHAIN_FILE} curves X25519");
+    let bind = format!("ssl crt {folder}/{CHAIN_FILE} curves X25519:P-256");
     let server = format!("ssl verify required ca-file {folder}/{AUTHORITY_FILE} sni str({SERVER})");
     for (entry, bind, server) in
         [(Entry::Plain, "", ""), (Entry::Terminated, &*bind, ""), (Entry::Reencrypted, &*bind, &*server)]
