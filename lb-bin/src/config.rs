@@ -118,7 +118,7 @@ mod tests {
             ),
             (
                 "(colour: 1)",
-                "1:2: unknown field \"colour\", known are shards, max_connections, shutdown_grace, frontends",
+                "1:2: unknown field \"colour\", known are shards, max_connections, shutdown_grace, certificates, frontends",
             ),
         ];
         for (text, expected) in cases {
@@ -138,7 +138,14 @@ mod tests {
             ("(name: \"a\", ip: \"127.0.0.1\", port: -1)", "3:39: port: the number is out of range"),
             ("(name: \"a\", ip: \"127.0.0.1\", port: \"1\")", "3:38: port: a whole number is expected here"),
             ("(name: \"a\", ip: \"127.0.0.1\", port: 1, weight: 257)", "3:49: weight 257 is not in 1 to 256"),
-            ("(name: \"a\", ip: \"127.0.0.1\", port: 1, ssl_offload: true)", "3:54: ssl_offload: not supported yet"),
+            (
+                "(name: \"a\", ip: \"127.0.0.1\", port: 1, send_proxy: v3)",
+                "3:53: unknown value \"v3\", did you mean \"v1\"?",
+            ),
+            (
+                "(name: \"a\", ip: \"127.0.0.1\", port: 1, server_name: \"a b\")",
+                "3:54: server_name: \"a b\" is neither a DNS name nor an IP address",
+            ),
             (
                 "(name: \"a\", ip: \"127.0.0.1\", port: 1, drain_within: \"5\")",
                 "3:56: drain_within: \"5\" is not a duration (time unit needed, for example 5sec or 5ms): write \"200ms\", \"5s\" or \"10m\"",

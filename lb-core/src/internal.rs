@@ -13,7 +13,7 @@ use crate::dataplane::simulation;
 use crate::sys::published;
 use crate::table::counters::FrontendCounters;
 use crate::table::publish::Publication;
-use crate::table::{self, Table, Tier};
+use crate::table::{self, Group, Table, Tier};
 
 pub use checks::{CHECK_THREAD, Checks, read_answer};
 pub use ring::{Chunk, News, Ring};
@@ -62,7 +62,8 @@ impl TableReads {
         let nobody = build_policy(&PolicyKind::RoundRobin, &Arc::default());
         let (main, standby) = (tier(policy, candidates), tier(nobody, Arc::new([])));
         let counters = Arc::new(FrontendCounters::new(1));
-        let frontend = table::Frontend::new(1, &config, (1, Arc::new([])), [main, standby], counters);
+        let groups = Box::new([Group { name: None, main, standby }]);
+        let frontend = table::Frontend::new(1, &config, (1, Arc::new([])), None, groups, counters);
         let table = Table { revision: 1, generation: 1, frontends: vec![Arc::new(frontend)], closing: Vec::new() };
         Self(Publication::new(table, 1))
     }
@@ -70,6 +71,6 @@ impl TableReads {
     /// One turn: pins, loads the table, finds the frontend, and chooses a server.
     pub fn read_and_choose(&self, choice: &Choice) -> Option<usize> {
         let guard = published::pin();
-        self.0.load(&guard).frontend(1)?.main.policy.choose(choice)
+        self.0.load(&guard).frontend(1)?.groups[0].main.policy.choose(choice)
     }
 }

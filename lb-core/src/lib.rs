@@ -65,13 +65,16 @@ mod dataplane;
 pub mod internal;
 mod sys;
 mod table;
+mod tls;
 mod turns;
 
 pub use balancer::{Balancer, Builder, Control, Drain, Pending};
 pub use config::{FrontendUpdate, ServerUpdate};
 pub use control::{
     Applied, Change, Died, FrontendStatus, Listener, NoStore, Options, Record, Refused, Resume, Saved, ServerHealth,
-    ServerStatus, Service, ShardStatus, Snapshot, StartError, Status, Store, Traffic, Transaction,
+    ServerStatus, ServerTlsStatus, Service, ShardStatus, Snapshot, StartError, Status, Store, TlsStatus, Traffic,
+    Transaction,
 };
 pub use sys::limits::raise_descriptors;
 pub use sys::socket::inherited_listener;
+pub use tls::cause::Cause;

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use lb_core::config::{
-    Bind, Check, Config, Delay, Frontend, Millis, Name, OnUnavailable, PassiveConnections, PassiveUse, PassiveWhen,
-    Percent, PolicyKind, Port, Server, ServerCheck, Weight,
+    Bind, Check, Config, Delay, Frontend, Millis, Name, OnUnavailable, OrNone, PassiveConnections, PassiveUse,
+    PassiveWhen, Percent, PolicyKind, Port, Server, ServerCheck, Weight,
 };
 use lb_core::{Change, FrontendUpdate, Options, ServerUpdate, Transaction};
 use serde::Deserialize;
@@ -43,7 +43,7 @@ pub enum Request {
         check: Option<ServerCheck>,
         ssl_offload: Option<bool>,
         passive: Option<bool>,
-        server_certificate: Option<Name>,
+        server_certificate: Option<OrNone<Name>>,
         if_revision: Option<u64>,
         #[serde(default)]
         dry_run: bool,
@@ -280,6 +280,7 @@ impl Request {
                     ssl_offload,
                     passive,
                     server_certificate,
+                    ..ServerUpdate::default()
                 };
                 (Change::UpdateServer { frontend, name, update }, Options { if_revision, dry_run, probe })
             }
@@ -345,6 +346,7 @@ impl Request {
                     passive_when,
                     passive_connections,
                     fail_back_after,
+                    ..FrontendUpdate::default()
                 };
                 (Change::UpdateFrontend { name, update }, Options { if_revision, dry_run, probe })
             }
@@ -509,16 +511,16 @@ mod tests {
                 r#"Refused(reason:"weight 0 is not in 1 to 256",field:"weight")"#,
             ),
             (
-                add("name:\"a\",ip:\"127.0.0.1\",port:1,ssl_offload:true"),
-                r#"Refused(reason:"ssl_offload: not supported yet",field:"ssl_offload")"#,
+                add("name:\"a\",ip:\"127.0.0.1\",port:1,server_name:\"a b\""),
+                r#"Refused(reason:"server_name: \"a b\" is neither a DNS name nor an IP address",field:"server_name")"#,
             ),
             (
                 add("name:\"a\",ip:\"127.0.0.1\",port:1,max_connections:0"),
                 r#"Refused(reason:"max_connections: 0 connections would serve nobody: leave it out for no limit",field:"max_connections")"#,
             ),
             (
-                add("name:\"a\",ip:\"127.0.0.1\",port:1,server_certificate:\"ca\""),
-                r#"Refused(reason:"server_certificate: not supported yet",field:"server_certificate")"#,
+                add("name:\"a\",ip:\"127.0.0.1\",port:1,group:\"none\""),
+                r#"Refused(reason:"group: \"none\" stands for no name and can't be one",field:"group")"#,
             ),
             (
                 add("name:\"a\",ip:\"127.0.0.1\",port:1,wieght:2"),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +10,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Check, Delay, FRONTENDS_MAX, Invalid, Millis, Name, OnUnavailable, PassiveConnections, PassiveUse, PassiveWhen,
-    Percent, SERVERS_MAX, Server,
+    AlpnName, Check, ClientAuth, Delay, FRONTENDS_MAX, Invalid, Millis, Name, Network, OnUnavailable,
+    PassiveConnections, PassiveUse, PassiveWhen, Percent, SERVERS_MAX, Server, SniRoute, tls,
 };
 
 /// Where a frontend accepts connections.
@@ -176,6 +177,30 @@ pub struct Frontend {
     /// How long enough active servers must have been available before the passive ones leave.
     #[serde(default)]
     pub(crate) fail_back_after: Delay,
+    /// The pairs that are shown to clients, the first one to those that ask for no name of any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) certificates: Vec<Name>,
+    /// The protocols that are offered to clients, the preferred one first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) alpn: Vec<AlpnName>,
+    /// The bundle by which clients' certificates are trusted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) client_ca: Option<Name>,
+    /// Whether clients must show one. Only with `client_ca`.
+    #[serde(default)]
+    pub(crate) client_auth: ClientAuth,
+    /// How long a handshake may take, a client's as well as a server's.
+    #[serde(default = "handshake_timeout")]
+    pub(crate) handshake_timeout: Millis,
+    /// Most handshakes of clients that each shard has in progress.
+    #[serde(default = "max_handshakes")]
+    pub(crate) max_handshakes: NonZeroU32,
+    /// Groups of servers by the name that clients ask for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) sni_routes: Vec<SniRoute>,
+    /// Where a PROXY header is accepted from, and expected.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) accept_proxy_from: Vec<Network>,
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "servers")]
     pub(crate) servers: Vec<Arc<Server>>,
 }
@@ -208,6 +233,14 @@ impl Frontend {
             passive_when: PassiveWhen::default(),
             passive_connections: PassiveConnections::default(),
             fail_back_after: Delay::default(),
+            certificates: Vec::new(),
+            alpn: Vec::new(),
+            client_ca: None,
+            client_auth: ClientAuth::default(),
+            handshake_timeout: handshake_timeout(),
+            max_handshakes: max_handshakes(),
+            sni_routes: Vec::new(),
+            accept_proxy_from: Vec::new(),
             servers: Vec::new(),
         })
     }
@@ -227,6 +260,11 @@ impl Frontend {
             name: self.name.clone(),
             policy: self.policy.clone(),
             check: self.check.clone(),
+            certificates: self.certificates.clone(),
+            alpn: self.alpn.clone(),
+            client_ca: self.client_ca.clone(),
+            sni_routes: self.sni_routes.clone(),
+            accept_proxy_from: self.accept_proxy_from.clone(),
             ..*self
         }
     }
@@ -249,6 +287,49 @@ impl Frontend {
     #[must_use]
     pub fn with_timeouts(mut self, connect: Millis, idle: Millis) -> Self {
         (self.connect_timeout, self.idle_timeout) = (connect, idle);
+        self
+    }
+
+    /// The same frontend, with these pairs for its clients, the first one by default.
+    #[must_use]
+    pub fn with_certificates(mut self, pairs: Vec<Name>) -> Self {
+        self.certificates = pairs;
+        self
+    }
+
+    /// The same frontend, with these protocols offered to clients, the preferred one first.
+    #[must_use]
+    pub fn with_alpn(mut self, protocols: Vec<AlpnName>) -> Self {
+        self.alpn = protocols;
+        self
+    }
+
+    /// The same frontend, with clients asked for certificates that this bundle vouches for, or not asked.
+    #[must_use]
+    pub fn with_client_ca(mut self, bundle: Option<Name>, auth: ClientAuth) -> Self {
+        (self.client_ca, self.client_auth) = (bundle, auth);
+        self
+    }
+
+    /// The same frontend with other limits of handshakes: how long each may take, and how many of them each shard has in
+    /// progress (at least 1).
+    #[must_use]
+    pub fn with_handshakes(mut self, timeout: Millis, most: u32) -> Self {
+        (self.handshake_timeout, self.max_handshakes) = (timeout, NonZeroU32::new(most).unwrap_or(NonZeroU32::MIN));
+        self
+    }
+
+    /// The same frontend with other routes.
+    #[must_use]
+    pub fn with_sni_routes(mut self, routes: Vec<SniRoute>) -> Self {
+        self.sni_routes = routes;
+        self
+    }
+
+    /// The same frontend, with PROXY headers accepted from these networks.
+    #[must_use]
+    pub fn with_accept_proxy_from(mut self, networks: Vec<Network>) -> Self {
+        self.accept_proxy_from = networks;
         self
     }
 
@@ -357,6 +438,58 @@ impl Frontend {
         self.fail_back_after
     }
 
+    /// The pairs that are shown to clients, by the name that they ask for; the first one to all others.
+    pub fn certificates(&self) -> &[Name] {
+        &self.certificates
+    }
+
+    /// The protocols that are offered to clients, the preferred one first.
+    pub fn alpn(&self) -> impl Iterator<Item = &str> {
+        self.alpn.iter().map(AlpnName::as_str)
+    }
+
+    /// The bundle by which clients' certificates are trusted. Without one they are not asked for any.
+    pub fn client_ca(&self) -> Option<&Name> {
+        self.client_ca.as_ref()
+    }
+
+    /// Whether clients must show one. Means something only with [`Frontend::client_ca`].
+    pub fn client_auth(&self) -> ClientAuth {
+        self.client_auth
+    }
+
+    /// How long a handshake may take, a client's as well as a server's.
+    pub fn handshake_timeout(&self) -> Millis {
+        self.handshake_timeout
+    }
+
+    /// Most handshakes of clients that each shard has in progress; at least 1.
+    pub fn max_handshakes(&self) -> u32 {
+        self.max_handshakes.get()
+    }
+
+    /// Which servers clients get by the name that they ask for.
+    pub fn sni_routes(&self) -> &[SniRoute] {
+        &self.sni_routes
+    }
+
+    /// The group of servers for clients that ask for this name: by exact names before wildcards, then in order. `None` is the
+    /// servers without a group, if there are routes at all.
+    pub fn group_for(&self, sni: &str) -> Option<&Name> {
+        tls::route(&self.sni_routes, sni)
+    }
+
+    /// Where a PROXY header is accepted from, and expected.
+    pub fn accept_proxy_from(&self) -> &[Network] {
+        &self.accept_proxy_from
+    }
+
+    /// The names of the certificates that it uses itself, with the fields that name them.
+    pub(crate) fn own_certificates(&self) -> impl Iterator<Item = (&'static str, &Name)> {
+        let pairs = self.certificates.iter().map(|name| ("certificates", name));
+        pairs.chain(self.client_ca.iter().map(|name| ("client_ca", name)))
+    }
+
     /// Its servers, in the order they were added.
     pub fn servers(&self) -> &[Arc<Server>] {
         &self.servers
@@ -397,6 +530,14 @@ fn eject_time_max() -> Millis {
 
 fn max_ejected() -> Percent {
     Percent::HALF
+}
+
+fn handshake_timeout() -> Millis {
+    Millis::from_duration_clamped(Duration::from_secs(10))
+}
+
+fn max_handshakes() -> NonZeroU32 {
+    NonZeroU32::MIN.saturating_add(1999)
 }
 
 pub(super) fn positive<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {

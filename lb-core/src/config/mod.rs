@@ -2,12 +2,15 @@
 //! checked where they are made, and each type's `Deserialize` makes the same check, so that a parser which knows
 //! positions (RON does) can point at the wrong value.
 
+mod certificate;
 mod check;
 mod duration;
 mod failover;
 mod frontend;
 mod name;
+mod network;
 mod server;
+mod tls;
 mod update;
 
 use std::collections::HashSet;
@@ -15,14 +18,17 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use certificate::{Certificate, CertificateContent, Pem, SecretPem};
 pub use check::{Bytes, Check, CheckKind, HttpHost, HttpPath, HttpStatus};
 pub use duration::{Delay, Millis};
 pub use failover::{OnUnavailable, PassiveConnections, PassiveUse, PassiveWhen, Percent};
 pub use frontend::{Bind, Frontend, PolicyKind};
 pub use name::Name;
+pub use network::Network;
+use server::check_ip;
 pub use server::{Mode, Port, Server, ServerCheck, Weight};
-use server::{NOT_SUPPORTED, check_ip};
-pub use update::{FrontendUpdate, ServerUpdate};
+pub use tls::{AlpnName, ClientAuth, SendProxy, ServerNameText, SniPattern, SniRoute};
+pub use update::{FrontendUpdate, OrNone, ServerUpdate};
 
 /// A value that cannot be accepted: which field, and one sentence that says what was found and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +54,9 @@ pub const FRONTENDS_MAX: usize = 4096;
 /// or twice the share of others.
 pub const SERVERS_MAX: usize = 16_384;
 
+/// Most certificates and bundles a balancer may have.
+pub const CERTIFICATES_MAX: usize = 4096;
+
 /// Everything a balancer starts with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,6 +70,9 @@ pub struct Config {
     /// How long connections may go on after the balancer was told to stop; default 30 s.
     #[serde(default = "shutdown_grace")]
     pub shutdown_grace: Millis,
+    /// The certificates and bundles, unique by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "certificates")]
+    pub certificates: Vec<Certificate>,
     /// The frontends, unique by name and by address.
     #[serde(default, deserialize_with = "frontend::unique")]
     pub frontends: Vec<Frontend>,
@@ -68,7 +80,13 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { shards: None, max_connections: None, shutdown_grace: shutdown_grace(), frontends: Vec::new() }
+        Self {
+            shards: None,
+            max_connections: None,
+            shutdown_grace: shutdown_grace(),
+            certificates: Vec::new(),
+            frontends: Vec::new(),
+        }
     }
 }
 
@@ -77,6 +95,13 @@ impl Config {
     #[must_use]
     pub fn frontend(mut self, frontend: Frontend) -> Self {
         self.frontends.push(frontend);
+        self
+    }
+
+    /// Adds a certificate or a bundle. Whether it is sound and its name free is checked when the balancer starts.
+    #[must_use]
+    pub fn certificate(mut self, certificate: Certificate) -> Self {
+        self.certificates.push(certificate);
         self
     }
 
@@ -104,6 +129,12 @@ fn check_shards(shards: u16) -> Result<u16, Invalid> {
 fn shards<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
     let shards = Option::<u16>::deserialize(deserializer)?;
     shards.map(check_shards).transpose().map_err(|invalid| serde::de::Error::custom(invalid.reason))
+}
+
+fn certificates<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Certificate>, D::Error> {
+    unique_by(deserializer, CERTIFICATES_MAX, |certificate: &Certificate| {
+        vec![("certificate", certificate.name().to_string())]
+    })
 }
 
 /// Reads a sequence and refuses the first element whose key was there already, at that element's position.

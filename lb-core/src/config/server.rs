@@ -5,8 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use super::certificate::not_none;
 use super::frontend::positive;
-use super::{Check, Invalid, Millis, Name};
+use super::{Check, Invalid, Millis, Name, SendProxy, ServerNameText, tls};
 
 /// A port that a server listens on: 1 to 65 535.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,13 +167,30 @@ pub struct Server {
     /// How it is checked.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) check: ServerCheck,
-    #[serde(default, skip_serializing_if = "is_default", deserialize_with = "unsupported_flag")]
-    pub(crate) ssl_offload: bool,
     /// A standby.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) passive: bool,
-    #[serde(default, skip_serializing_if = "is_default", deserialize_with = "unsupported_name")]
+    /// The client's TLS ends here.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) ssl_offload: bool,
+    /// TLS to it, trusted by this bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) server_certificate: Option<Name>,
+    /// The name that its certificate must be for, instead of its address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) server_name: Option<ServerNameText>,
+    /// Whether its certificate must be for that name.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub(crate) verify_name: bool,
+    /// The pair that is shown to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) client_certificate: Option<Name>,
+    /// Whether it is told who the client is.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) send_proxy: SendProxy,
+    /// Which of the frontend's routes lead to it.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "tls::group")]
+    pub(crate) group: Option<Name>,
 }
 
 impl Server {
@@ -192,9 +210,14 @@ impl Server {
             drain_within: None,
             disabled: false,
             check: ServerCheck::default(),
-            ssl_offload: false,
             passive: false,
+            ssl_offload: false,
             server_certificate: None,
+            server_name: None,
+            verify_name: true,
+            client_certificate: None,
+            send_proxy: SendProxy::Off,
+            group: None,
         })
     }
 
@@ -223,6 +246,59 @@ impl Server {
         self
     }
 
+    /// The same server, with the client's TLS ended before it or passed on to it.
+    #[must_use]
+    pub fn with_ssl_offload(mut self, ssl_offload: bool) -> Self {
+        self.ssl_offload = ssl_offload;
+        self
+    }
+
+    /// The same server, talked to in TLS and trusted by this bundle of certificates.
+    #[must_use]
+    pub fn with_server_certificate(mut self, bundle: Option<Name>) -> Self {
+        self.server_certificate = bundle;
+        self
+    }
+
+    /// The same server, with another name that its certificate must be for.
+    ///
+    /// # Errors
+    /// Neither a DNS name nor an IP address.
+    pub fn with_server_name(mut self, name: Option<&str>) -> Result<Self, Invalid> {
+        self.server_name = name.map(ServerNameText::new).transpose()?;
+        Ok(self)
+    }
+
+    /// The same server, with its certificate's name checked or not.
+    #[must_use]
+    pub fn with_verify_name(mut self, verify_name: bool) -> Self {
+        self.verify_name = verify_name;
+        self
+    }
+
+    /// The same server, shown this certificate of ours.
+    #[must_use]
+    pub fn with_client_certificate(mut self, pair: Option<Name>) -> Self {
+        self.client_certificate = pair;
+        self
+    }
+
+    /// The same server, told who the client is or not.
+    #[must_use]
+    pub fn with_send_proxy(mut self, send_proxy: SendProxy) -> Self {
+        self.send_proxy = send_proxy;
+        self
+    }
+
+    /// The same server in another group.
+    ///
+    /// # Errors
+    /// The name `none`, which means no group.
+    pub fn with_group(mut self, group: Option<Name>) -> Result<Self, Invalid> {
+        self.group = group.map(|group| not_none("group", group)).transpose()?;
+        Ok(self)
+    }
+
     /// The same server in another mode.
     #[must_use]
     pub fn with_mode(mut self, mode: Mode) -> Self {
@@ -244,6 +320,25 @@ impl Server {
             (true, _, true) => refuse("disabled", "it is either drained or disabled, not both"),
             (false, Some(_), _) => refuse("drain_within", "drain_within is for a server with drain: true"),
             _ => Ok(()),
+        }
+    }
+
+    /// What the settings of the TLS to it must be together. Only once all changes of a transaction are made.
+    ///
+    /// # Errors
+    /// Settings that mean nothing without a bundle: whoever sets them expects that something is verified.
+    pub(crate) fn check_tls(&self) -> Result<(), Invalid> {
+        let set = [
+            (self.server_name.is_some(), "server_name"),
+            (!self.verify_name, "verify_name"),
+            (self.client_certificate.is_some(), "client_certificate"),
+        ];
+        match set.iter().find(|(is_set, _)| *is_set && self.server_certificate.is_none()) {
+            None => Ok(()),
+            Some((_, field)) => {
+                let why = "is for TLS to the server, which needs server_certificate: name a bundle there";
+                Err(Invalid::new(*field, format!("server {}: {field} {why}", self.name)))
+            }
         }
     }
 
@@ -281,7 +376,7 @@ impl Server {
         &self.check
     }
 
-    /// Whether the client's TLS ends here before the bytes go to this server. Not supported yet, always false.
+    /// Whether the client's TLS ends here before the bytes go to this server.
     pub fn ssl_offload(&self) -> bool {
         self.ssl_offload
     }
@@ -291,10 +386,49 @@ impl Server {
         self.passive
     }
 
-    /// The CA bundle by which its certificate is trusted. Not supported yet, always `None`.
+    /// The bundle by which its certificate is trusted. Without one the bytes go to it as they are.
     pub fn server_certificate(&self) -> Option<&Name> {
         self.server_certificate.as_ref()
     }
+
+    /// The name that its certificate must be for; `None` is its IP address.
+    pub fn server_name(&self) -> Option<&str> {
+        self.server_name.as_ref().map(ServerNameText::as_str)
+    }
+
+    /// Whether its certificate must be for that name. Otherwise any that the bundle vouches for will do.
+    pub fn verify_name(&self) -> bool {
+        self.verify_name
+    }
+
+    /// The pair that is shown to it if it asks for a certificate.
+    pub fn client_certificate(&self) -> Option<&Name> {
+        self.client_certificate.as_ref()
+    }
+
+    /// Whether it is told who the client is, in a PROXY header.
+    pub fn send_proxy(&self) -> SendProxy {
+        self.send_proxy
+    }
+
+    /// Its group, which the frontend's `sni_routes` name.
+    pub fn group(&self) -> Option<&Name> {
+        self.group.as_ref()
+    }
+
+    /// The names of the certificates that it uses, with the fields that name them.
+    pub(crate) fn certificates(&self) -> impl Iterator<Item = (&'static str, &Name)> {
+        let bundle = self.server_certificate.iter().map(|name| ("server_certificate", name));
+        bundle.chain(self.client_certificate.iter().map(|name| ("client_certificate", name)))
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -315,19 +449,38 @@ fn ip<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<IpAddr, D::Er
     check_ip(ip).map_err(|invalid| serde::de::Error::custom(invalid.reason))
 }
 
-/// What is said of a part of the model whose implementation has not landed.
-pub(super) const NOT_SUPPORTED: &str = "not supported yet";
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn unsupported_flag<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    match bool::deserialize(deserializer)? {
-        false => Ok(false),
-        true => Err(serde::de::Error::custom(NOT_SUPPORTED)),
+    fn server() -> Server {
+        Server::new("a", ([127, 0, 0, 1], 80).into()).unwrap()
     }
-}
 
-fn unsupported_name<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Name>, D::Error> {
-    match Option::<Name>::deserialize(deserializer)? {
-        None => Ok(None),
-        Some(_) => Err(serde::de::Error::custom(NOT_SUPPORTED)),
+    #[test]
+    fn settings_of_tls_to_a_server_need_a_bundle() {
+        let bundle = || Some(Name::new("ca").unwrap());
+        for (server, field) in [
+            (server().with_server_name(Some("a.example")).unwrap(), "server_name"),
+            (server().with_verify_name(false), "verify_name"),
+            (server().with_client_certificate(bundle()), "client_certificate"),
+        ] {
+            let invalid = server.check_tls().unwrap_err();
+            assert_eq!(invalid.field, field);
+            let reason = "is for TLS to the server, which needs server_certificate: name a bundle there";
+            assert_eq!(invalid.reason, format!("server a: {field} {reason}"));
+            assert_eq!(server.with_server_certificate(bundle()).check_tls(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn none_is_no_group() {
+        assert!(server().with_group(Some(Name::new("none").unwrap())).is_err());
+        let read = |group: &str| {
+            let text = format!(r#"{{"name":"a","ip":"127.0.0.1","port":1,"group":"{group}"}}"#);
+            serde_json::from_str::<Server>(&text).map_err(|error| error.to_string())
+        };
+        assert!(read("none").unwrap_err().contains("stands for no name"));
+        assert_eq!(read("blue").unwrap().group().unwrap().as_str(), "blue");
     }
 }

@@ -19,7 +19,7 @@ use super::history::History;
 use super::listeners::Opener;
 use super::probe::Target;
 use super::running::{Factory, Running, RunningFrontend};
-use super::state::{State, difference};
+use super::state::{ServerId, State, difference};
 use super::status::{self, Rates, Status};
 use super::store::{Saved, Snapshot, Store};
 use super::{Command, CommandSender, StartError, Time, Wanted};
@@ -48,6 +48,8 @@ pub(super) struct Controller {
     /// What shards may still have to let go of, kept so that it is dropped here and not on a shard.
     replaced: Vec<Arc<table::Frontend>>,
     rates: Rates,
+    /// Why servers failed their last TLS handshakes, as far as they did.
+    troubles: HashMap<ServerId, String>,
     started: Instant,
     cores: Vec<usize>,
     /// True while a successor is getting ready: nothing may change.
@@ -89,9 +91,11 @@ impl Controller {
         let doorbells = doorbells.map_err(|error| StartError::Kernel(format!("can't make an eventfd: {error}")))?;
         let suspects = sender.clone();
         let suspect = Box::new(move |suspicion| suspects.send(Command::Suspected(suspicion)));
+        let troubles = sender.clone();
+        let troubled = Box::new(move |trouble| troubles.send(Command::Troubled(trouble)));
         // Nobody is accepted before everything has started.
         let nothing = Running::default().table(0, 0, Vec::new());
-        let shared = Shared::new(nothing, doorbells, process, suspect);
+        let shared = Shared::new(nothing, doorbells, process, suspect, troubled);
         let mut controller = Self {
             state,
             revision,
@@ -108,6 +112,7 @@ impl Controller {
             retired: Vec::new(),
             replaced: Vec::new(),
             rates: Rates::new(),
+            troubles: HashMap::new(),
             started: Instant::now(),
             cores: cores.to_vec(),
             is_handing_over: false,
@@ -150,6 +155,10 @@ impl Controller {
             }
             Command::Suspected(suspicion) => {
                 self.on_suspicion(&suspicion);
+                true
+            }
+            Command::Troubled(trouble) => {
+                self.on_trouble(trouble);
                 true
             }
             Command::HandOver { reply } => reply.try_send(self.hand_over()).is_ok(),
@@ -340,7 +349,7 @@ impl Controller {
             connections_on_replaced: self.retired.iter().map(|endpoint| u64::from(endpoint.open())).sum(),
             traffic: self.rates.total(&self.running),
             shards: status::shards(&self.shared, &self.cores),
-            frontends: status::frontends(&self.running, &self.rates, &self.availability, self.now()),
+            frontends: status::frontends(&self.running, &self.rates, &self.availability, &self.troubles, self.now()),
         }
     }
 }

@@ -16,17 +16,20 @@ mod state;
 mod status;
 mod store;
 mod thread;
+mod tls;
 
 pub use change::{Applied, Change, Options, Record, Refused, Transaction};
 pub use listeners::Listener;
-pub use status::{FrontendStatus, ServerHealth, ServerStatus, Service, ShardStatus, Status, Traffic};
+pub use status::{
+    FrontendStatus, ServerHealth, ServerStatus, ServerTlsStatus, Service, ShardStatus, Status, TlsStatus, Traffic,
+};
 pub use store::{NoStore, Saved, Snapshot, Store};
 pub(crate) use thread::ControlThread;
 
 use crate::balancer::Drain;
 use crate::config::Config;
 use crate::sys::doorbell::Doorbell;
-use crate::table::Suspicion;
+use crate::table::{Suspicion, Trouble};
 use check::Checked;
 use std::sync::Arc;
 
@@ -53,6 +56,8 @@ pub(crate) enum Command {
     Checked(Vec<Checked>),
     /// A shard's connections to a server fail.
     Suspected(Suspicion),
+    /// A server fails its TLS handshakes, and this is why.
+    Troubled(Trouble),
     /// The checker can't go on.
     CheckerDied {
         failure: String,

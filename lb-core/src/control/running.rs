@@ -1,6 +1,6 @@
 //! What runs: for each frontend of the desired state its listener, its servers' endpoints and what the shards see of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::Time;
@@ -10,10 +10,12 @@ use super::closing::Closings;
 use super::listeners::{ListenerSet, Opener};
 use super::state::{Entry, FrontendId, ServerId, State};
 use super::status::Service;
+use super::tls::{self, Used};
 use crate::balance::{Candidate, Choice, Policies, Policy};
-use crate::config::{Bind, Frontend, Millis, Mode, PassiveConnections, PassiveUse, Server};
+use crate::config::{Bind, Frontend, Millis, Mode, Name, PassiveConnections, PassiveUse, Server};
 use crate::table::counters::FrontendCounters;
-use crate::table::{self, Endpoint, Load, Place, Rank, Table, Tier};
+use crate::table::{self, Endpoint, Greeting, Group, Load, Place, Rank, Table, Tier};
+use crate::tls::accept::Tickets;
 
 /// A frontend that runs.
 #[derive(Clone)]
@@ -24,6 +26,11 @@ pub(super) struct RunningFrontend {
     pub(super) endpoints: Arc<[Arc<Endpoint>]>,
     /// What the table was built by.
     pub(super) view: View,
+    /// As are the certificates.
+    used: Used,
+    greeting: Option<Arc<Greeting>>,
+    /// Kept as long as the frontend is there, so that clients resume their sessions whatever changes.
+    tickets: Arc<Tickets>,
     pub(super) table: Arc<table::Frontend>,
 }
 
@@ -146,9 +153,11 @@ impl RunningFrontend {
     /// Tells every server its place among the candidates, by which policies are told of its connections.
     pub(super) fn set_places(&self) {
         self.endpoints.iter().for_each(|endpoint| endpoint.load.set_place(None));
-        for rank in [Rank::Main, Rank::Standby] {
-            for (position, candidate) in self.table.tier(rank).candidates.iter().enumerate() {
-                candidate.endpoint.load.set_place(Some(Place { rank, position }));
+        for (group, servers) in self.table.groups.iter().enumerate() {
+            for rank in [Rank::Main, Rank::Standby] {
+                for (position, candidate) in servers.tier(rank).candidates.iter().enumerate() {
+                    candidate.endpoint.load.set_place(Some(Place { group, rank, position }));
+                }
             }
         }
     }
@@ -161,8 +170,10 @@ impl RunningFrontend {
 
     /// Every shard uses it now.
     pub(super) fn on_settled(&self) {
-        self.table.main.policy.on_settled();
-        self.table.standby.policy.on_settled();
+        for group in &self.table.groups {
+            group.main.policy.on_settled();
+            group.standby.policy.on_settled();
+        }
     }
 
     /// The present endpoint of a server. Identities ascend in an entry: servers are added at the end and never reordered.
@@ -204,7 +215,7 @@ impl Factory {
                 Some(before) => Arc::clone(&before.listener),
                 None => self.listener(entry, &mut listeners, present, &running)?,
             };
-            running.push(self.frontend(entry, listener, view, before)?);
+            running.push(self.frontend((entry, state), listener, view, before)?);
         }
         Ok(Running(running))
     }
@@ -228,56 +239,101 @@ impl Factory {
 
     fn frontend(
         &self,
-        entry: &Arc<Entry>,
+        (entry, state): (&Arc<Entry>, &State),
         listener: Arc<ListenerSet>,
         view: View,
         before: Option<&RunningFrontend>,
     ) -> Result<RunningFrontend, Refused> {
         let config = &entry.frontend;
-        let endpoints = self.endpoints(entry, before);
+        let used = Used::by(entry, state);
+        let endpoints = self.endpoints(entry, &used, before)?;
         let counters = before.map(|before| Arc::clone(&before.table.counters));
         let counters = counters.unwrap_or_else(|| Arc::new(FrontendCounters::new(self.shards)));
-        let tier = |rank, candidates: Arc<[Candidate]>| {
-            let in_order = rank == Rank::Standby && config.passive_use() == PassiveUse::First;
-            let policy: Option<Box<dyn Policy>> = match in_order {
-                true => Some(Box::new(InOrder)),
-                false => self.policies.build(config.policy(), Arc::clone(&candidates), counters.accepted()),
-            };
-            let missing = || Refused::field("policy", format!("no policy {} is registered", config.policy()));
-            policy.map(|policy| Tier { policy, candidates }).ok_or_else(missing)
+        let tickets = before.map_or_else(Tickets::new, |before| Ok(Arc::clone(&before.tickets)))?;
+        let greeting = match before.filter(|before| Arc::ptr_eq(&before.entry, entry)) {
+            Some(before) => before.greeting.clone(),
+            None => tls::greeting(config, &used, &tickets, self.shards)?,
         };
-        let [main, standby] = candidates(config, &endpoints, &view);
-        let tiers = [tier(Rank::Main, main)?, tier(Rank::Standby, standby)?];
+        let groups = self.groups(config, &endpoints, &view, &counters)?;
         let sockets = (listener.id, listener.numbers(self.shards));
-        let table = Arc::new(table::Frontend::new(entry.id, config, sockets, tiers, Arc::clone(&counters)));
-        Ok(RunningFrontend { entry: Arc::clone(entry), listener, endpoints, view, table })
+        let counters = Arc::clone(&counters);
+        let table = Arc::new(table::Frontend::new(entry.id, config, sockets, greeting.clone(), groups, counters));
+        Ok(RunningFrontend { entry: Arc::clone(entry), listener, endpoints, view, used, greeting, tickets, table })
     }
 
-    fn endpoints(&self, entry: &Entry, before: Option<&RunningFrontend>) -> Arc<[Arc<Endpoint>]> {
+    /// The servers by group: without routes all are one.
+    fn groups(
+        &self,
+        config: &Frontend,
+        endpoints: &[Arc<Endpoint>],
+        view: &View,
+        counters: &FrontendCounters,
+    ) -> Result<Box<[Group]>, Refused> {
+        let has_routes = !config.sni_routes().is_empty();
+        let mut names = vec![None];
+        if has_routes {
+            let named: BTreeSet<_> = config.servers().iter().filter_map(|server| server.group()).collect();
+            names.extend(named.into_iter().map(Some));
+        }
+        let group = |name: Option<&Name>| {
+            let is_in = |server: &Server| !has_routes || server.group() == name;
+            let [main, standby] = candidates(config, endpoints, view, is_in);
+            let main = self.tier(config, Rank::Main, main, counters)?;
+            Ok(Group { name: name.cloned(), main, standby: self.tier(config, Rank::Standby, standby, counters)? })
+        };
+        names.into_iter().map(group).collect()
+    }
+
+    fn tier(
+        &self,
+        config: &Frontend,
+        rank: Rank,
+        candidates: Arc<[Candidate]>,
+        counters: &FrontendCounters,
+    ) -> Result<Tier, Refused> {
+        let in_order = rank == Rank::Standby && config.passive_use() == PassiveUse::First;
+        let policy: Option<Box<dyn Policy>> = match in_order {
+            true => Some(Box::new(InOrder)),
+            false => self.policies.build(config.policy(), Arc::clone(&candidates), counters.accepted()),
+        };
+        let missing = || Refused::field("policy", format!("no policy {} is registered", config.policy()));
+        policy.map(|policy| Tier { policy, candidates }).ok_or_else(missing)
+    }
+
+    fn endpoints(
+        &self,
+        entry: &Entry,
+        used: &Used,
+        before: Option<&RunningFrontend>,
+    ) -> Result<Arc<[Arc<Endpoint>]>, Refused> {
         let servers = entry.frontend.servers();
         if let Some(before) = before.filter(|before| before.entry.server_ids == entry.server_ids) {
             let mut pairs = servers.iter().zip(before.entry.frontend.servers());
             // Mostly it is the same server in memory.
-            if pairs.all(|(now, before)| Arc::ptr_eq(now, before) || now.addr() == before.addr()) {
-                return Arc::clone(&before.endpoints);
+            if pairs.all(|(now, then)| tls::is_same_endpoint((now, used), (then, &before.used))) {
+                return Ok(Arc::clone(&before.endpoints));
             }
         }
         // Both in the order of their identities.
-        let known = before.map(|before| before.entry.server_ids.iter().zip(before.endpoints.iter()));
+        let known = before.map(|before| {
+            let servers = before.entry.frontend.servers().iter().map(|server| (server, &before.used));
+            before.entry.server_ids.iter().zip(servers.zip(before.endpoints.iter()))
+        });
         let mut known = known.into_iter().flatten().peekable();
         let endpoint = |(server, id): (&Arc<Server>, &ServerId)| {
             while known.next_if(|(other, _)| *other < id).is_some() {}
-            self.endpoint(server, *id, known.next_if(|(other, _)| *other == id).map(|(_, endpoint)| endpoint))
+            let before = known.next_if(|(other, _)| *other == id).map(|(_, before)| before);
+            match before {
+                Some((then, endpoint)) if tls::is_same_endpoint((server, used), then) => Ok(Arc::clone(endpoint)),
+                _ => {
+                    let load = before.map(|(_, endpoint)| Arc::clone(&endpoint.load));
+                    let load = load.unwrap_or_else(|| Arc::new(Load::new(*id, self.shards)));
+                    let transport = tls::transport(server, used, self.shards)?;
+                    Ok(Arc::new(Endpoint::new(server.addr(), transport, load)))
+                }
+            }
         };
         servers.iter().zip(&entry.server_ids).map(endpoint).collect()
-    }
-
-    fn endpoint(&self, server: &Server, id: ServerId, before: Option<&Arc<Endpoint>>) -> Arc<Endpoint> {
-        match before {
-            Some(before) if before.addr == server.addr() => Arc::clone(before),
-            Some(before) => Arc::new(Endpoint::new(server.addr(), Arc::clone(&before.load))),
-            None => Arc::new(Endpoint::new(server.addr(), Arc::new(Load::new(id, self.shards)))),
-        }
     }
 }
 
@@ -297,9 +353,14 @@ fn end(config: &Frontend, server: &Server, role: Role, view: &View) -> End {
     }
 }
 
-/// The servers of the main and of the standby tier. While some start slowly, the weights of the main ones are scaled up, so
+/// The servers of the main and of the standby tier of a group. While some start slowly, the weights of the main ones are scaled up, so
 /// that tenths of them can be told apart.
-fn candidates(config: &Frontend, endpoints: &[Arc<Endpoint>], view: &View) -> [Arc<[Candidate]>; 2] {
+fn candidates(
+    config: &Frontend,
+    endpoints: &[Arc<Endpoint>],
+    view: &View,
+    is_in: impl Fn(&Server) -> bool,
+) -> [Arc<[Candidate]>; 2] {
     /// Sum of the weights that round robin lays its cycle out for without taking long.
     const WEIGHTS_MAX: u64 = 1_000_000;
     let starts = view.roles.iter().any(|role| matches!(role, Role::Main { tenths: 0..10 }));
@@ -312,6 +373,9 @@ fn candidates(config: &Frontend, endpoints: &[Arc<Endpoint>], view: &View) -> [A
             Role::Standby => (&mut standby, server.weight()),
             Role::Out => continue,
         };
+        if !is_in(server) {
+            continue;
+        }
         tier.push(Candidate {
             name: server.name().clone(),
             weight,

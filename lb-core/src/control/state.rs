@@ -508,15 +508,6 @@ pub(super) mod tests {
                 "frontend n0 has no server n7, there is n0",
             ),
             (Change::AddFrontend { frontend: frontend(0, 81) }, "name", "there is already a frontend n0"),
-            (
-                Change::UpdateServer {
-                    frontend: name(0),
-                    name: name(0),
-                    update: ServerUpdate { ssl_offload: Some(true), ..ServerUpdate::default() },
-                },
-                "ssl_offload",
-                "ssl_offload: not supported yet",
-            ),
         ];
         for (change, field, reason) in cases {
             let refused = state.clone().apply(&change).unwrap_err();

@@ -1,8 +1,9 @@
 //! What a running balancer says about itself.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -10,10 +11,11 @@ use serde::{Deserialize, Serialize};
 use super::Time;
 use super::availability::Availability;
 use super::running::{Running, RunningFrontend};
-use super::state::FrontendId;
+use super::state::{FrontendId, ServerId};
 use crate::config::{Frontend, Server};
-use crate::table::counters::{Counter, FrontendShard, ServerCounters};
+use crate::table::counters::{Counter, FrontendCounters, FrontendShard, ServerCounters, TlsCounters};
 use crate::table::{Endpoint, Shared};
+use crate::tls::cause::Cause;
 
 /// A running balancer at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -103,6 +105,9 @@ pub struct FrontendStatus {
     pub service: Service,
     /// What went through it.
     pub traffic: Traffic,
+    /// TLS with its clients, where it has certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsStatus>,
     /// Its servers, in the order they were added.
     pub servers: Vec<ServerStatus>,
 }
@@ -124,6 +129,35 @@ pub struct ServerStatus {
     pub bytes_to_server: u64,
     /// Bytes from it to clients.
     pub bytes_to_client: u64,
+    /// TLS with it, where it has a `server_certificate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ServerTlsStatus>,
+}
+
+/// TLS with a frontend's clients, since it was added.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsStatus {
+    /// Handshakes that were done.
+    pub handshakes: u64,
+    /// Of those, the ones that went on from an earlier session.
+    pub resumed: u64,
+    /// Handshakes in progress now.
+    pub in_progress: u64,
+    /// Handshakes and connections that failed, by cause, where there were any.
+    pub failed: BTreeMap<Cause, u64>,
+}
+
+/// TLS with a server, since it was added.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerTlsStatus {
+    /// Handshakes that were done.
+    pub handshakes: u64,
+    /// Of those, the ones that went on from an earlier session.
+    pub resumed: u64,
+    /// Handshakes and connections that failed, by cause, where there were any.
+    pub failed: BTreeMap<Cause, u64>,
+    /// Why the last handshake failed, if it did: what was presented, which check failed, how to mend it.
+    pub trouble: Option<String>,
 }
 
 /// Which servers serve a frontend.
@@ -258,6 +292,7 @@ pub(super) fn frontends(
     running: &Running,
     rates: &Rates,
     availability: &Availability,
+    troubles: &HashMap<ServerId, String>,
     now: Time,
 ) -> Vec<FrontendStatus> {
     let frontend = |frontend: &RunningFrontend| {
@@ -267,18 +302,53 @@ pub(super) fn frontends(
         FrontendStatus {
             frontend: Arc::clone(&frontend.entry.frontend),
             addr: frontend.listener.addr,
-            connections: u64::from(counters.open.load(std::sync::atomic::Ordering::Relaxed)),
+            connections: u64::from(counters.open.load(Ordering::Relaxed)),
             paused: counters.shards.iter().any(|shard| shard.paused.get() > 0),
             traffic: rates.of(frontend),
-            waiting: u64::from(counters.waiting.load(std::sync::atomic::Ordering::Relaxed)),
+            waiting: u64::from(counters.waiting.load(Ordering::Relaxed)),
             service: frontend.view.service,
-            servers: servers.map(|((server, endpoint), health)| server_status(server, endpoint, health)).collect(),
+            tls: (!frontend.entry.frontend.certificates().is_empty()).then(|| tls_status(counters)),
+            servers: servers
+                .map(|((server, endpoint), health)| server_status(server, endpoint, health, troubles))
+                .collect(),
         }
     };
     running.0.iter().map(frontend).collect()
 }
 
-fn server_status(server: &Arc<Server>, endpoint: &Endpoint, health: ServerHealth) -> ServerStatus {
+fn tls_status(counters: &FrontendCounters) -> TlsStatus {
+    let shards = || counters.shards.iter().map(|shard| &shard.tls);
+    TlsStatus {
+        handshakes: shards().map(|tls| tls.handshakes.get()).sum(),
+        resumed: shards().map(|tls| tls.resumed.get()).sum(),
+        in_progress: counters.shards.iter().map(|shard| shard.handshaking.get()).sum(),
+        failed: failures(shards()),
+    }
+}
+
+fn server_tls_status(endpoint: &Endpoint, troubles: &HashMap<ServerId, String>) -> ServerTlsStatus {
+    let shards = || endpoint.load.shards.iter().map(|shard| &shard.tls);
+    let is_troubled = endpoint.load.has_trouble();
+    ServerTlsStatus {
+        handshakes: shards().map(|tls| tls.handshakes.get()).sum(),
+        resumed: shards().map(|tls| tls.resumed.get()).sum(),
+        failed: failures(shards()),
+        trouble: is_troubled.then(|| troubles.get(&endpoint.load.id).cloned()).flatten(),
+    }
+}
+
+/// Failures of all shards by cause, without those that there were none of.
+fn failures<'a>(shards: impl Iterator<Item = &'a TlsCounters> + Clone) -> BTreeMap<Cause, u64> {
+    let sum = |cause: Cause| shards.clone().map(|tls| tls.failed[cause as usize].get()).sum();
+    Cause::ALL.iter().map(|&cause| (cause, sum(cause))).filter(|(_, failed)| *failed > 0).collect()
+}
+
+fn server_status(
+    server: &Arc<Server>,
+    endpoint: &Endpoint,
+    health: ServerHealth,
+    troubles: &HashMap<ServerId, String>,
+) -> ServerStatus {
     let shards = &endpoint.load.shards;
     let sum = |counter: fn(&ServerCounters) -> &Counter| shards.iter().map(|shard| counter(shard).get()).sum();
     ServerStatus {
@@ -289,5 +359,6 @@ fn server_status(server: &Arc<Server>, endpoint: &Endpoint, health: ServerHealth
         failed: sum(|shard| &shard.failed),
         bytes_to_server: sum(|shard| &shard.bytes_to_server),
         bytes_to_client: sum(|shard| &shard.bytes_to_client),
+        tls: server.server_certificate().map(|_| server_tls_status(endpoint, troubles)),
     }
 }

@@ -180,9 +180,11 @@ impl Shard {
         let client = parked.client;
         frontend.counters.shards[self.number].accepted.add(1);
         turn.shared.counters[self.number].accepted.add(1);
-        match self.sessions.insert(Session::new(client, frontend, self.now)) {
+        let session = Session::new(client, frontend, self.now, self.number);
+        let limit = session.limit();
+        match self.sessions.insert(session) {
             Some(key) => {
-                self.timers.set(key.slot, self.now + Time::from(frontend.connect_timeout.as_millis()));
+                self.timers.set(key.slot, self.now + Time::from(limit));
                 self.drive(key, turn);
             }
             None => release(&frontend.counters, turn.shared),

@@ -42,11 +42,15 @@ impl Tried {
     }
 }
 
-/// Chooses a server and counts the connection for it.
-pub(super) fn claim(tier: &Tier, tried: &Tried, choice: &Choice) -> Claim {
+/// Chooses a server and counts the connection for it. With `terminated`, the client's TLS has ended here already, and only
+/// servers can take it for which that is to be so.
+pub(super) fn claim(tier: &Tier, tried: &Tried, terminated: bool, choice: &Choice) -> Claim {
     let mut claim = Claim::Nobody;
     for position in order(tier.policy.as_ref(), &tier.candidates, tried, choice) {
         let Candidate { endpoint, max_connections, .. } = &tier.candidates[position];
+        if terminated && !endpoint.transport.offload {
+            continue;
+        }
         if endpoint.open_one(*max_connections) {
             tier.policy.on_opened(position);
             return Claim::Server(position);

@@ -32,11 +32,19 @@ impl Shard {
         }
     }
 
+    /// Asks the kernel to let go of a connection's server.
+    pub(super) fn cancel_server(&mut self, key: Key) {
+        if let Some(server) = self.sessions.get(key).and_then(|session| session.server.as_ref()) {
+            self.ring.cancel_all(server, Operation::Nothing.encode());
+        }
+    }
+
     /// Nothing is in the kernel any more: closes the sockets and frees the slot.
     pub(super) fn finish(&mut self, key: Key, ending: Ending, turn: &Turn<'_>) {
         let Some(mut session) = self.sessions.remove(key) else { return };
         self.timers.clear(key.slot);
         session.stop_waiting();
+        self.handshakes.end(&mut session);
         session.conn.discard(|piece| self.ring.give_back(piece.buffer));
         session.pipes.into_iter().flatten().for_each(|pipe| self.pipes.destroy(pipe));
         let mut server = session.server;
@@ -48,10 +56,11 @@ impl Shard {
             }
             let is_over = ending == Ending::Close && session.conn.is_server_done();
             // A long-lived one has keepalive, one that streamed large buffers, which the next connection should not inherit.
-            let is_fresh = !session.is_kept_alive && !session.has_streamed;
-            let frontend = turn.table.frontend(session.frontend);
-            let is_worth_it =
-                frontend.is_some_and(|frontend| self.recycled.is_worth_it(frontend.main.candidates.len()));
+            let has_session = session.layers.as_ref().is_some_and(|layers| layers.has_server_session());
+            // The end that TLS tells of is none of the socket's.
+            let is_fresh = !session.is_kept_alive && !session.has_streamed && !has_session;
+            let group = turn.table.frontend(session.frontend).and_then(|frontend| frontend.groups.first());
+            let is_worth_it = group.is_some_and(|group| self.recycled.is_worth_it(group.main.candidates.len()));
             if is_over && is_fresh && is_worth_it {
                 server = server.and_then(|server| self.recycled.keep(server, endpoint.addr));
             }

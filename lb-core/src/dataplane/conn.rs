@@ -28,6 +28,10 @@ pub(crate) enum Action {
     AwaitWritable(Side),
     /// End our side towards a peer.
     CloseWrite(Side),
+    /// Cancel the operations on the server's socket.
+    CancelServer,
+    /// Nothing of the server is in the kernel any more: give it up. Another one is chosen next.
+    LeaveServer,
     /// Cancel every operation: the connection is over as soon as the kernel has let go of it.
     CancelAll,
     /// Nothing is in the kernel any more: close the sockets, with a reset or in order, and free the slot.
@@ -45,6 +49,8 @@ pub(crate) enum Ending {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    /// What the client says first is heard and answered: where it comes from, whom it wants, its TLS handshake.
+    Greeting,
     /// A server is to be chosen.
     Choosing,
     /// No descriptor was to be had for the server's socket: waits to choose again.
@@ -55,8 +61,14 @@ enum Phase {
     Connecting,
     /// A connect that took too long is in the kernel and was asked to stop.
     ConnectStopping,
+    /// The server has accepted, and a TLS handshake with it is under way. It gets nothing of the client's yet.
+    Meeting,
+    /// The server has failed its handshake: the last words to it are sent, and operations on its socket awaited.
+    Leaving { is_cancelled: bool },
     /// Bytes go both ways.
     Relaying,
+    /// The client is told that it is not served, and has time to hear that.
+    Refusing,
     /// Over; operations may still be in the kernel.
     Closing { ending: Ending, is_cancelled: bool, is_connecting: bool },
     /// The slot is free.
@@ -73,20 +85,23 @@ pub(crate) struct Conn {
 /// How long a connection may stay as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Patience {
-    /// As long as one server may take to accept.
+    /// As long as the client may take to say what is to be known before a server is chosen.
+    Greeting,
+    /// As long as one server may take to accept, its handshake included.
     Connect,
     /// As long as the client may wait for a server.
     Server,
     /// As long as no byte may be moved.
     Idle,
-    /// As long as the kernel may take to cancel.
+    /// As long as the kernel may take to cancel, and a client that is refused to hear why.
     Cancel,
 }
 
 impl Conn {
-    /// A connection that was just accepted.
-    pub(crate) fn new() -> Self {
-        Self { phase: Phase::Choosing, relay: Relay::new() }
+    /// A connection that was just accepted. With `greets` the client is heard before a server is chosen.
+    pub(crate) fn new(greets: bool) -> Self {
+        let phase = if greets { Phase::Greeting } else { Phase::Choosing };
+        Self { phase, relay: Relay::new() }
     }
 
     /// What to do next. Each action is given once; that it was done is assumed until an `on_` call says otherwise.
@@ -96,10 +111,17 @@ impl Conn {
                 self.phase = Phase::Connecting;
                 Some(Action::Connect)
             }),
-            Phase::Waiting | Phase::WaitingForServer | Phase::Connecting | Phase::ConnectStopping => {
-                self.next_early_action()
+            Phase::Greeting
+            | Phase::Waiting
+            | Phase::WaitingForServer
+            | Phase::Connecting
+            | Phase::ConnectStopping => self.next_early_action(),
+            Phase::Meeting => self.next_early_action().or_else(|| self.next_action_of_server()),
+            Phase::Leaving { is_cancelled } => {
+                self.next_early_action().or_else(|| self.next_leaving_action(is_cancelled))
             }
             Phase::Relaying => self.next_relay_action(),
+            Phase::Refusing => self.next_refusal(),
             Phase::Closing { ending, is_cancelled, is_connecting } => {
                 if self.in_kernel() == 0 {
                     self.phase = Phase::Finished;
@@ -119,8 +141,48 @@ impl Conn {
             self.begin_close(Ending::Reset);
             return self.next_action();
         }
-        let step = self.relay.from(Side::Client).next_receipt()?;
+        if let Some(step) = self.relay.from(Side::Client).next_receipt() {
+            return Some(of_step(step, Side::Client));
+        }
+        let answer = self.relay.to(Side::Client).next_send()?;
+        Some(of_step(answer, Side::Server))
+    }
+
+    /// The server's part of a handshake.
+    fn next_action_of_server(&mut self) -> Option<Action> {
+        if let Some(step) = self.relay.from(Side::Server).next_receipt() {
+            return Some(of_step(step, Side::Server));
+        }
+        let step = self.relay.to(Side::Server).next_send()?;
         Some(of_step(step, Side::Client))
+    }
+
+    fn next_leaving_action(&mut self, is_cancelled: bool) -> Option<Action> {
+        if !is_cancelled && let Some(step) = self.relay.to(Side::Server).next_send() {
+            return Some(of_step(step, Side::Client));
+        }
+        let is_sending = self.relay.to(Side::Server).is_sending();
+        let is_receiving = self.relay.from(Side::Server).is_receiving();
+        match () {
+            () if !is_sending && !is_receiving => {
+                self.phase = Phase::Choosing;
+                Some(Action::LeaveServer)
+            }
+            () if is_cancelled || is_sending => None,
+            () => {
+                self.phase = Phase::Leaving { is_cancelled: true };
+                Some(Action::CancelServer)
+            }
+        }
+    }
+
+    fn next_refusal(&mut self) -> Option<Action> {
+        if !self.relay.from(Side::Client).is_source_open() {
+            self.begin_close(Ending::Close);
+            return self.next_action();
+        }
+        let step = self.relay.to(Side::Client).next_step().map(|step| of_step(step, Side::Server));
+        step.or_else(|| self.relay.from(Side::Client).next_receipt().map(|step| of_step(step, Side::Client)))
     }
 
     fn next_relay_action(&mut self) -> Option<Action> {
@@ -142,6 +204,64 @@ impl Conn {
             Phase::Connecting | Phase::ConnectStopping => self.phase = Phase::Relaying,
             _ => self.on_connect_ended(),
         }
+    }
+
+    /// The server has accepted the connection, and a handshake with it begins.
+    pub(crate) fn on_connected_to_meet(&mut self) {
+        match self.phase {
+            Phase::Connecting | Phase::ConnectStopping => self.phase = Phase::Meeting,
+            _ => self.on_connect_ended(),
+        }
+    }
+
+    /// The handshake with the server is done.
+    pub(crate) fn on_met(&mut self) {
+        if self.phase == Phase::Meeting {
+            self.phase = Phase::Relaying;
+        }
+    }
+
+    /// The server has failed the handshake. The next one is tried.
+    pub(crate) fn on_meeting_failed(&mut self) {
+        if self.phase == Phase::Meeting {
+            self.phase = Phase::Leaving { is_cancelled: false };
+        }
+    }
+
+    /// The server that was left is forgotten: both directions begin anew at its end.
+    pub(crate) fn forget_server(&mut self, give_back: impl FnMut(Piece)) {
+        self.relay.to(Side::Server).renew_sink(give_back);
+        self.relay.from(Side::Server).renew_source();
+    }
+
+    /// The client has to be heard before the server that was chosen can be connected to.
+    pub(crate) fn on_must_greet(&mut self) {
+        self.phase = Phase::Greeting;
+    }
+
+    /// The client has said what is to be known.
+    pub(crate) fn on_greeted(&mut self) {
+        if self.phase == Phase::Greeting {
+            self.phase = Phase::Choosing;
+        }
+    }
+
+    /// The client is not to be served: what waits for it is sent, then our end.
+    pub(crate) fn refuse(&mut self) {
+        if self.phase == Phase::Greeting {
+            self.relay.to(Side::Client).end_source();
+            self.phase = Phase::Refusing;
+        }
+    }
+
+    /// True while the client is heard.
+    pub(crate) fn is_greeting(&self) -> bool {
+        self.phase == Phase::Greeting
+    }
+
+    /// True while the handshake with a server is under way.
+    pub(crate) fn is_meeting(&self) -> bool {
+        self.phase == Phase::Meeting
     }
 
     /// The server has refused, or did not accept in time. The next one is tried.
@@ -200,14 +320,53 @@ impl Conn {
     /// A peer has sent this. Gives it back if nobody wants it.
     pub(crate) fn on_received(&mut self, source: Side, piece: Piece) -> Option<Piece> {
         match self.phase {
-            Phase::Closing { .. } | Phase::Finished => Some(piece),
+            Phase::Refusing | Phase::Closing { .. } | Phase::Finished => Some(piece),
             _ => self.relay.from(source).on_received(piece),
         }
+    }
+
+    /// Has this sent to a peer, after what waits for it already. Gives it back if it can't be.
+    pub(crate) fn put(&mut self, sink: Side, piece: Piece) -> Option<Piece> {
+        match self.phase {
+            Phase::Closing { .. } | Phase::Finished => Some(piece),
+            _ => self.relay.to(sink).put(piece),
+        }
+    }
+
+    /// Whether what a peer sends is of use.
+    pub(crate) fn wants(&mut self, source: Side) -> bool {
+        let is_over = matches!(self.phase, Phase::Refusing | Phase::Closing { .. } | Phase::Finished);
+        let is_left = source == Side::Server && matches!(self.phase, Phase::Leaving { .. });
+        !is_over && !is_left && self.relay.from(source).is_source_open()
+    }
+
+    /// A peer has said that nothing more comes from it.
+    pub(crate) fn end_source(&mut self, source: Side) {
+        self.relay.from(source).end_source();
+    }
+
+    /// Bytes are changed on their way: none may be spliced.
+    pub(crate) fn forbid_splicing(&mut self) {
+        self.relay.from(Side::Client).forbid_splicing();
+        self.relay.from(Side::Server).forbid_splicing();
+    }
+
+    /// Whether to receive no more from the client for the time being.
+    pub(crate) fn hold_client(&mut self, is_held: bool) {
+        self.relay.from(Side::Client).hold(is_held);
+    }
+
+    /// Takes out what the client has sent so far. Only while there is no server.
+    pub(crate) fn take_early(&mut self) -> impl Iterator<Item = Piece> + use<> {
+        self.relay.from(Side::Client).take_waiting().into_iter()
     }
 
     /// The kernel has no receive from this peer any more.
     pub(crate) fn on_receive_ended(&mut self, source: Side, how: ReceiveEnd) {
         self.relay.from(source).on_receive_ended(how);
+        if how == ReceiveEnd::SourceEnded && source == Side::Server && self.is_meeting() {
+            return self.on_meeting_failed();
+        }
         // The error that a send has reported is not reported to the receive again: that looks like an orderly end.
         if how == ReceiveEnd::SourceEnded && self.relay.to(source).is_sink_broken() {
             self.relay.from(source).break_source();
@@ -253,6 +412,9 @@ impl Conn {
     /// A peer takes no bytes any more: it is gone. What it had sent before still comes, and then the receive's end.
     pub(crate) fn on_send_failed(&mut self, sink: Side, give_back: impl FnMut(Piece)) {
         self.relay.to(sink).break_sink(give_back);
+        if sink == Side::Server && self.has_no_server_yet() {
+            return self.on_meeting_failed();
+        }
         if !self.relay.from(sink).is_source_open() {
             self.relay.from(sink).break_source();
         }
@@ -260,8 +422,16 @@ impl Conn {
 
     /// Nothing more comes from a peer, and nothing can go to it.
     pub(crate) fn on_broken(&mut self, side: Side, give_back: impl FnMut(Piece)) {
-        self.relay.from(side).break_source();
         self.relay.to(side).break_sink(give_back);
+        if side == Side::Server && self.has_no_server_yet() {
+            return self.on_meeting_failed();
+        }
+        self.relay.from(side).break_source();
+    }
+
+    /// True while there is a server's socket and no server: its handshake is under way, or has failed.
+    fn has_no_server_yet(&self) -> bool {
+        matches!(self.phase, Phase::Meeting | Phase::Leaving { .. })
     }
 
     /// Patience has run out.
@@ -273,6 +443,18 @@ impl Conn {
             }
             Phase::Closing { is_cancelled, .. } => {
                 *is_cancelled = false;
+                None
+            }
+            Phase::Leaving { is_cancelled } => {
+                *is_cancelled = true;
+                Some(Action::CancelServer)
+            }
+            Phase::Meeting => {
+                self.on_meeting_failed();
+                None
+            }
+            Phase::Greeting | Phase::Refusing => {
+                self.begin_close(Ending::Close);
                 None
             }
             Phase::Choosing | Phase::Waiting | Phase::WaitingForServer | Phase::ConnectStopping => {
@@ -290,7 +472,8 @@ impl Conn {
     /// The server may not have this connection any more. It ends, or goes to another server if it is not there yet.
     pub(crate) fn leave_server(&mut self) -> Option<Action> {
         match self.phase {
-            Phase::Connecting => self.on_timeout(),
+            Phase::Connecting | Phase::Meeting => self.on_timeout(),
+            Phase::Leaving { .. } => None,
             _ => {
                 self.begin_close(Ending::Close);
                 None
@@ -340,11 +523,16 @@ impl Conn {
     /// Which patience the connection is on.
     pub(crate) fn patience(&self) -> Patience {
         match self.phase {
-            Phase::Choosing | Phase::Connecting => Patience::Connect,
+            Phase::Greeting => Patience::Greeting,
+            Phase::Choosing | Phase::Connecting | Phase::Meeting => Patience::Connect,
             Phase::WaitingForServer => Patience::Server,
             // As long as nobody lets go of a descriptor: the client would wait no shorter in the kernel's queue.
             Phase::Waiting | Phase::Relaying => Patience::Idle,
-            Phase::ConnectStopping | Phase::Closing { .. } | Phase::Finished => Patience::Cancel,
+            Phase::ConnectStopping
+            | Phase::Leaving { .. }
+            | Phase::Refusing
+            | Phase::Closing { .. }
+            | Phase::Finished => Patience::Cancel,
         }
     }
 

@@ -1,20 +1,19 @@
 //! Choosing a server and connecting to it; when that fails, the next one, each at most once.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::choose::{Claim, Tried, claim};
 use super::key::Operation;
-use super::shard::{Shard, Turn};
+use super::shard::{Session, Shard, Turn};
 use super::stopwatch::Event;
 use super::waiting::WaitsFor;
 use crate::balance::{Choice, Policy};
-use crate::config::OnUnavailable;
+use crate::config::{Name, OnUnavailable};
 use crate::sys::ring::Completion;
 use crate::sys::socket;
-use crate::table::{Endpoint, Failure, Frontend, Place, Suspicion};
+use crate::table::{Endpoint, Failure, Frontend, Suspicion};
 use crate::turns::slots::Key;
 use crate::turns::timers::Time;
 
@@ -36,7 +35,13 @@ enum Chosen<'a> {
 impl Shard {
     /// Chooses a server for a connection and begins to connect to it.
     pub(super) fn connect(&mut self, key: Key, turn: &Turn<'_>) {
+        if let Some((frontend, endpoint)) = self.chosen_before(key, turn) {
+            return self.connect_to(key, frontend, &endpoint, turn);
+        }
         match self.choose(key, turn) {
+            Chosen::Server(_, endpoint) if endpoint.transport.offload && !self.is_terminated(key) => {
+                self.terminate(key, endpoint, turn);
+            }
             Chosen::Server(frontend, endpoint) => self.connect_to(key, frontend, endpoint, turn),
             Chosen::Wait(frontend) => self.wait_for(key, WaitsFor::Room, frontend.queue_timeout.as_millis()),
             Chosen::Nobody(frontend) => match frontend.on_unavailable {
@@ -47,6 +52,23 @@ impl Shard {
         }
     }
 
+    /// The server that was chosen before the client's TLS was ended for it, unless that may not get connections any more.
+    fn chosen_before<'a>(&mut self, key: Key, turn: &Turn<'a>) -> Option<(&'a Frontend, Arc<Endpoint>)> {
+        let session = self.sessions.get_mut(key)?;
+        let endpoint = session.endpoint.take()?;
+        let frontend = turn.table.frontend(session.frontend).filter(|frontend| frontend.has(&endpoint));
+        let Some(frontend) = frontend else {
+            on_left(&endpoint, session.frontend, turn);
+            return None;
+        };
+        session.try_until = self.now + Time::from(frontend.redispatch_timeout.as_millis());
+        Some((frontend, endpoint))
+    }
+
+    fn is_terminated(&self, key: Key) -> bool {
+        self.sessions.get(key).is_some_and(Session::is_terminated)
+    }
+
     fn choose<'a>(&mut self, key: Key, turn: &Turn<'a>) -> Chosen<'a> {
         let Some(session) = self.sessions.get_mut(key) else { return Chosen::Over };
         let Some(frontend) = turn.table.frontend(session.frontend) else { return Chosen::Over };
@@ -55,31 +77,33 @@ impl Shard {
         } else if self.now >= session.try_until {
             return Chosen::Over;
         }
+        let Some(group) = frontend.group(session.group()) else { return Chosen::Nobody(frontend) };
         let waits = session.wait.is_some_and(|wait| wait.what == WaitsFor::Room);
         let may_wait = waits || session.counters.waiting.load(Ordering::Relaxed) < frontend.queue;
         // Who comes later is served later.
-        let is_behind_others = !waits && self.waiting.has_queue(frontend.id);
+        let is_behind_others = !waits && self.waiting.has_queue(frontend.id, session.group());
         let choice = Choice {
-            client: client_ip(&session.client, frontend.main.policy.as_ref()),
+            client: session.client_ip(group.main.policy.as_ref()),
             attempt: session.tried.len() as u32,
             random: self.random.u64(..),
             now: self.now_micros,
         };
+        let terminated = session.is_terminated();
         let main = match is_behind_others {
             true => Claim::Full,
-            false => claim(&frontend.main, &session.tried, &choice),
+            false => claim(&group.main, &session.tried, terminated, &choice),
         };
         let standby = match main {
-            Claim::Server(position) => return Chosen::Server(frontend, &frontend.main.candidates[position].endpoint),
+            Claim::Server(position) => return Chosen::Server(frontend, &group.main.candidates[position].endpoint),
             Claim::Full if may_wait => return Chosen::Wait(frontend),
-            Claim::Full | Claim::Nobody => claim(&frontend.standby, &session.tried, &choice),
+            Claim::Full | Claim::Nobody => claim(&group.standby, &session.tried, terminated, &choice),
         };
         match standby {
             Claim::Server(position) => {
                 if main == Claim::Full {
                     say_spill(frontend, self.now);
                 }
-                Chosen::Server(frontend, &frontend.standby.candidates[position].endpoint)
+                Chosen::Server(frontend, &group.standby.candidates[position].endpoint)
             }
             Claim::Full if may_wait => Chosen::Wait(frontend),
             Claim::Full | Claim::Nobody => Chosen::Nobody(frontend),
@@ -104,11 +128,12 @@ impl Shard {
                 return;
             }
         };
+        let needs_latency = frontend.group(session.group()).is_some_and(|group| group.main.policy.needs_latency());
         self.ring.connect(&server, endpoint.addr, Operation::Connect(key).encode());
         session.server = Some(server);
         session.endpoint = Some(Arc::clone(endpoint));
         session.since = self.now;
-        if frontend.main.policy.needs_latency() {
+        if needs_latency {
             session.stopwatch.begin(self.now_micros);
         }
         let left = u32::try_from(session.try_until.saturating_sub(self.now)).unwrap_or(u32::MAX);
@@ -129,20 +154,11 @@ impl Shard {
             return self.on_stale();
         };
         if completion.result >= 0 {
-            if let Some(endpoint) = &session.endpoint {
-                endpoint.load.shards[self.number].served.add(1);
-                endpoint.load.connect_failures.end();
-            }
-            if session.tried.len() > 0 {
-                session.counters.shards[self.number].redispatched.add(1);
-                session.tried = Tried::default();
-            }
-            session.stop_waiting();
             session.measure(Event::Connected, self.now_micros);
-            session.conn.on_connected();
-            if let (Some(server), false) = (&session.server, session.conn.has_early_bytes()) {
-                // Fails only if the connection is gone again, which the receive from it reports.
-                let _ = socket::acknowledge(server);
+            let is_plain = session.endpoint.as_ref().is_none_or(|endpoint| endpoint.transport.is_plain());
+            match is_plain && session.layers.is_none() {
+                true => self.on_server_ready(key),
+                false => self.meet(key, turn),
             }
         } else {
             session.conn.on_connect_failed();
@@ -153,8 +169,30 @@ impl Shard {
         self.drive(key, turn);
     }
 
-    /// Gives up a server that could not be connected to.
-    fn leave_server(&mut self, key: Key, turn: &Turn<'_>) {
+    /// A server takes the connection.
+    pub(super) fn on_server_ready(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if let Some(endpoint) = &session.endpoint {
+            endpoint.load.shards[self.number].served.add(1);
+            endpoint.load.connect_failures.end();
+        }
+        if session.tried.len() > 0 {
+            session.counters.shards[self.number].redispatched.add(1);
+            session.tried = Tried::default();
+        }
+        session.stop_waiting();
+        match session.conn.is_meeting() {
+            true => session.conn.on_met(),
+            false => session.conn.on_connected(),
+        }
+        if let (Some(server), false) = (&session.server, session.conn.has_early_bytes()) {
+            // Fails only if the connection is gone again, which the receive from it reports.
+            let _ = socket::acknowledge(server);
+        }
+    }
+
+    /// Gives up a server that could not be connected to, or has failed its handshake.
+    pub(super) fn leave_server(&mut self, key: Key, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.measure(Event::ConnectFailed, self.now_micros);
         if let Some(server) = session.server.take() {
@@ -176,8 +214,9 @@ impl Shard {
 /// A connection does not count for this address any more.
 pub(super) fn on_left(endpoint: &Endpoint, frontend: u32, turn: &Turn<'_>) {
     endpoint.on_closed();
-    if let (Some(Place { rank, position }), Some(frontend)) = (endpoint.load.place(), turn.table.frontend(frontend)) {
-        frontend.tier(rank).policy.on_closed(position);
+    let (Some(place), Some(frontend)) = (endpoint.load.place(), turn.table.frontend(frontend)) else { return };
+    if let Some(tier) = frontend.tier(place) {
+        tier.policy.on_closed(place.position);
     }
 }
 
@@ -207,13 +246,27 @@ fn say_spill(frontend: &Frontend, now: Time) {
     }
 }
 
-fn client_ip(client: &OwnedFd, policy: &dyn Policy) -> IpAddr {
-    const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-    if !policy.needs_client() {
-        return UNKNOWN;
+impl Session {
+    /// Where the client comes from, for a policy that asks.
+    fn client_ip(&self, policy: &dyn Policy) -> IpAddr {
+        const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        if !policy.needs_client() {
+            return UNKNOWN;
+        }
+        let proxied = self.layers.as_ref().and_then(|layers| layers.proxied()).map(|(source, _)| source);
+        // Fails if the client has gone already: then it does not matter who serves it.
+        proxied.or_else(|| socket::peer_addr(&self.client).ok()).map_or(UNKNOWN, |addr| addr.ip().to_canonical())
     }
-    // Fails if the client has gone already: then it does not matter who serves it.
-    socket::peer_addr(client).map_or(UNKNOWN, |addr| addr.ip().to_canonical())
+
+    /// Whether the client's TLS ends here.
+    fn is_terminated(&self) -> bool {
+        self.layers.as_ref().is_some_and(|layers| layers.terminates())
+    }
+
+    /// The group of servers that the client wants.
+    pub(super) fn group(&self) -> Option<&Name> {
+        self.layers.as_ref()?.group()
+    }
 }
 
 fn is_shortage(error: &std::io::Error) -> bool {

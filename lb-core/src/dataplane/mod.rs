@@ -13,13 +13,18 @@ pub(crate) mod shard;
 mod accept;
 pub(crate) mod choose;
 mod connect;
+mod layered;
 mod relay;
 mod waiting;
 
 mod close;
 mod conn;
 mod gather;
+mod greeting;
+mod handshakes;
 mod key;
+mod layers;
+mod outgoing;
 mod recycle;
 mod stopwatch;
 

@@ -15,17 +15,20 @@ use super::choose::Tried;
 use super::close;
 use super::conn::{Action, Conn, Ending, Patience};
 use super::gather::Gathering;
+use super::handshakes::Handshakes;
 use super::key::Operation;
+use super::layers::Layers;
+use super::outgoing::Pieces;
 use super::recycle::Recycled;
 use super::relay::{Pipe, Pipes, ReadyStream, SentAtOnce, Side};
 use super::stopwatch::{Event, Finding, Stopwatch};
 use super::waiting::{Wait, Waiting};
 use crate::sys::published;
 use crate::sys::ring::{Completion, Ring, SendMode};
-use crate::sys::signals;
+use crate::sys::{signals, socket};
 use crate::table::counters::FrontendCounters;
 use crate::table::counters::SpareDescriptors;
-use crate::table::{Endpoint, Frontend, Load, Shared, Stop, Table};
+use crate::table::{Endpoint, Frontend, Greeting, Load, Shared, Stop, Table};
 use crate::turns::alarm::Alarm;
 use crate::turns::slots::{Key, Slots};
 use crate::turns::timers::{Time, Timers};
@@ -44,6 +47,8 @@ const KEEPALIVE_AFTER: u32 = 30_000;
 /// A connection with what the pure machine does not know: sockets and the server.
 pub(super) struct Session {
     pub(super) conn: Conn,
+    /// Some while bytes are not just passed on as they come.
+    pub(super) layers: Option<Box<Layers>>,
     pub(super) client: OwnedFd,
     pub(super) server: Option<OwnedFd>,
     /// The address that the connection counts for; from the choice of the server on.
@@ -52,6 +57,10 @@ pub(super) struct Session {
     pub(super) tried: Tried,
     pub(super) frontend: u32,
     pub(super) counters: Arc<FrontendCounters>,
+    /// Milliseconds.
+    pub(super) greeting_timeout: u32,
+    /// Whether a TLS handshake with the client is under way.
+    pub(super) is_handshaking: bool,
     /// Milliseconds.
     pub(super) connect_timeout: u32,
     /// Milliseconds that the present connect may take: the timeout, or what is left until `try_until`.
@@ -102,6 +111,9 @@ pub(crate) struct Shard {
     /// The same in microseconds.
     pub(super) now_micros: u64,
     pub(super) random: fastrand::Rng,
+    pub(super) handshakes: Handshakes,
+    /// What layers have made and is not in a relay yet; empty between steps.
+    pub(super) outgoing: Pieces,
     /// Sends that are done as soon as they are submitted.
     pub(super) sent_at_once: Vec<SentAtOnce>,
     pub(super) pipes: Pipes,
@@ -154,6 +166,8 @@ impl Shard {
             now: 0,
             now_micros: 0,
             random: fastrand::Rng::new(),
+            handshakes: Handshakes::default(),
+            outgoing: Pieces::default(),
             sent_at_once: Vec::new(),
             pipes: Pipes::new(spare.pipes),
             recycled: Recycled::new(spare.sockets),
@@ -353,6 +367,8 @@ impl Shard {
             Action::AwaitReadable(side) => self.await_readable(side, key),
             Action::AwaitWritable(side) => self.await_writable(side, key),
             Action::CloseWrite(side) => self.close_write(side, key),
+            Action::CancelServer => self.cancel_server(key),
+            Action::LeaveServer => self.leave_met_server(key, turn),
             Action::CancelAll => self.cancel_all(key),
             Action::Finish(ending) => self.finish(key, ending, turn),
         }
@@ -374,6 +390,12 @@ impl Shard {
                 counters.unserved.add(1);
                 counters.gave_up_waiting.add(1);
             }
+            match session.patience {
+                Patience::Greeting => self.on_handshake_timeout(Side::Client, key, turn),
+                Patience::Connect if session.conn.is_meeting() => self.on_handshake_timeout(Side::Server, key, turn),
+                _ => {}
+            }
+            let Some(session) = self.sessions.get_mut(key) else { continue };
             let action = session.conn.on_timeout();
             session.begin_patience(self.now);
             self.timers.set(slot, self.now + Time::from(session.limit()));
@@ -436,15 +458,24 @@ impl Shard {
 }
 
 impl Session {
-    pub(super) fn new(client: OwnedFd, frontend: &Frontend, now: Time) -> Self {
+    /// A client that was just accepted on a shard.
+    pub(super) fn new(client: OwnedFd, frontend: &Frontend, now: Time, shard: usize) -> Self {
+        let greeting = frontend.greeting.as_ref();
+        // Fails if the client has gone already: then it does not matter.
+        let is_proxy = |greeting: &Greeting| socket::peer_addr(&client).is_ok_and(|addr| greeting.is_proxy(addr.ip()));
+        let layers = greeting.and_then(|greeting| Layers::of_client(greeting, || is_proxy(greeting), shard));
+        let greets = layers.as_ref().is_some_and(|layers| !layers.is_greeted());
         Self {
-            conn: Conn::new(),
+            conn: Conn::new(greets),
+            layers: layers.map(Box::new),
             client,
             server: None,
             endpoint: None,
             tried: Tried::default(),
             frontend: frontend.id,
             counters: Arc::clone(&frontend.counters),
+            greeting_timeout: greeting.map_or(0, |greeting| greeting.config.handshake_timeout().as_millis()),
+            is_handshaking: false,
             connect_timeout: frontend.connect_timeout.as_millis(),
             connect_limit: frontend.connect_timeout.as_millis(),
             try_until: 0,
@@ -452,7 +483,7 @@ impl Session {
             is_answered: false,
             idle_timeout: frontend.idle_timeout.as_millis(),
             since: now,
-            patience: Patience::Connect,
+            patience: if greets { Patience::Greeting } else { Patience::Connect },
             is_kept_alive: false,
             is_sent_at_once: [false; 2],
             pipes: [None, None],
@@ -509,8 +540,9 @@ impl Session {
     }
 
     /// How long the present patience lasts, in milliseconds.
-    fn limit(&self) -> u32 {
+    pub(super) fn limit(&self) -> u32 {
         match self.patience {
+            Patience::Greeting => self.greeting_timeout,
             Patience::Connect => self.connect_limit,
             Patience::Server => {
                 let until = self.wait.map_or(0, |wait| wait.until);

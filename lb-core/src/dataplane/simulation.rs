@@ -265,7 +265,7 @@ pub(crate) fn simulate(mut chance: impl Chance) -> Seen {
     let servers_left = 1 + chance.below(3);
     let mut world = World {
         chance,
-        conn: Conn::new(),
+        conn: Conn::new(false),
         peers,
         asked: [Asked::default(), Asked::default()],
         connect: None,
@@ -564,6 +564,7 @@ impl<C: Chance> World<C> {
                 assert!(self.asked[side as usize].writable.replace(false).is_none(), "awaited twice");
             }
             Action::CloseWrite(sink) => self.pass_end(sink),
+            Action::CancelServer | Action::LeaveServer => {}
             Action::CancelAll => self.cancel_all(),
             Action::Finish(ending) => self.finish(ending),
         }

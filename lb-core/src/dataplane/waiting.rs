@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::choose::Tried;
 use super::shard::{Session, Shard, Turn};
+use crate::config::Name;
 use crate::turns::slots::Key;
 use crate::turns::timers::Time;
 
@@ -36,8 +37,8 @@ pub(super) struct Wait {
 /// A shard's waiting clients.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    /// By frontend: those who wait for room, in the order in which they came. May hold some who have left.
-    queues: HashMap<u32, VecDeque<Key>>,
+    /// By frontend and group of servers: those who wait for room, in the order in which they came. May hold some who have left.
+    queues: HashMap<(u32, Option<Name>), VecDeque<Key>>,
     /// Those who wait and are in no queue, and when to try next.
     others: Vec<(Key, Time)>,
     /// When the queues are looked at next, unless a connection ends before.
@@ -49,9 +50,9 @@ impl Waiting {
         self.queues.is_empty() && self.others.is_empty()
     }
 
-    /// Whether clients of a frontend are in the queue.
-    pub(super) fn has_queue(&self, frontend: u32) -> bool {
-        !self.queues.is_empty() && self.queues.contains_key(&frontend)
+    /// Whether clients of a frontend are in the queue for a group of its servers.
+    pub(super) fn has_queue(&self, frontend: u32, group: Option<&Name>) -> bool {
+        !self.queues.is_empty() && self.queues.contains_key(&(frontend, group.cloned()))
     }
 
     /// There is a new table: whoever waits tries at once.
@@ -95,7 +96,7 @@ impl Shard {
 
     fn enqueue(&mut self, key: Key) {
         let Some(session) = self.sessions.get(key) else { return };
-        let queue = self.waiting.queues.entry(session.frontend).or_default();
+        let queue = self.waiting.queues.entry((session.frontend, session.group().cloned())).or_default();
         queue.push_back(key);
         // Clients who have left are taken out at the front only, unless they become many.
         if queue.len() > 64 && queue.len() as u64 > 2 * u64::from(session.counters.waiting.load(Ordering::Relaxed)) {

@@ -2,7 +2,8 @@
 //! So an idle connection holds none (`io_uring_register_buf_ring(3)`, kernel 5.19).
 //!
 //! The first group is always there; further ones are mapped when many slow readers hold buffers, and given back to the
-//! system when they are unused. The memory is only ever touched by the kernel: the relay forwards without looking.
+//! system when they are unused. Mostly the memory is only touched by the kernel: the relay forwards without looking. Only what
+//! a connection has layers for is read and changed here, between the kernel's filling a buffer and its sending of it.
 //!
 //! There are small buffers for messages and large ones for streams, each group of one size.
 
@@ -49,6 +50,9 @@ const GROUPS_MAX: usize = 1 << 12;
 pub(crate) struct BufferId(u32);
 
 impl BufferId {
+    /// Groups that the kernel fills have numbers below this bit.
+    const OWN: u32 = 1 << 31;
+
     pub(crate) fn new(group: u16, index: u16) -> Self {
         Self(u32::from(group) << 16 | u32::from(index))
     }
@@ -59,11 +63,25 @@ impl BufferId {
         self.0
     }
 
+    /// One of our own buffers.
+    pub(super) fn own(group: usize, index: u16) -> Self {
+        Self(Self::OWN | (group as u32) << 16 | u32::from(index))
+    }
+
+    /// Whether it is one of our own, which the kernel does not fill.
+    pub(super) fn is_own(self) -> bool {
+        self.0 & Self::OWN != 0
+    }
+
+    pub(super) fn own_group(self) -> usize {
+        (self.0 & !Self::OWN) as usize >> 16
+    }
+
     fn group(self) -> usize {
         (self.0 >> 16) as usize
     }
 
-    fn index(self) -> u16 {
+    pub(super) fn index(self) -> u16 {
         self.0 as u16
     }
 }
@@ -157,6 +175,19 @@ impl Buffers {
         }
     }
 
+    /// The bytes that the kernel has put into a buffer. Empty if the buffer is not one of these.
+    ///
+    /// Only from [`Buffers::take`] until [`Buffers::give_back`], and while no send of it is in flight: then nobody else
+    /// touches them.
+    pub(crate) fn received_mut(&mut self, buffer: BufferId, length: usize) -> &mut [u8] {
+        match self.group_of(buffer) {
+            Some(group) if length <= group.size.bytes() => {
+                group.memory.slice_mut(usize::from(buffer.index()) * group.size.bytes(), length)
+            }
+            _ => &mut [],
+        }
+    }
+
     /// Where a buffer's bytes are.
     pub(crate) fn address(&self, buffer: BufferId) -> Option<*const u8> {
         let group = self.groups.get(buffer.group())?.as_ref()?;
@@ -175,13 +206,13 @@ impl Buffers {
 
 /// Zeroed pages of our own, unmapped when dropped.
 #[derive(Debug)]
-struct Pages {
+pub(super) struct Pages {
     start: NonNull<u8>,
     bytes: usize,
 }
 
 impl Pages {
-    fn new(bytes: usize) -> io::Result<Self> {
+    pub(super) fn new(bytes: usize) -> io::Result<Self> {
         let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         // SAFETY: a new anonymous mapping touches no memory that exists already.
         let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, flags, -1, 0) };
@@ -192,9 +223,21 @@ impl Pages {
         Ok(Self { start, bytes })
     }
 
-    fn address(&self, offset: usize) -> *mut u8 {
+    pub(super) fn address(&self, offset: usize) -> *mut u8 {
         debug_assert!(offset < self.bytes);
         self.start.as_ptr().wrapping_add(offset)
+    }
+
+    /// A part of the memory. Its owner sees to it that the kernel has nothing to do with that part meanwhile. Empty if it
+    /// does not lie within.
+    pub(super) fn slice_mut(&mut self, offset: usize, length: usize) -> &mut [u8] {
+        if offset.checked_add(length).is_none_or(|end| end > self.bytes) {
+            return &mut [];
+        }
+        // SAFETY: the part lies within the mapping, which is initialised (zeroed by the kernel) and lives as long as `self`,
+        // borrowed here exclusively. The kernel writes only to buffers that were provided to it and reads only from those that
+        // a send in flight points at: the callers give out neither.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().add(offset), length) }
     }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `ring` | submission of operations that point into memory | what an operation points at outlives it, or is copied at submission |
 //! | `buffers` | the kernel's provided-buffer rings | memory of a group is mapped as long as the ring may write to it |
+//! | `own_buffers` | memory of buffers that the kernel only sends from | lent once until given back |
 //! | `published` | one pointer shared by all threads | read under an epoch guard, retired only after it was replaced |
 //! | `doorbell` | eventfd(2) | its counter is read and written eight bytes at a time |
 //! | `socket` | descriptors given as numbers | an `OwnedFd` is made exactly once of each number that the kernel gave us |
@@ -14,6 +15,7 @@ pub(crate) mod affinity;
 pub(crate) mod buffers;
 pub(crate) mod doorbell;
 pub(crate) mod limits;
+pub(crate) mod own_buffers;
 pub(crate) mod published;
 pub(crate) mod ring;
 pub(crate) mod signals;

@@ -1,8 +1,8 @@
 //! One shard's io_uring: submission of its operations, and their completions.
 //!
 //! Two kinds of memory are pointed at by operations. Addresses and vectors are read by the kernel while it takes the
-//! submission (IORING_FEAT_SUBMIT_STABLE), so they live in `Staging` until then. Relay buffers belong to `Buffers`,
-//! which keeps them mapped until the ring is gone.
+//! submission (IORING_FEAT_SUBMIT_STABLE), so they live in `Staging` until then. Relay buffers belong to `Buffers`
+//! and `OwnBuffers`, which keep them mapped until the ring is gone.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,6 +15,7 @@ use socket2::SockAddr;
 
 use super::buffers::{BufferId, BufferSize, Buffers};
 use super::doorbell::Doorbell;
+use super::own_buffers::OwnBuffers;
 
 /// Submissions that fit between two enters; a full queue is submitted early.
 const SUBMISSIONS: u32 = 512;
@@ -87,9 +88,10 @@ pub(crate) struct Gather {
 }
 
 pub(crate) struct Ring {
-    // Dropped before `buffers`: closing the ring ends every operation that may write to them.
+    // Dropped before the buffers: closing the ring ends every operation that may write to them or read from them.
     ring: IoUring,
     buffers: Buffers,
+    own_buffers: OwnBuffers,
     staging: Staging,
     /// Completions that had to be taken out early, because the kernel took no submission before.
     early: Vec<Completion>,
@@ -118,7 +120,8 @@ impl Ring {
             messages: Vec::with_capacity(capacity),
         };
         let (alarm, doorbell_count) = (Box::new(Timespec::new()), Box::new(0));
-        Ok(Self { ring, buffers, staging, early: Vec::new(), alarm, doorbell_count })
+        let own_buffers = OwnBuffers::default();
+        Ok(Self { ring, buffers, own_buffers, staging, early: Vec::new(), alarm, doorbell_count })
     }
 
     /// Accepts on a listening socket: one connection, or all until cancelled.
@@ -172,11 +175,29 @@ impl Ring {
 
     /// Lets the kernel fill a buffer again. No send of it may be in flight, or other bytes may go out in its place.
     pub(crate) fn give_back(&mut self, buffer: BufferId) {
-        self.buffers.give_back(buffer);
+        match buffer.is_own() {
+            true => self.own_buffers.give_back(buffer),
+            false => self.buffers.give_back(buffer),
+        }
+    }
+
+    /// What was received into a piece's buffer, to be read and changed; and our own buffers, for what is made of it. Only for a
+    /// piece that is ours and not being sent.
+    pub(crate) fn open(&mut self, piece: Piece) -> (&mut [u8], &mut OwnBuffers) {
+        let bytes = self.buffers.received_mut(piece.buffer, piece.end.into());
+        (bytes.get_mut(piece.start.into()..).unwrap_or_default(), &mut self.own_buffers)
+    }
+
+    /// Buffers for bytes that are made here.
+    pub(crate) fn own_buffers(&mut self) -> &mut OwnBuffers {
+        &mut self.own_buffers
     }
 
     /// Unmaps buffers that are not needed any more. To be called when every reaped completion has been dealt with.
     pub(crate) fn shrink_buffers(&mut self) {
+        if self.own_buffers.has_grown() {
+            self.own_buffers.shrink();
+        }
         if !self.buffers.has_grown() || !self.early.is_empty() || !self.is_settled() {
             return;
         }
@@ -200,7 +221,11 @@ impl Ring {
         let mut count = 0;
         // No more than fit into the vector.
         for piece in pieces.take(PIECES_MAX) {
-            let Some(address) = self.buffers.address(piece.buffer) else { continue };
+            let address = match piece.buffer.is_own() {
+                true => self.own_buffers.address(piece.buffer),
+                false => self.buffers.address(piece.buffer),
+            };
+            let Some(address) = address else { continue };
             let start = address.wrapping_add(piece.start.into());
             vector[count] =
                 libc::iovec { iov_base: start.cast_mut().cast(), iov_len: (piece.end - piece.start).into() };
@@ -334,7 +359,7 @@ impl Ring {
 
     /// Bytes mapped for relay buffers.
     pub(crate) fn buffer_bytes(&self) -> usize {
-        self.buffers.bytes()
+        self.buffers.bytes() + self.own_buffers.bytes()
     }
 
     fn push(&mut self, entry: squeue::Entry) {

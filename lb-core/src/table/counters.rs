@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
+use crate::tls::cause::Cause;
+
 /// A number with one writing thread, so that counting takes no locked instruction.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
@@ -25,6 +27,24 @@ impl Counter {
     }
 }
 
+/// What one shard counts of the TLS handshakes with a frontend's clients, or with a server.
+#[derive(Debug, Default)]
+pub(crate) struct TlsCounters {
+    /// Those that were done.
+    pub(crate) handshakes: Counter,
+    /// Of those, the ones that went on from an earlier session.
+    pub(crate) resumed: Counter,
+    /// Handshakes and connections that failed, by cause.
+    pub(crate) failed: [Counter; Cause::COUNT],
+}
+
+impl TlsCounters {
+    /// Counts a failure. Only the owning shard may call this.
+    pub(crate) fn on_failed(&self, cause: Cause) {
+        self.failed[cause as usize].add(1);
+    }
+}
+
 /// What one shard counts for one server.
 #[derive(Debug, Default)]
 pub(crate) struct ServerCounters {
@@ -32,6 +52,8 @@ pub(crate) struct ServerCounters {
     pub(crate) failed: Counter,
     pub(crate) bytes_to_server: Counter,
     pub(crate) bytes_to_client: Counter,
+    /// Of the handshakes with it.
+    pub(crate) tls: TlsCounters,
 }
 
 /// What is counted for a frontend.
@@ -65,6 +87,10 @@ pub(crate) struct FrontendShard {
     pub(crate) relay_switches: Counter,
     /// 1 while this shard does not accept for the frontend.
     pub(crate) paused: Counter,
+    /// Of the handshakes with clients.
+    pub(crate) tls: TlsCounters,
+    /// Handshakes with clients that are in progress.
+    pub(crate) handshaking: Counter,
 }
 
 impl FrontendCounters {

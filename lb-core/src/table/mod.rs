@@ -5,7 +5,7 @@ mod latency;
 pub(crate) mod publish;
 mod server;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
@@ -15,14 +15,15 @@ use std::time::Instant;
 use crossbeam_utils::CachePadded;
 
 use crate::balance::Policy;
-use crate::config::{self, Millis, OnUnavailable};
+use crate::config::{self, Millis, Name, OnUnavailable};
 use crate::sys::doorbell::Doorbell;
+use crate::tls::accept::Acceptor;
 use counters::{FrontendCounters, ProcessLimit, ShardCounters};
 use publish::Publication;
 
 pub(crate) use latency::PeakEwma;
 pub use server::Candidate;
-pub(crate) use server::{Endpoint, Load, Place, Rank};
+pub(crate) use server::{Endpoint, Load, Place, Rank, Transport};
 
 /// Identity of a listening address over its life.
 pub(crate) type ListenerId = u64;
@@ -47,10 +48,10 @@ pub(crate) struct Frontend {
     /// By shard, the listening sockets that it accepts from. The control plane owns them, and closes them only when every
     /// shard has acknowledged a table without them.
     pub(crate) sockets: Arc<[Box<[RawFd]>]>,
-    /// The servers that get new connections.
-    pub(crate) main: Tier,
-    /// Those that get one when the main ones have failed it or are full: passive servers that are not in use.
-    pub(crate) standby: Tier,
+    /// What is to be done with a client before a server is chosen, or may be once one is.
+    pub(crate) greeting: Option<Arc<Greeting>>,
+    /// Its servers: the first group has all, or, where the name in a ClientHello decides, those that are in no group.
+    pub(crate) groups: Box<[Group]>,
     pub(crate) max_connections: u32,
     pub(crate) connect_timeout: Millis,
     pub(crate) redispatch_timeout: Millis,
@@ -64,6 +65,44 @@ pub(crate) struct Frontend {
     pub(crate) counters: Arc<FrontendCounters>,
 }
 
+/// What a frontend hears of its clients, and answers.
+pub(crate) struct Greeting {
+    /// Its settings.
+    pub(crate) config: Arc<config::Frontend>,
+    /// Ends the TLS of clients whose server has it ended.
+    pub(crate) acceptor: Option<Acceptor>,
+    /// Whether every server has it ended, so that this can be done before one is chosen.
+    pub(crate) terminates: bool,
+}
+
+impl Greeting {
+    /// Whether a PROXY header is expected of a client that comes from this address.
+    pub(crate) fn is_proxy(&self, source: IpAddr) -> bool {
+        let source = source.to_canonical();
+        self.config.accept_proxy_from().iter().any(|network| network.contains(source))
+    }
+}
+
+/// Servers of a frontend among which one is chosen.
+pub(crate) struct Group {
+    /// `None` are the servers of no group, or all.
+    pub(crate) name: Option<Name>,
+    /// The servers that get new connections.
+    pub(crate) main: Tier,
+    /// Those that get one when the main ones have failed it or are full: passive servers that are not in use.
+    pub(crate) standby: Tier,
+}
+
+impl Group {
+    /// The tier of a rank.
+    pub(crate) fn tier(&self, rank: Rank) -> &Tier {
+        match rank {
+            Rank::Main => &self.main,
+            Rank::Standby => &self.standby,
+        }
+    }
+}
+
 /// Servers among which a policy chooses.
 pub(crate) struct Tier {
     /// Chooses among `candidates` by position.
@@ -72,12 +111,13 @@ pub(crate) struct Tier {
 }
 
 impl Frontend {
-    /// With the settings of `config`, its listener and the sockets of it, and its main and standby servers.
+    /// With the settings of `config`, its listener and the sockets of it, what it hears of clients, and its servers.
     pub(crate) fn new(
         id: u32,
         config: &config::Frontend,
         (listener, sockets): (ListenerId, Arc<[Box<[RawFd]>]>),
-        [main, standby]: [Tier; 2],
+        greeting: Option<Arc<Greeting>>,
+        groups: Box<[Group]>,
         counters: Arc<FrontendCounters>,
     ) -> Self {
         Self {
@@ -85,8 +125,8 @@ impl Frontend {
             name: config.name().to_string(),
             listener,
             sockets,
-            main,
-            standby,
+            greeting,
+            groups,
             max_connections: config.max_connections().unwrap_or(u32::MAX),
             connect_timeout: config.connect_timeout(),
             redispatch_timeout: config.redispatch_timeout(),
@@ -99,12 +139,24 @@ impl Frontend {
         }
     }
 
-    /// The tier of a place.
-    pub(crate) fn tier(&self, rank: Rank) -> &Tier {
-        match rank {
-            Rank::Main => &self.main,
-            Rank::Standby => &self.standby,
+    /// The servers of a group; `None` for those of no group.
+    pub(crate) fn group(&self, name: Option<&Name>) -> Option<&Group> {
+        match name {
+            None => self.groups.first(),
+            Some(name) => self.groups.iter().find(|group| group.name.as_ref() == Some(name)),
         }
+    }
+
+    /// The tier of a place.
+    pub(crate) fn tier(&self, place: Place) -> Option<&Tier> {
+        self.groups.get(place.group).map(|group| group.tier(place.rank))
+    }
+
+    /// Whether a server at this endpoint may get connections.
+    pub(crate) fn has(&self, endpoint: &Arc<Endpoint>) -> bool {
+        let place = endpoint.load.place();
+        let candidate = place.and_then(|place| self.tier(place)?.candidates.get(place.position));
+        candidate.is_some_and(|candidate| Arc::ptr_eq(&candidate.endpoint, endpoint))
     }
 }
 
@@ -128,6 +180,8 @@ pub(crate) struct Shared {
     pub(crate) control: Thread,
     /// Tells the control plane of a server that fails connections. Takes no lock, and is called seldom.
     pub(crate) suspect: Box<dyn Fn(Suspicion) + Send + Sync>,
+    /// Tells the control plane why a server fails its TLS handshakes. As `suspect`.
+    pub(crate) troubled: Box<dyn Fn(Trouble) + Send + Sync>,
     /// What every shard's time counts from.
     pub(crate) started: Instant,
     stop: AtomicU8,
@@ -145,6 +199,15 @@ pub(crate) struct Suspicion {
     /// Where it failed.
     pub(crate) addr: SocketAddr,
     pub(crate) failure: Failure,
+}
+
+/// Why a server fails its TLS handshakes.
+#[derive(Debug, Clone)]
+pub(crate) struct Trouble {
+    /// The server's identity.
+    pub(crate) server: u64,
+    /// What was presented, which check failed, how to mend it.
+    pub(crate) sentence: String,
 }
 
 /// How a server fails a connection.
@@ -176,6 +239,7 @@ impl Shared {
         doorbells: Box<[Doorbell]>,
         process: ProcessLimit,
         suspect: Box<dyn Fn(Suspicion) + Send + Sync>,
+        troubled: Box<dyn Fn(Trouble) + Send + Sync>,
     ) -> Self {
         let shards = doorbells.len();
         Self {
@@ -185,6 +249,7 @@ impl Shared {
             process,
             control: thread::current(),
             suspect,
+            troubled,
             started: Instant::now(),
             stop: AtomicU8::new(Stop::No as u8),
             left: AtomicUsize::new(0),

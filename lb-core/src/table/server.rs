@@ -3,14 +3,16 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
 use super::counters::ServerCounters;
 use super::latency::{Latency, PeakEwma};
-use crate::config::Name;
+use crate::config::{Name, SendProxy};
+use crate::tls::cause::Cause;
+use crate::tls::dial::Dialer;
 
 /// The identity of a server: stays when it is renamed, re-addressed, drained or down.
 pub(crate) struct Load {
@@ -24,6 +26,8 @@ pub(crate) struct Load {
     pub(crate) connect_failures: Streak,
     /// Connections that were reset without a byte since the last one that was answered.
     pub(crate) resets: Streak,
+    /// What is wrong with its TLS since the last handshake that was good: a [`Cause`] and one more, or 0.
+    trouble: AtomicU8,
     /// One per shard, written by that shard only.
     pub(crate) shards: Box<[CachePadded<ServerCounters>]>,
 }
@@ -38,6 +42,8 @@ pub(crate) enum Rank {
 /// Where a server stands among its frontend's candidates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
+    /// Which of the frontend's groups it is in.
+    pub(crate) group: usize,
     pub(crate) rank: Rank,
     pub(crate) position: usize,
 }
@@ -45,19 +51,20 @@ pub(crate) struct Place {
 impl Place {
     const NOWHERE: u32 = u32::MAX;
     const STANDBY: u32 = 1 << 31;
+    const POSITION_BITS: u32 = 16;
 
-    /// In 32 bits: servers are far fewer than positions would be.
+    /// In 32 bits: a frontend has far fewer servers, and so groups, than would need more.
     fn encode(place: Option<Self>) -> u32 {
-        match place {
-            None => Self::NOWHERE,
-            Some(Self { rank: Rank::Main, position }) => position as u32,
-            Some(Self { rank: Rank::Standby, position }) => position as u32 | Self::STANDBY,
-        }
+        let Some(Self { group, rank, position }) = place else { return Self::NOWHERE };
+        let rank = if rank == Rank::Standby { Self::STANDBY } else { 0 };
+        rank | (group as u32) << Self::POSITION_BITS | position as u32
     }
 
     fn decode(place: u32) -> Option<Self> {
         let rank = if place & Self::STANDBY == 0 { Rank::Main } else { Rank::Standby };
-        (place != Self::NOWHERE).then_some(Self { rank, position: (place & !Self::STANDBY) as usize })
+        let group = ((place & !Self::STANDBY) >> Self::POSITION_BITS) as usize;
+        let position = (place & ((1 << Self::POSITION_BITS) - 1)) as usize;
+        (place != Self::NOWHERE).then_some(Self { group, rank, position })
     }
 }
 
@@ -98,12 +105,31 @@ impl Load {
             place: AtomicU32::new(Place::NOWHERE),
             connect_failures: Streak::default(),
             resets: Streak::default(),
+            trouble: AtomicU8::new(0),
             shards: (0..shards).map(|_| CachePadded::default()).collect(),
         }
     }
 
     pub(crate) fn open(&self) -> u32 {
         self.busy.open.load(Ordering::Relaxed)
+    }
+
+    /// A TLS handshake with it has failed. True if the last one did not, or for another cause.
+    pub(crate) fn begin_trouble(&self, cause: Cause) -> bool {
+        let trouble = cause as u8 + 1;
+        self.trouble.swap(trouble, Ordering::Relaxed) != trouble
+    }
+
+    /// One was good. Writes only if the last one was not.
+    pub(crate) fn end_trouble(&self) {
+        if self.has_trouble() {
+            self.trouble.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the last TLS handshake with it has failed.
+    pub(crate) fn has_trouble(&self) -> bool {
+        self.trouble.load(Ordering::Relaxed) != 0
     }
 
     /// How long it takes. Known only where a policy needs it.
@@ -120,17 +146,37 @@ impl Load {
     }
 }
 
-/// One address of a server. A server that is re-addressed gets a new endpoint; connections hold the one they use.
+/// How a server is spoken to.
+#[derive(Default)]
+pub(crate) struct Transport {
+    /// The client's TLS ends here.
+    pub(crate) offload: bool,
+    /// The server is spoken to in TLS.
+    pub(crate) dialer: Option<Arc<Dialer>>,
+    /// What it is told first of where the client comes from.
+    pub(crate) send_proxy: SendProxy,
+}
+
+impl Transport {
+    /// Whether bytes are passed on as they come, from the first one on.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.dialer.is_none() && self.send_proxy == SendProxy::Off
+    }
+}
+
+/// One address of a server and how it is spoken to there. A server for which either changes gets a new endpoint; connections
+/// hold the one they use.
 pub(crate) struct Endpoint {
     pub(crate) addr: SocketAddr,
+    pub(crate) transport: Transport,
     pub(crate) load: Arc<Load>,
     /// Connections on this address over all shards.
     open: AtomicU32,
 }
 
 impl Endpoint {
-    pub(crate) fn new(addr: SocketAddr, load: Arc<Load>) -> Self {
-        Self { addr, load, open: AtomicU32::new(0) }
+    pub(crate) fn new(addr: SocketAddr, transport: Transport, load: Arc<Load>) -> Self {
+        Self { addr, transport, load, open: AtomicU32::new(0) }
     }
 
     pub(crate) fn open(&self) -> u32 {
@@ -172,7 +218,7 @@ pub struct Candidate {
 impl Candidate {
     /// A candidate that belongs to no balancer, for testing and measuring policies.
     pub fn detached(name: Name, addr: SocketAddr, weight: u16) -> Self {
-        let endpoint = Arc::new(Endpoint::new(addr, Arc::new(Load::new(0, 1))));
+        let endpoint = Arc::new(Endpoint::new(addr, Transport::default(), Arc::new(Load::new(0, 1))));
         Self { name, weight, max_connections: u32::MAX, endpoint }
     }
 
@@ -258,7 +304,7 @@ mod tests {
     fn a_place_is_what_was_encoded() {
         for rank in [Rank::Main, Rank::Standby] {
             for position in [0, 1, 16_383] {
-                let place = Some(Place { rank, position });
+                let place = Some(Place { group: position % 7, rank, position });
                 assert_eq!(Place::decode(Place::encode(place)), place);
             }
         }

@@ -9,7 +9,7 @@ use crate::control::availability::{describe, earlier};
 use crate::control::check::{Checked, Checker, Target};
 use crate::control::health::Verdict;
 use crate::control::state::ServerId;
-use crate::table::Suspicion;
+use crate::table::{Suspicion, Trouble};
 
 impl Controller {
     /// Has servers checked from now on.
@@ -67,6 +67,15 @@ impl Controller {
         let (name, why) = (self.name_of(suspicion.server), describe(suspicion.failure));
         tracing::warn!("server {name} is ejected for {:?}: {why}", Duration::from_millis(time.into()));
         self.refresh();
+    }
+
+    /// Keeps why a server fails its TLS handshakes, and says so when it is news.
+    pub(super) fn on_trouble(&mut self, Trouble { server, sentence }: Trouble) {
+        if self.state.entry_of(server).is_none() || self.troubles.get(&server) == Some(&sentence) {
+            return;
+        }
+        tracing::warn!("server {}: {sentence}", self.name_of(server));
+        self.troubles.insert(server, sentence);
     }
 
     /// Does what time alone brings about: ends ejections, steps of slow starts and holds, closes connections.

@@ -54,7 +54,7 @@ impl Shard {
             return self.on_stale();
         };
         session.on_moved(self.now);
-        if let Some(event) = event_of(side, completion.result) {
+        if let Some(event) = event_of(side, completion.result).filter(|_| !session.conn.is_meeting()) {
             if event == Event::Answered && !session.is_answered {
                 session.on_answered();
             }
@@ -62,20 +62,42 @@ impl Shard {
         }
         if let Some(buffer) = buffer {
             let piece = Piece { buffer, start: 0, end: completion.result.max(0) as u16 };
-            let unwanted = match piece.end {
-                0 => Some(piece),
-                _ => session.conn.on_received(side, piece),
-            };
-            unwanted.into_iter().for_each(|piece| self.ring.give_back(piece.buffer));
-        }
-        if !completion.has_more() {
-            let end = if completion.result == 0 { ReceiveEnd::SourceEnded } else { ReceiveEnd::Stopped };
-            session.conn.on_receive_ended(side, end);
-            if is_broken(completion.result) {
-                session.conn.on_broken(side, |piece| self.ring.give_back(piece.buffer));
+            match &session.layers {
+                Some(_) => self.receive_layered(side, key, piece, turn),
+                None => {
+                    let is_empty = piece.end == 0;
+                    let unwanted = if is_empty { Some(piece) } else { session.conn.on_received(side, piece) };
+                    unwanted.into_iter().for_each(|piece| self.ring.give_back(piece.buffer));
+                }
             }
         }
+        if !completion.has_more() {
+            self.on_receive_ended(side, key, completion.result, turn);
+        }
         self.drive(key, turn);
+    }
+
+    fn on_receive_ended(&mut self, side: Side, key: Key, result: i32, turn: &Turn<'_>) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        match result {
+            0 if session.layers.is_some() => self.end_layered(side, key, turn),
+            0 => session.conn.on_receive_ended(side, ReceiveEnd::SourceEnded),
+            _ => {
+                session.conn.on_receive_ended(side, ReceiveEnd::Stopped);
+                if is_broken(result) {
+                    self.on_reset(side, key, turn);
+                }
+            }
+        }
+    }
+
+    /// A peer has reset the connection.
+    fn on_reset(&mut self, side: Side, key: Key, turn: &Turn<'_>) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        match session.conn.is_meeting() && side == Side::Server {
+            true => self.on_handshake_cut(key, turn),
+            false => session.conn.on_broken(side, |piece| self.ring.give_back(piece.buffer)),
+        }
     }
 
     /// Sends what waits for a peer.

@@ -6,7 +6,7 @@
 //! while splicing, what one wake-up moves; while copying, what comes until everything that came is sent.
 //!
 //! * Up, to splicing: once [`UP_AFTER`] times [`BIG`] bytes have come in runs of at least that size, with no small run between.
-//! * Without a pipe to splice through, a stream is copied by way of large buffers: that costs a fifth less than small ones.
+//! * Without a pipe to splice through, or where bytes are changed on the way, a stream is copied by way of large buffers: that costs a fifth less than small ones.
 //! * Down, to copying: after [`DOWN_AFTER`] small runs in a row. [`SMALL`] is well below [`BIG`], so a direction does not go back
 //!   and forth around one size.
 
@@ -28,7 +28,7 @@ pub(super) enum Way {
     Copy,
     /// Spliced.
     Splice,
-    /// A stream for which there is no pipe: copied by way of large buffers, one at a time.
+    /// A stream for which there is no pipe, or that may not be spliced: copied by way of large buffers, one at a time.
     CopyLarge,
 }
 
@@ -42,11 +42,18 @@ pub(super) struct Gauge {
     big: i16,
     /// Small runs in a row. Only of a stream.
     small: i16,
+    /// Whether its bytes may go past us, in the kernel.
+    may_splice: bool,
 }
 
 impl Gauge {
     pub(super) fn new() -> Self {
-        Self { way: Way::Copy, run: 0, big: 0, small: 0 }
+        Self { way: Way::Copy, run: 0, big: 0, small: 0, may_splice: true }
+    }
+
+    /// A stream of this direction is copied, as its bytes are changed on the way.
+    pub(super) fn forbid_splicing(&mut self) {
+        self.may_splice = false;
     }
 
     pub(super) fn way(&self) -> Way {
@@ -58,8 +65,9 @@ impl Gauge {
         let before = self.run;
         self.run = before.saturating_add(bytes as u32);
         self.big = self.big.saturating_add((self.run / BIG - before / BIG) as i16);
-        if self.way != Way::Splice && self.big >= UP_AFTER {
-            (self.way, self.small) = (Way::Splice, 0);
+        let stream = if self.may_splice { Way::Splice } else { Way::CopyLarge };
+        if self.way != stream && self.big >= UP_AFTER {
+            (self.way, self.small) = (stream, 0);
         }
     }
 
@@ -82,12 +90,12 @@ impl Gauge {
 
     /// The stream has come to its end, or to something that can't be spliced.
     pub(super) fn on_over(&mut self) {
-        *self = Self::new();
+        *self = Self { may_splice: self.may_splice, ..Self::new() };
     }
 
     /// There is no pipe to splice through: back to copying, for a good while.
     pub(super) fn on_no_pipe(&mut self) {
-        *self = Self { way: Way::CopyLarge, run: 0, big: -PENALTY, small: 0 };
+        *self = Self { way: Way::CopyLarge, run: 0, big: -PENALTY, small: 0, ..*self };
     }
 }
 
@@ -140,6 +148,16 @@ mod tests {
         assert!(!after_runs(&mut gauge, 1024 / 4, 128 << 10));
         assert_eq!(gauge.way(), Way::CopyLarge);
         assert!(after_runs(&mut gauge, 1, 128 << 10));
+    }
+
+    #[test]
+    fn a_stream_that_may_not_be_spliced_is_copied_by_large_buffers() {
+        let mut gauge = Gauge::new();
+        gauge.forbid_splicing();
+        assert!(!after_runs(&mut gauge, 2, 128 << 10));
+        assert_eq!(gauge.way(), Way::CopyLarge);
+        assert!(!after_runs(&mut gauge, 3, 64));
+        assert_eq!(gauge.way(), Way::Copy);
     }
 
     #[test]

@@ -100,6 +100,8 @@ pub(crate) struct Half {
     receive: Receive,
     /// True until buffers come back after there was none.
     is_starved: bool,
+    /// True while what has come already can't be passed on, and is kept elsewhere.
+    is_held: bool,
     /// Pieces at the front of the queue that the kernel is sending; 0 exactly while it has no send.
     sending: u8,
     /// Bytes spliced from the source and not to the sink yet. Not 0 only while the queue is empty.
@@ -118,6 +120,7 @@ impl Half {
             queue: VecDeque::new(),
             receive: Receive::Idle,
             is_starved: false,
+            is_held: false,
             sending: 0,
             in_pipe: 0,
             is_source_ready: true,
@@ -145,15 +148,23 @@ impl Half {
                 Room::Awaited => None,
             };
         }
-        if self.sending == 0 && !self.queue.is_empty() {
-            self.sending = self.queue.len().min(PIECES_MAX) as u8;
-            return Some(Step::Send);
+        if let Some(send) = self.next_send() {
+            return Some(send);
         }
         if self.source == End::Ended && self.queue.is_empty() {
             self.sink = End::Ended;
             return Some(Step::CloseWrite);
         }
         None
+    }
+
+    /// What to do next where the sink takes bytes that are not the source's yet: those of a handshake.
+    pub(crate) fn next_send(&mut self) -> Option<Step> {
+        if self.sending > 0 || self.queue.is_empty() || self.sink != End::Open {
+            return None;
+        }
+        self.sending = self.queue.len().min(PIECES_MAX) as u8;
+        Some(Step::Send)
     }
 
     /// What to do next while there is no sink yet.
@@ -189,16 +200,21 @@ impl Half {
         let is_open = self.source == End::Open && self.sink == End::Open;
         // What was copied goes out before anything is spliced, and what was spliced before anything is copied.
         let resume_at = if self.gauge.way() == Way::Splice { 0 } else { RESUME_AT };
-        is_open && self.queue.len() <= resume_at && self.in_pipe == 0 && !self.is_starved
+        is_open && self.queue.len() <= resume_at && self.in_pipe == 0 && !self.is_starved && !self.is_held
     }
 
     fn must_stop_receiving(&self) -> bool {
-        self.queue.len() >= PAUSE_AT || self.sink == End::Broken || self.gauge.way() == Way::Splice
+        self.queue.len() >= PAUSE_AT || self.sink == End::Broken || self.is_held || self.gauge.way() == Way::Splice
     }
 
-    /// The source has sent this. Gives it back if there is nobody to send it to.
+    /// The source has sent this. Gives it back if there is nobody to send it to, or the source had said that it was done.
     pub(crate) fn on_received(&mut self, piece: Piece) -> Option<Piece> {
-        if self.sink == End::Broken {
+        if self.source != End::Open { Some(piece) } else { self.put(piece) }
+    }
+
+    /// Has this sent to the sink, after what waits already. Gives it back if the sink is gone.
+    pub(crate) fn put(&mut self, piece: Piece) -> Option<Piece> {
+        if self.sink != End::Open {
             return Some(piece);
         }
         self.gauge.on_moved(usize::from(piece.end - piece.start));
@@ -257,6 +273,41 @@ impl Half {
     /// Bytes that were spliced from the source and not to the sink yet.
     pub(crate) fn in_pipe(&self) -> usize {
         self.in_pipe as usize
+    }
+
+    /// The bytes of this direction are changed on the way: they may not be spliced.
+    pub(crate) fn forbid_splicing(&mut self) {
+        self.gauge.forbid_splicing();
+    }
+
+    /// Whether to receive no more for the time being.
+    pub(crate) fn hold(&mut self, is_held: bool) {
+        self.is_held = is_held;
+    }
+
+    /// The source has said that nothing more comes from it, while its side of the connection is still open.
+    pub(crate) fn end_source(&mut self) {
+        if self.source == End::Open {
+            self.source = End::Ended;
+        }
+    }
+
+    /// Takes out what waits for the sink. Only while nothing is being sent to it.
+    pub(crate) fn take_waiting(&mut self) -> VecDeque<Piece> {
+        debug_assert_eq!(self.sending, 0, "the kernel reads from the queue");
+        std::mem::take(&mut self.queue)
+    }
+
+    /// The sink is another one from here on. Only while nothing is being sent to it.
+    pub(crate) fn renew_sink(&mut self, give_back: impl FnMut(Piece)) {
+        self.discard(give_back);
+        (self.sink, self.room) = (End::Open, Room::Some);
+    }
+
+    /// The source is another one from here on. Only while nothing is received from it.
+    pub(crate) fn renew_source(&mut self) {
+        debug_assert_eq!(self.receive, Receive::Idle, "the kernel receives from the source");
+        (self.source, self.is_source_ready) = (End::Open, true);
     }
 
     /// Buffers came back.
@@ -351,6 +402,16 @@ impl Half {
 
     fn is_empty(&self) -> bool {
         self.queue.is_empty() && self.in_pipe == 0
+    }
+
+    /// Whether the kernel has an operation on the source.
+    pub(crate) fn is_receiving(&self) -> bool {
+        self.receive != Receive::Idle
+    }
+
+    /// Whether the kernel has a send to the sink.
+    pub(crate) fn is_sending(&self) -> bool {
+        self.sending > 0
     }
 
     /// Operations of this direction that the kernel has.

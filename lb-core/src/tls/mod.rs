@@ -1,0 +1,25 @@
+//! TLS as both planes need it: certificates that are loaded, what a frontend accepts with, what a server is dialled with, and
+//! why a handshake failed. Nothing here owns a socket.
+//!
+//! Cryptography is rustls' with aws-lc-rs, with rustls' own choice of versions, ciphers and curves.
+
+pub(crate) mod accept;
+pub(crate) mod cause;
+pub(crate) mod certificate;
+pub(crate) mod dial;
+mod explain;
+mod facts;
+mod pem;
+mod pick;
+pub(crate) mod session;
+mod verify;
+
+use std::sync::{Arc, LazyLock};
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+
+/// The cryptography of the whole process.
+fn provider() -> &'static Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
+    &PROVIDER
+}
