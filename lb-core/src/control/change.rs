@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Frontend, FrontendUpdate, Invalid, Millis, Name, Server, ServerUpdate};
+use crate::config::{Certificate, Frontend, FrontendUpdate, Invalid, Millis, Name, Server, ServerUpdate};
 
-/// One change of the frontends and servers.
+/// One change of the frontends, servers and certificates.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Change {
@@ -70,6 +70,21 @@ pub enum Change {
     /// Stops a frontend. Its connections go on until they end by themselves.
     RemoveFrontend {
         /// The frontend's name.
+        name: Name,
+    },
+    /// Makes a new certificate known.
+    AddCertificate {
+        /// The certificate.
+        certificate: Certificate,
+    },
+    /// Puts another certificate in the place of the one of the same name and kind, for every handshake that begins after.
+    UpdateCertificate {
+        /// The certificate.
+        certificate: Certificate,
+    },
+    /// Forgets a certificate, which nobody may use any more.
+    RemoveCertificate {
+        /// The certificate's name.
         name: Name,
     },
 }

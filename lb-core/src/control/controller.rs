@@ -77,10 +77,8 @@ impl Controller {
         let opener = Opener::new(shards, builder.inherited, builder.taken_over)?;
         let mut factory = Factory { opener, policies: builder.policies, shards };
         let mut state = State::new(factory.policies.names().into());
-        for frontend in &builder.config.frontends {
-            state.apply(&Change::AddFrontend { frontend: frontend.clone() })?;
-        }
-        state.check_binds()?;
+        state.fill(&builder.config)?;
+        state.warnings_since(&State::default(), unix_time()).iter().for_each(|warning| tracing::warn!("{warning}"));
         let mut availability = Availability::default();
         availability.follow(&state, &State::default(), 0);
         let running = factory.build(&state, &Running::default(), &availability, 0)?;
@@ -131,8 +129,9 @@ impl Controller {
         if !std::mem::take(&mut self.has_unsaved_start) {
             return;
         }
-        let (frontends, history) = (self.state.frontends(), self.history.records());
-        match self.store.save(Snapshot { revision: self.revision, frontends: &frontends, history }) {
+        let (certificates, frontends) = (self.state.plain_certificates(), self.state.frontends());
+        let (revision, history) = (self.revision, self.history.records());
+        match self.store.save(Snapshot { revision, certificates: &certificates, frontends: &frontends, history }) {
             Ok(saved) => self.is_durable = saved == Saved::Durable,
             Err(reason) => tracing::warn!("the state could not be stored: {reason}"),
         }
@@ -183,17 +182,19 @@ impl Controller {
         let mut history = self.history.clone();
         history.push(Record {
             revision,
-            at: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
+            at: unix_time().unsigned_abs(),
             summary: draft.summary.clone(),
             changes: changes.into_owned(),
             inverse: draft.inverse,
         });
-        let frontends = draft.state.frontends();
-        let saved = self.store.save(Snapshot { revision, frontends: &frontends, history: history.records() });
+        let (certificates, frontends) = (draft.state.plain_certificates(), draft.state.frontends());
+        let (certificates, frontends, history_records) = (&certificates, &frontends, history.records());
+        let saved = self.store.save(Snapshot { revision, certificates, frontends, history: history_records });
         let saved = saved.map_err(|reason| Refused::other(format!("the change could not be stored: {reason}")))?;
         // From here on nothing may fail: what is stored comes into effect.
         self.is_durable = saved == Saved::Durable;
         let before = std::mem::replace(&mut self.state, draft.state);
+        self.troubles.retain(|server, _| self.state.entry_of(*server).is_some());
         self.history = history;
         self.revision = revision;
         let running = match self.availability.follow(&self.state, &before, now) {
@@ -211,7 +212,7 @@ impl Controller {
     fn changes<'a>(&self, wanted: &'a Wanted) -> Result<Cow<'a, [Change]>, Refused> {
         Ok(match wanted {
             Wanted::Changes(changes) => Cow::Borrowed(changes),
-            Wanted::Config(config) => Cow::Owned(difference(&self.state.frontends(), &config.frontends)),
+            Wanted::Config(config) => Cow::Owned(difference(&self.state, &config.certificates, &config.frontends)),
             Wanted::Undo(revision) => Cow::Owned(self.history.undo(*revision, &self.state)?),
         })
     }
@@ -231,8 +232,8 @@ impl Controller {
                 draft.summary.push(sentence);
             }
         }
-        draft.state.check_binds()?;
-        draft.warnings = draft.state.warnings_since(&self.state);
+        draft.state.check_whole(&self.state)?;
+        draft.warnings = draft.state.warnings_since(&self.state, unix_time());
         draft.inverse.reverse();
         Ok(draft)
     }
@@ -349,7 +350,13 @@ impl Controller {
             connections_on_replaced: self.retired.iter().map(|endpoint| u64::from(endpoint.open())).sum(),
             traffic: self.rates.total(&self.running),
             shards: status::shards(&self.shared, &self.cores),
+            certificates: status::certificates(&self.state, unix_time()),
             frontends: status::frontends(&self.running, &self.rates, &self.availability, &self.troubles, self.now()),
         }
     }
+}
+
+/// Seconds since 1970.
+fn unix_time() -> i64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() as i64
 }

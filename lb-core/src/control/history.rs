@@ -48,7 +48,7 @@ impl History {
         for change in record.inverse.iter().chain(&record.changes) {
             draft.apply(change).map_err(|refused| conflict(refused.reason))?;
         }
-        draft.check_binds().map_err(|refused| conflict(refused.reason))?;
+        draft.check_whole(state).map_err(|refused| conflict(refused.reason))?;
         if !is_same(&draft, state) {
             return Err(conflict("what it set was set again".to_owned()));
         }
@@ -56,13 +56,13 @@ impl History {
     }
 }
 
-/// The same frontends with the same settings and servers, in any order: a removal that is taken back adds at the end.
+/// The same certificates, and frontends with the same settings and servers, in any order: a removal that is taken back
+/// adds at the end.
 fn is_same(one: &State, other: &State) -> bool {
-    let (one, other) = (one.frontends(), other.frontends());
-    one.len() == other.len() && {
-        let wanted: Vec<_> = other.iter().map(|frontend| (**frontend).clone()).collect();
-        super::state::difference(&one, &wanted).is_empty()
-    }
+    let certificates: Vec<_> = other.certificates().iter().map(|entry| (*entry.certificate).clone()).collect();
+    let frontends: Vec<_> = other.frontends().iter().map(|frontend| (**frontend).clone()).collect();
+    // A difference names also what is too many.
+    super::state::difference(one, &certificates, &frontends).is_empty()
 }
 
 #[cfg(test)]

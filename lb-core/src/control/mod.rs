@@ -21,7 +21,8 @@ mod tls;
 pub use change::{Applied, Change, Options, Record, Refused, Transaction};
 pub use listeners::Listener;
 pub use status::{
-    FrontendStatus, ServerHealth, ServerStatus, ServerTlsStatus, Service, ShardStatus, Status, TlsStatus, Traffic,
+    CertificateStatus, FrontendStatus, ServerHealth, ServerStatus, ServerTlsStatus, Service, ShardStatus, Status,
+    TlsStatus, Traffic,
 };
 pub use store::{NoStore, Saved, Snapshot, Store};
 pub(crate) use thread::ControlThread;

@@ -3,13 +3,17 @@
 //! Every change gives its inverse, so that a revision can be taken back. Frontends and servers carry an identity that
 //! survives renaming and re-addressing: counters and connections hang on it.
 
+mod certificates;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::change::{Change, Refused};
 use crate::config::{
-    Bind, FRONTENDS_MAX, Frontend, FrontendUpdate, Mode, Name, PolicyKind, SERVERS_MAX, Server, ServerUpdate,
+    Bind, Certificate, Config, FRONTENDS_MAX, Frontend, FrontendUpdate, Mode, Name, PolicyKind, SERVERS_MAX, Server,
+    ServerUpdate,
 };
+pub(crate) use certificates::{CertificateEntry, days_until};
 
 /// Identity of a frontend over its life.
 pub(crate) type FrontendId = u32;
@@ -25,11 +29,12 @@ pub(crate) struct Entry {
     pub(crate) server_ids: Vec<ServerId>,
 }
 
-/// All frontends. Cloning is cheap: what does not change is shared.
+/// All frontends and certificates. Cloning is cheap: what does not change is shared.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct State {
     /// Their identities ascend: frontends are added at the end and never reordered.
     entries: Vec<Arc<Entry>>,
+    certificates: Vec<Arc<CertificateEntry>>,
     next_frontend: FrontendId,
     next_server: ServerId,
     /// Names of the policies that the embedding program registered.
@@ -42,6 +47,17 @@ pub(crate) type Effect = Option<(Change, String)>;
 impl State {
     pub(crate) fn new(policies: Arc<[Name]>) -> Self {
         Self { policies, ..Self::default() }
+    }
+
+    /// Puts in what a configuration has, and checks it as a whole. On a refusal the state must be thrown away.
+    pub(crate) fn fill(&mut self, config: &Config) -> Result<(), Refused> {
+        for certificate in &config.certificates {
+            self.apply(&Change::AddCertificate { certificate: certificate.clone() })?;
+        }
+        for frontend in &config.frontends {
+            self.apply(&Change::AddFrontend { frontend: frontend.clone() })?;
+        }
+        self.check_whole(&Self::default())
     }
 
     pub(crate) fn entries(&self) -> &[Arc<Entry>] {
@@ -80,8 +96,8 @@ impl State {
         !(is_same_count && self.entries.iter().zip(&before.entries).all(is_same))
     }
 
-    /// What is allowed but may surprise about this state, where `before` was otherwise.
-    pub(crate) fn warnings_since(&self, before: &Self) -> Vec<String> {
+    /// What is allowed but may surprise about this state, where `before` was otherwise, at `now` in seconds since 1970.
+    pub(crate) fn warnings_since(&self, before: &Self, now: i64) -> Vec<String> {
         let relies_on_passive = |entry: &Entry| {
             let servers = entry.frontend.servers();
             let mut enabled = servers.iter().filter(|server| server.mode() == Mode::Enabled).peekable();
@@ -92,7 +108,7 @@ impl State {
         let sentence = |entry: &Arc<Entry>| {
             format!("frontend {} has no active server: passive ones serve it", entry.frontend.name())
         };
-        surprising.map(sentence).collect()
+        surprising.map(sentence).chain(self.tls_warnings_since(before, now)).collect()
     }
 
     /// Applies one change. On a refusal the state must be thrown away if it is to be as before: the caller works on a clone.
@@ -107,6 +123,9 @@ impl State {
             Change::AddFrontend { frontend } => self.add_frontend(frontend),
             Change::UpdateFrontend { name, update } => self.update_frontend(name, update),
             Change::RemoveFrontend { name } => self.remove_frontend(name),
+            Change::AddCertificate { certificate } => self.add_certificate(certificate),
+            Change::UpdateCertificate { certificate } => self.update_certificate(certificate),
+            Change::RemoveCertificate { name } => self.remove_certificate(name),
         }
     }
 
@@ -241,6 +260,12 @@ impl State {
         Ok(())
     }
 
+    /// What must hold once all changes of a transaction are made, and may not in between; `before` is the state before them.
+    pub(crate) fn check_whole(&self, before: &Self) -> Result<(), Refused> {
+        self.check_binds()?;
+        self.check_certificates(before)
+    }
+
     /// Checks that no two frontends share an address. Only once all changes of a transaction are made: in between they may,
     /// for example when two swap theirs.
     pub(crate) fn check_binds(&self) -> Result<(), Refused> {
@@ -283,10 +308,12 @@ impl State {
     }
 }
 
-/// The changes that lead from `from` to `to`: removals first, so that names and addresses are free for what comes.
-pub(crate) fn difference(from: &[Arc<Frontend>], to: &[Frontend]) -> Vec<Change> {
-    let mut changes = Vec::new();
-    for old in from {
+/// The changes that lead from `from` to these certificates and frontends. Of frontends and servers removals come first, so
+/// that names and addresses are free for what comes; of certificates last, when nobody uses them any more.
+pub(crate) fn difference(from: &State, certificates: &[Certificate], to: &[Frontend]) -> Vec<Change> {
+    let (mut changes, removals) = certificates::differences(from, certificates);
+    let from = from.frontends();
+    for old in &from {
         if !to.iter().any(|new| new.name == old.name) {
             changes.push(Change::RemoveFrontend { name: old.name.clone() });
         }
@@ -302,6 +329,7 @@ pub(crate) fn difference(from: &[Arc<Frontend>], to: &[Frontend]) -> Vec<Change>
         }
         server_differences(old, new, &mut changes);
     }
+    changes.extend(removals);
     changes
 }
 
@@ -417,12 +445,16 @@ pub(super) mod tests {
         ]
     }
 
-    fn plain(state: &State) -> Vec<Frontend> {
-        state.frontends().iter().map(|frontend| Frontend::clone(frontend)).collect()
+    /// What leads from one state to the other.
+    pub(in crate::control) fn between(from: &State, to: &State) -> Vec<Change> {
+        let certificates: Vec<_> =
+            to.certificates().iter().map(|entry| Certificate::clone(&entry.certificate)).collect();
+        let frontends: Vec<_> = to.frontends().iter().map(|frontend| Frontend::clone(frontend)).collect();
+        difference(from, &certificates, &frontends)
     }
 
     fn is_same(one: &State, other: &State) -> bool {
-        difference(&one.frontends(), &plain(other)).is_empty() && difference(&other.frontends(), &plain(one)).is_empty()
+        between(one, other).is_empty() && between(other, one).is_empty()
     }
 
     /// What must hold after every change.
@@ -479,7 +511,7 @@ pub(super) mod tests {
             };
             let (one, other) = (reach(to_one), reach(to_other));
             let mut reached = one.clone();
-            for change in difference(&one.frontends(), &plain(&other)) {
+            for change in between(&one, &other) {
                 reached.apply(&change).unwrap();
             }
             reached.check_binds().unwrap();

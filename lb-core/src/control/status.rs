@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::Time;
 use super::availability::Availability;
 use super::running::{Running, RunningFrontend};
-use super::state::{FrontendId, ServerId};
-use crate::config::{Frontend, Server};
+use super::state::{CertificateEntry, FrontendId, ServerId, State, days_until};
+use crate::config::{Frontend, Name, Server};
 use crate::table::counters::{Counter, FrontendCounters, FrontendShard, ServerCounters, TlsCounters};
 use crate::table::{Endpoint, Shared};
 use crate::tls::cause::Cause;
@@ -34,6 +34,9 @@ pub struct Status {
     pub traffic: Traffic,
     /// The shards, by number.
     pub shards: Vec<ShardStatus>,
+    /// The certificates, in the order they were added.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<CertificateStatus>,
     /// The frontends, in the order they were added.
     pub frontends: Vec<FrontendStatus>,
 }
@@ -132,6 +135,31 @@ pub struct ServerStatus {
     /// TLS with it, where it has a `server_certificate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ServerTlsStatus>,
+}
+
+/// One certificate with its key, or one bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    /// Its name in the configuration.
+    pub name: Name,
+    /// `pair` or `bundle`.
+    pub kind: String,
+    /// How many certificates it has, those of CAs included.
+    pub certificates: usize,
+    /// Whom the first one is for.
+    pub subject: String,
+    /// The DNS names and IP addresses that the first one is for.
+    pub names: Vec<String>,
+    /// Who issued the first one.
+    pub issuer: String,
+    /// The kind of its key, `ECDSA P-256`.
+    pub key: String,
+    /// When the first of its certificates to expire does, in seconds since 1970.
+    pub not_after: i64,
+    /// The whole days until then, negative once it is over.
+    pub expires_in_days: i64,
+    /// Who uses it: `frontend web`, `server web/app1`.
+    pub used_by: Vec<String>,
 }
 
 /// TLS with a frontend's clients, since it was added.
@@ -314,6 +342,27 @@ pub(super) fn frontends(
         }
     };
     running.0.iter().map(frontend).collect()
+}
+
+/// The certificates, at `now` in seconds since 1970.
+pub(super) fn certificates(state: &State, now: i64) -> Vec<CertificateStatus> {
+    let status = |entry: &Arc<CertificateEntry>| {
+        let (name, first) = (entry.certificate.name(), entry.facts().first()?);
+        Some(CertificateStatus {
+            name: name.clone(),
+            kind: entry.certificate.content().kind().to_owned(),
+            certificates: entry.facts().len(),
+            subject: first.subject.clone(),
+            names: first.names.clone(),
+            issuer: first.issuer.clone(),
+            key: first.key.clone(),
+            not_after: entry.not_after(),
+            expires_in_days: days_until(entry.not_after(), now),
+            used_by: state.users_of(name),
+        })
+    };
+    // There is none without a certificate in it.
+    state.certificates().iter().filter_map(status).collect()
 }
 
 fn tls_status(counters: &FrontendCounters) -> TlsStatus {

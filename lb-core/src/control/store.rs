@@ -4,13 +4,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::change::Record;
-use crate::config::Frontend;
+use crate::config::{Certificate, Frontend};
 
 /// What a store has to keep: everything a later start needs to go on.
 #[derive(Debug, Clone, Copy)]
 pub struct Snapshot<'a> {
     /// The revision.
     pub revision: u64,
+    /// The certificates, with their private keys: nobody else may read where they are kept. Shared as the frontends are.
+    pub certificates: &'a [Arc<Certificate>],
     /// The frontends with their servers. What did not change since the last snapshot is behind the same `Arc`.
     pub frontends: &'a [Arc<Frontend>],
     /// The last revisions, oldest first.

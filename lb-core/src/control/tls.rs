@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::change::Refused;
-use super::state::{Entry, State};
+use super::state::{CertificateEntry, Entry, State};
 use crate::config::{Frontend, Name, Server};
 use crate::table::{Greeting, Transport};
 use crate::tls::accept::{Acceptor, Tickets};
@@ -94,12 +94,6 @@ pub(super) fn is_same_endpoint((one, by_one): (&Arc<Server>, &Used), (other, by_
         [server.server_certificate().cloned(), server.client_certificate().cloned()]
     };
     let is_same_server = Arc::ptr_eq(one, other)
-        || settings(one) == settings(other)
-            && one.server_name() == other.server_name()
-            && names(one) == names(other);
+        || settings(one) == settings(other) && one.server_name() == other.server_name() && names(one) == names(other);
     is_same_server && one.certificates().all(|(_, name)| by_one.is_same(by_other, name))
 }
-
-// STUB until the state has certificates
-pub(super) struct CertificateEntry { loaded: Loaded }
-impl State { fn certificate(&self, _: &Name) -> Option<&Arc<CertificateEntry>> { None } }

@@ -110,31 +110,31 @@ mod tests {
     fn order_of_tries(random: u64) -> Vec<usize> {
         let tier = tier(Some(1), &[9, 9, 9]);
         let (mut tried, mut order) = (Tried::default(), Vec::new());
-        while let Claim::Server(position) = claim(&tier, &tried, &choice(random)) {
+        while let Claim::Server(position) = claim(&tier, &tried, false, &choice(random)) {
             order.push(position);
             tried.add(Arc::clone(&tier.candidates[position].endpoint));
         }
-        assert_eq!(claim(&tier, &tried, &choice(random)), Claim::Nobody);
+        assert_eq!(claim(&tier, &tried, false, &choice(random)), Claim::Nobody);
         order
     }
 
     #[test]
     fn a_server_gets_no_more_than_its_limit() {
         let tier = tier(Some(0), &[2, 1]);
-        let order: Vec<_> = (0..4).map(|_| claim(&tier, &Tried::default(), &choice(0))).collect();
+        let order: Vec<_> = (0..4).map(|_| claim(&tier, &Tried::default(), false, &choice(0))).collect();
         assert_eq!(order, [Claim::Server(0), Claim::Server(0), Claim::Server(1), Claim::Full]);
         tier.candidates[1].count_closed();
-        assert_eq!(claim(&tier, &Tried::default(), &choice(0)), Claim::Server(1));
+        assert_eq!(claim(&tier, &Tried::default(), false, &choice(0)), Claim::Server(1));
         // The one with room has failed this connection: it waits for the other.
         tier.candidates[1].count_closed();
         let mut failed = Tried::default();
         failed.add(Arc::clone(&tier.candidates[1].endpoint));
-        assert_eq!(claim(&tier, &failed, &choice(0)), Claim::Full);
+        assert_eq!(claim(&tier, &failed, false, &choice(0)), Claim::Full);
     }
 
     #[test]
     fn a_policy_that_chooses_out_of_range_chooses_nobody() {
-        assert_eq!(claim(&tier(Some(2), &[9, 9]), &Tried::default(), &choice(0)), Claim::Nobody);
-        assert_eq!(claim(&tier(None, &[9, 9]), &Tried::default(), &choice(0)), Claim::Nobody);
+        assert_eq!(claim(&tier(Some(2), &[9, 9]), &Tried::default(), false, &choice(0)), Claim::Nobody);
+        assert_eq!(claim(&tier(None, &[9, 9]), &Tried::default(), false, &choice(0)), Claim::Nobody);
     }
 }

@@ -111,11 +111,9 @@ impl Conn {
                 self.phase = Phase::Connecting;
                 Some(Action::Connect)
             }),
-            Phase::Greeting
-            | Phase::Waiting
-            | Phase::WaitingForServer
-            | Phase::Connecting
-            | Phase::ConnectStopping => self.next_early_action(),
+            Phase::Greeting | Phase::Waiting | Phase::WaitingForServer | Phase::Connecting | Phase::ConnectStopping => {
+                self.next_early_action()
+            }
             Phase::Meeting => self.next_early_action().or_else(|| self.next_action_of_server()),
             Phase::Leaving { is_cancelled } => {
                 self.next_early_action().or_else(|| self.next_leaving_action(is_cancelled))

@@ -101,8 +101,12 @@ impl Fault {
     pub(super) fn explain(&self, dialer: &Dialer) -> String {
         match self {
             Self::Tls(error) => dialer.explain(error),
-            Self::Truncated => "it closes the connection amid the TLS handshake: does it speak TLS on this port?".to_owned(),
-            Self::TimedOut => "it does not finish the TLS handshake in time: does it speak TLS on this port?".to_owned(),
+            Self::Truncated => {
+                "it closes the connection amid the TLS handshake: does it speak TLS on this port?".to_owned()
+            }
+            Self::TimedOut => {
+                "it does not finish the TLS handshake in time: does it speak TLS on this port?".to_owned()
+            }
             Self::CrowdedOut | Self::Proxy(_) | Self::Memory(_) => self.to_string(),
         }
     }
@@ -272,7 +276,8 @@ impl Layers {
         let Some(greeting) = &self.greeting else { return Ok(false) };
         match self.hears {
             Hears::Proxy => {
-                let Some((header, length)) = proxy::read(&self.heard).map_err(|wrong| Fault::Proxy(wrong.to_string().into()))?
+                let Some((header, length)) =
+                    proxy::read(&self.heard).map_err(|wrong| Fault::Proxy(wrong.to_string().into()))?
                 else {
                     return Ok(false);
                 };

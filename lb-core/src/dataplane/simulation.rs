@@ -199,6 +199,28 @@ impl Asked {
 
 type IsCancelled = bool;
 
+/// What a lent buffer has.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    /// The stream that its bytes are of and where in it they begin; `None` if they were made here.
+    stream: Option<(Side, usize)>,
+    bytes: usize,
+}
+
+/// What stands for a connection's layers: they swallow some bytes of either peer and say something of their own before
+/// bytes go both ways.
+#[derive(Debug, Default)]
+struct Layers {
+    /// Bytes of the client's that they hear before a server is chosen.
+    greeting_left: usize,
+    /// Bytes of the server's that its handshake takes.
+    meeting_left: usize,
+    /// Has come of the client for the server.
+    early: VecDeque<Piece>,
+    /// The client is told that it is not served.
+    has_refused: bool,
+}
+
 struct World<C> {
     chance: C,
     conn: Conn,
@@ -206,9 +228,14 @@ struct World<C> {
     asked: [Asked; 2],
     connect: Option<IsCancelled>,
     servers_left: usize,
+    /// There is a socket to a server.
     is_connected: bool,
-    /// Of each lent buffer, where in its stream it begins, the stream it is of, and its size.
-    buffers: HashMap<u32, (Side, usize, BufferSize)>,
+    /// Bytes go both ways.
+    is_open: bool,
+    /// Some if the connection has layers.
+    layers: Option<Layers>,
+    /// What each lent buffer has.
+    buffers: HashMap<u32, Held>,
     next_buffer: u32,
     /// Positions in the two streams, by source: received by us, and given to the sink's socket.
     received: [usize; 2],
@@ -235,6 +262,12 @@ pub(crate) struct Seen {
     pub(crate) ends_with_full_pipe: bool,
     /// A client waited for a server.
     pub(crate) waits: bool,
+    /// A server failed its handshake.
+    pub(crate) leaves: bool,
+    /// Bytes went both ways behind a handshake with the server.
+    pub(crate) meets: bool,
+    /// A client was refused after it was heard.
+    pub(crate) refuses: bool,
 }
 
 /// What may happen next.
@@ -259,18 +292,24 @@ pub(crate) fn simulate(mut chance: impl Chance) -> Seen {
         let source = &mut peers[side.other() as usize];
         source.wants = source.wants.min(most);
     }
+    let layers = (peers[0].wants > 0 && chance.one_in(3)).then(|| Layers {
+        greeting_left: 1 + chance.below(peers[0].wants.min(300)),
+        ..Layers::default()
+    });
     if peers[1].manner == Manner::Answers {
-        peers[1].awaits = peers[0].wants;
+        peers[1].awaits = peers[0].wants - layers.as_ref().map_or(0, |layers| layers.greeting_left);
     }
     let servers_left = 1 + chance.below(3);
     let mut world = World {
         chance,
-        conn: Conn::new(false),
+        conn: Conn::new(layers.is_some()),
         peers,
         asked: [Asked::default(), Asked::default()],
         connect: None,
         servers_left,
         is_connected: false,
+        is_open: false,
+        layers,
         buffers: HashMap::new(),
         next_buffer: 0,
         received: [0; 2],
@@ -342,7 +381,7 @@ impl<C: Chance> World<C> {
     fn must_come_to_an_end(&self) -> bool {
         let [client, server] = &self.peers;
         let begins = [client, server].iter().any(|peer| peer.manner != Manner::EndsLast);
-        self.is_connected && client.is_orderly() && server.is_orderly() && begins && !self.timed_out
+        self.is_open && client.is_orderly() && server.is_orderly() && begins && !self.timed_out
     }
 
     fn possible(&self) -> Vec<Event> {
@@ -400,12 +439,109 @@ impl<C: Chance> World<C> {
 
     fn connect_ends(&mut self) {
         let is_cancelled = self.connect.take().expect("a connect is asked for");
-        if !is_cancelled && !self.chance.one_in(3) || self.chance.one_in(20) {
-            self.is_connected = true;
-            self.conn.on_connected();
-        } else {
-            self.conn.on_connect_failed();
+        if is_cancelled || self.chance.one_in(3) && !self.chance.one_in(20) {
+            return self.conn.on_connect_failed();
         }
+        self.is_connected = true;
+        if self.layers.is_none() || self.chance.one_in(2) {
+            self.open();
+            return self.conn.on_connected();
+        }
+        let meeting_left = 1 + self.chance.below(300);
+        self.conn.on_connected_to_meet();
+        if let Some(layers) = &mut self.layers {
+            layers.meeting_left = meeting_left;
+            self.say(Side::Server);
+        }
+    }
+
+    /// What came early goes to the server.
+    fn open(&mut self) {
+        self.is_open = true;
+        let early = self.layers.as_mut().map(|layers| std::mem::take(&mut layers.early));
+        for piece in early.into_iter().flatten() {
+            self.put(Side::Server, piece);
+        }
+        self.conn.hold_client(false);
+    }
+
+    /// A few bytes that are made here go to a peer.
+    fn say(&mut self, sink: Side) {
+        let buffer = self.next_buffer;
+        self.next_buffer += 1;
+        self.buffers.insert(buffer, Held { stream: None, bytes: 512 });
+        self.put(sink, Piece { buffer: id(buffer), start: 0, end: 100 });
+    }
+
+    fn put(&mut self, sink: Side, piece: Piece) {
+        if let Some(unwanted) = self.conn.put(sink, piece) {
+            self.take_back(unwanted);
+        }
+    }
+
+    /// Bytes have come through the layers.
+    fn receive_layered(&mut self, side: Side, mut piece: Piece) {
+        let Some(layers) = &mut self.layers else { return };
+        if !self.conn.wants(side) {
+            return self.take_back(piece);
+        }
+        let left = match side {
+            Side::Client => &mut layers.greeting_left,
+            Side::Server => &mut layers.meeting_left,
+        };
+        let (before, swallowed) = (*left, usize::from(piece.end).min(*left));
+        *left -= swallowed;
+        let is_done = before > 0 && *left == 0;
+        piece.start += swallowed as u16;
+        self.delivered[side as usize] += swallowed;
+        if piece.start == piece.end {
+            self.take_back(piece);
+        } else if side == Side::Client {
+            // Copied, so that it takes no more memory than its bytes.
+            let bytes = usize::from(piece.end - piece.start);
+            self.buffers.entry(number(piece.buffer)).and_modify(|held| held.bytes = bytes);
+            layers.early.push_back(piece);
+            let early: usize = layers.early.iter().map(|piece| usize::from(piece.end - piece.start)).sum();
+            self.conn.hold_client(early > 64 << 10);
+        } else if is_done {
+            self.put(Side::Client, piece);
+        }
+        match side {
+            Side::Client if is_done => self.end_greeting(),
+            Side::Server if is_done => {
+                self.seen.meets = true;
+                self.open();
+                self.conn.on_met();
+            }
+            Side::Server if self.chance.one_in(6) => self.conn.on_meeting_failed(),
+            Side::Client | Side::Server => {}
+        }
+    }
+
+    fn end_greeting(&mut self) {
+        self.say(Side::Client);
+        let Some(layers) = &mut self.layers else { return };
+        layers.has_refused = self.chance.one_in(10);
+        match layers.has_refused {
+            true => {
+                self.seen.refuses = true;
+                self.conn.refuse();
+            }
+            false => self.conn.on_greeted(),
+        }
+    }
+
+    /// The server is given up, and another one would be somebody else.
+    fn leave_server(&mut self) {
+        let is_idle = self.asked[1].operations().iter().all(|operation| operation.is_none());
+        assert!(is_idle && !self.is_open, "a server is left while the kernel has operations on it");
+        self.seen.leaves = true;
+        let mut given_back = VecDeque::new();
+        self.conn.forget_server(|piece| given_back.push_back(piece));
+        given_back.into_iter().for_each(|piece| self.take_back(piece));
+        self.peers[1] = Peer::new(&mut self.chance);
+        (self.received[1], self.delivered[1], self.error_taken[1]) = (0, 0, false);
+        self.is_connected = false;
     }
 
     fn receive_gives(&mut self, side: Side) {
@@ -425,7 +561,9 @@ impl<C: Chance> World<C> {
             let length = peer.arrived.min(1 + self.chance.below(size.bytes()));
             let piece = self.fill(side, length, size);
             self.seen.copies_again |= self.has_spliced[side as usize];
-            if let Some(unwanted) = self.conn.on_received(side, piece) {
+            if self.layers.is_some() && !self.is_open {
+                self.receive_layered(side, piece);
+            } else if let Some(unwanted) = self.conn.on_received(side, piece) {
                 self.take_back(unwanted);
             }
             self.check_held();
@@ -455,6 +593,11 @@ impl<C: Chance> World<C> {
         let is_reset = how == ReceiveEnd::SourceEnded && peer.is_gone() && !self.error_taken[side as usize];
         self.asked[side as usize].receive = None;
         self.conn.on_receive_ended(side, if is_reset { ReceiveEnd::Stopped } else { how });
+        if how == ReceiveEnd::SourceEnded && self.conn.is_greeting() {
+            // As the shard does: it has left before it was heard.
+            self.timed_out = true;
+            self.conn.begin_close(Ending::Close);
+        }
         if how == ReceiveEnd::Starved {
             self.conn.on_buffers();
         }
@@ -467,7 +610,7 @@ impl<C: Chance> World<C> {
         let buffer = self.next_buffer;
         self.next_buffer += 1;
         let start = &mut self.received[side as usize];
-        self.buffers.insert(buffer, (side, *start, size));
+        self.buffers.insert(buffer, Held { stream: Some((side, *start)), bytes: size.bytes() });
         *start += length;
         self.peers[side as usize].arrived -= length;
         Piece { buffer: id(buffer), start: 0, end: length as u16 }
@@ -507,9 +650,13 @@ impl<C: Chance> World<C> {
         let source = sink.other();
         for piece in pieces {
             let length = usize::from(piece.end - piece.start).min(sent);
-            let (stream, start, _) = self.buffers[&number(piece.buffer)];
-            assert_eq!(stream, source, "bytes of one direction go out in the other");
-            if length > 0 {
+            if length > 0 && self.buffers[&number(piece.buffer)].stream.is_none() {
+                self.peers[sink as usize].unread += length;
+            } else if length > 0
+                && let Some((stream, start)) = self.buffers[&number(piece.buffer)].stream
+            {
+                assert_eq!(stream, source, "bytes of one direction go out in the other");
+                assert!(self.is_open, "bytes go to a server that is not to have them yet");
                 let delivered = &mut self.delivered[source as usize];
                 assert_eq!(start + usize::from(piece.start), *delivered, "bytes are lost, doubled or reordered");
                 *delivered += length;
@@ -564,7 +711,11 @@ impl<C: Chance> World<C> {
                 assert!(self.asked[side as usize].writable.replace(false).is_none(), "awaited twice");
             }
             Action::CloseWrite(sink) => self.pass_end(sink),
-            Action::CancelServer | Action::LeaveServer => {}
+            Action::CancelServer => {
+                let asked = &mut self.asked[1];
+                asked.operations().into_iter().flatten().for_each(|is_cancelled| *is_cancelled = true);
+            }
+            Action::LeaveServer => self.leave_server(),
             Action::CancelAll => self.cancel_all(),
             Action::Finish(ending) => self.finish(ending),
         }
@@ -646,6 +797,11 @@ impl<C: Chance> World<C> {
 
     fn pass_end(&mut self, sink: Side) {
         let source = sink.other();
+        if self.layers.as_ref().is_some_and(|layers| layers.has_refused) {
+            assert_eq!(sink, Side::Client, "only a client is refused");
+            self.peers[sink as usize].sees_end = true;
+            return;
+        }
         let peer = &self.peers[source as usize];
         assert!(peer.has_ended, "an end that never came is passed on");
         assert_eq!(self.delivered[source as usize], peer.wants, "the end overtakes bytes");
@@ -665,6 +821,7 @@ impl<C: Chance> World<C> {
         assert!(is_idle && self.connect.is_none(), "finished while the kernel still has operations");
         let mut given_back = VecDeque::new();
         self.conn.discard(|piece| given_back.push_back(piece));
+        given_back.extend(self.layers.iter_mut().flat_map(|layers| layers.early.drain(..)));
         given_back.into_iter().for_each(|piece| self.take_back(piece));
         self.seen.ends_with_full_pipe = self.in_pipe != [0; 2];
         for peer in &mut self.peers {
@@ -678,8 +835,8 @@ impl<C: Chance> World<C> {
 
     fn check_held(&self) {
         for side in SIDES {
-            let of_side = self.buffers.values().filter(|(stream, ..)| *stream == side);
-            let held: usize = of_side.map(|(.., size)| size.bytes()).sum();
+            let is_of = |held: &&Held| held.stream.is_some_and(|(stream, _)| stream == side);
+            let held: usize = self.buffers.values().filter(is_of).map(|held| held.bytes).sum();
             assert!(held <= HELD_MAX, "a direction holds {held} bytes");
         }
     }
@@ -687,7 +844,9 @@ impl<C: Chance> World<C> {
     fn check_end(&self) {
         assert!(self.buffers.is_empty(), "{} buffers are lost", self.buffers.len());
         let [client, server] = &self.peers;
-        if !self.is_connected {
+        if self.layers.as_ref().is_some_and(|layers| layers.has_refused) {
+            assert!(!self.is_open, "who is refused is served");
+        } else if !self.is_open {
             assert!(self.finished == Some(Ending::Reset) || self.timed_out, "without a server the client is reset");
         } else if (client.has_reset || server.has_reset) && !self.timed_out {
             let was_complete = client.has_ended && server.has_ended;
@@ -718,13 +877,14 @@ mod tests {
         let replay = std::env::var("LB_SEED").ok().and_then(|seed| seed.parse().ok());
         let seeds = replay.map_or(0..20_000u64, |seed| seed..seed + 1);
         let began = Instant::now();
-        let mut seen = [0; 4];
+        let mut seen = [0; 7];
         for seed in seeds {
             let outcome = std::panic::catch_unwind(|| simulate(fastrand::Rng::with_seed(seed)));
-            let Ok(Seen { splices, copies_again, ends_with_full_pipe, waits }) = outcome else {
+            let Ok(Seen { splices, copies_again, ends_with_full_pipe, waits, leaves, meets, refuses }) = outcome else {
                 panic!("replay with LB_SEED={seed}");
             };
-            for (count, happened) in seen.iter_mut().zip([splices, copies_again, ends_with_full_pipe, waits]) {
+            let happened = [splices, copies_again, ends_with_full_pipe, waits, leaves, meets, refuses];
+            for (count, happened) in seen.iter_mut().zip(happened) {
                 *count += usize::from(happened);
             }
             if began.elapsed() > Duration::from_secs(10) {
@@ -732,7 +892,7 @@ mod tests {
                 break;
             }
         }
-        println!("spliced, copied again, ended with bytes in a pipe: {seen:?}");
+        println!("spliced, copied again, ended with bytes in a pipe, waited, left a server, met one, refused: {seen:?}");
         assert!(replay.is_some() || seen.iter().all(|count| *count > 100), "something never happens: {seen:?}");
     }
 }

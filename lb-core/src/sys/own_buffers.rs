@@ -55,7 +55,8 @@ impl OwnBuffers {
     /// The system has no memory.
     pub(crate) fn lend(&mut self, bytes: usize) -> io::Result<BufferId> {
         let size = OwnSize::holding(bytes);
-        let has_free = |group: &Option<Group>| group.as_ref().is_some_and(|group| group.size == size && !group.free.is_empty());
+        let has_free =
+            |group: &Option<Group>| group.as_ref().is_some_and(|group| group.size == size && !group.free.is_empty());
         let number = match self.groups.iter().position(has_free) {
             Some(number) => number,
             None => self.grow(size)?,
@@ -84,7 +85,9 @@ impl OwnBuffers {
     /// A lent buffer's memory. Empty if it is not one of these.
     pub(crate) fn bytes_mut(&mut self, buffer: BufferId) -> &mut [u8] {
         match self.groups.get_mut(buffer.own_group()) {
-            Some(Some(group)) => group.memory.slice_mut(usize::from(buffer.index()) * group.size.bytes(), group.size.bytes()),
+            Some(Some(group)) => {
+                group.memory.slice_mut(usize::from(buffer.index()) * group.size.bytes(), group.size.bytes())
+            }
             _ => &mut [],
         }
     }
@@ -133,7 +136,9 @@ mod tests {
     #[test]
     fn buffers_are_lent_once_and_unmapped_when_they_are_back() {
         let mut own = OwnBuffers::default();
-        let lent: Vec<_> = (0..600).map(|number| (own.lend(if number % 2 == 0 { 64 } else { 16_406 }).unwrap(), number as u8)).collect();
+        let lent: Vec<_> = (0..600)
+            .map(|number| (own.lend(if number % 2 == 0 { 64 } else { 16_406 }).unwrap(), number as u8))
+            .collect();
         lent.iter().for_each(|(buffer, number)| own.bytes_mut(*buffer).fill(*number));
         for (buffer, number) in &lent {
             let bytes = own.bytes_mut(*buffer);

@@ -149,3 +149,18 @@ impl fmt::Display for Cause {
         formatter.write_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_numbered_in_order_and_each_is_written_by_a_name_of_its_own() {
+        let names: std::collections::HashSet<_> = Cause::ALL.iter().map(|cause| cause.as_str()).collect();
+        assert_eq!(names.len(), Cause::COUNT);
+        for (number, cause) in Cause::ALL.iter().enumerate() {
+            assert_eq!(*cause as usize, number);
+            assert_eq!(serde_json::to_string(cause).unwrap(), format!("\"{cause}\""));
+        }
+    }
+}

@@ -186,3 +186,175 @@ fn parse_all(field: &str, certificates: &[CertificateDer<'static>]) -> Result<Ve
 fn unusable(field: &str, position: usize, why: &str) -> Invalid {
     Invalid::new(field, format!("certificate {} in it can't be read: {why}", position + 1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+
+    fn pair(chain: &str, key: &str) -> Result<Loaded, Invalid> {
+        load(&Certificate::pair("site", chain, key).unwrap())
+    }
+
+    fn refused(loaded: Result<Loaded, Invalid>) -> (String, String) {
+        let Invalid { field, reason } = loaded.unwrap_err();
+        (field, reason)
+    }
+
+    fn because(field: &str, reason: &str) -> (String, String) {
+        (field.to_owned(), reason.to_owned())
+    }
+
+    #[test]
+    fn a_pair_is_loaded_with_its_facts_and_shows_no_key() {
+        let ca = Made::ca("Corp CA");
+        let site = Made::new("site", &["Site.example", "*.site.example", "10.0.0.7", "::1"], PLAIN, Some(&ca));
+        let loaded = pair(&format!("a comment\n{}{}", site.pem(), ca.pem()), &site.key_pem()).unwrap();
+        let [leaf, issuer] = loaded.facts() else { panic!("two certificates") };
+        assert_eq!((&*leaf.subject, &*leaf.issuer, &*leaf.key), ("CN=site", "CN=Corp CA", "ECDSA P-256"));
+        assert_eq!(leaf.names, ["site.example", "*.site.example", "10.0.0.7", "::1"]);
+        assert_eq!((leaf.not_before, leaf.not_after), (157_766_400, 67_090_118_400));
+        assert_eq!(issuer.subject, "CN=Corp CA");
+        let Loaded::Identity(identity) = &loaded else { panic!("a pair") };
+        assert_eq!((identity.key.cert.len(), &identity.names), (2, &leaf.names));
+        let shown = format!("{loaded:?}");
+        assert!(shown.contains("CN=site") && !shown.contains("key: Arc") && !shown.contains("PRIVATE"), "{shown}");
+    }
+
+    #[test]
+    fn keys_of_every_kind_are_loaded_and_named() {
+        for (algorithm, kind) in [
+            (&rcgen::PKCS_ECDSA_P256_SHA256, "ECDSA P-256"),
+            (&rcgen::PKCS_ECDSA_P384_SHA384, "ECDSA P-384"),
+            (&rcgen::PKCS_ECDSA_P521_SHA512, "ECDSA P-521"),
+            (&rcgen::PKCS_ED25519, "Ed25519"),
+            (&rcgen::PKCS_RSA_SHA256, "RSA 2048"),
+        ] {
+            let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
+            let made = Made::with_key(key, "site", &[], PLAIN, None);
+            let loaded = pair(&made.pem(), &made.key_pem()).unwrap();
+            assert_eq!(loaded.facts()[0].key, kind);
+            // Without other names the common name is what clients may ask for.
+            let Loaded::Identity(identity) = loaded else { panic!("a pair") };
+            assert_eq!(identity.names, ["site"]);
+        }
+    }
+
+    #[test]
+    fn keys_as_openssl_wrote_them_in_former_times_are_loaded() {
+        let folder = Folder::new("traditional");
+        for (name, made) in [("rsa", Made::with_key(rsa(), "a", &[], PLAIN, None)), ("ec", Made::ca("b"))] {
+            let key = folder.write(name, &made.key_pem());
+            openssl(&["pkey", "-in", &key, "-traditional", "-out", &folder.path("traditional")]);
+            let text = folder.read("traditional");
+            assert!(text.contains("BEGIN RSA PRIVATE KEY") || text.contains("BEGIN EC PRIVATE KEY"), "{name}");
+            assert!(pair(&made.pem(), &text).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_broken_pair_is_refused_with_the_field_and_what_to_do() {
+        let (ca, other) = (Made::ca("Corp CA"), Made::ca("Other CA"));
+        let site = Made::new("site", &["site.example"], PLAIN, Some(&ca));
+        let (chain, key) = (site.pem(), site.key_pem());
+        let both = format!("{}{chain}", ca.pem());
+        let cut = &chain[..chain.len() - 30];
+        let cases = [
+            (pair("", &key), "chain", "it is empty"),
+            (pair("site.pem", &key), "chain", "this is not PEM: there is no line that begins with -----BEGIN"),
+            (pair(cut, &key), "chain", "the PEM is broken: a section has no end, or is not base64"),
+            (
+                pair(&pem("PUBLIC KEY", b"x"), &key),
+                "chain",
+                "there is no certificate in it: -----BEGIN CERTIFICATE----- is looked for",
+            ),
+            (
+                pair(&format!("{chain}{key}"), &key),
+                "chain",
+                "a private key is among the certificates: keep it apart, as `key` of a pair, or it would be shown",
+            ),
+            (pair(&chain, "site.key"), "key", "this is not PEM: there is no line that begins with -----BEGIN"),
+            (pair(&chain, &chain), "key", "there is no private key in it: -----BEGIN PRIVATE KEY----- is looked for"),
+            (pair(&chain, &format!("{key}{key}")), "key", "there are several private keys in it, one is needed"),
+            (pair(&chain, &other.key_pem()), "key", "it does not fit the first certificate of the chain, \"CN=site\""),
+            (
+                pair(&both, &key),
+                "chain",
+                "the key is that of \"CN=site\", which must come first, before \"CN=Corp CA\"",
+            ),
+            (
+                pair(&chain, &pem("PRIVATE KEY", b"no key")),
+                "key",
+                "the key is broken or of a kind that is not supported: RSA of at least 2048 bits, ECDSA on P-256, P-384 or \
+                 P-521, and Ed25519 are",
+            ),
+        ];
+        for (loaded, field, reason) in cases {
+            assert_eq!(refused(loaded), because(field, reason));
+        }
+        let (field, reason) = refused(pair(&format!("{chain}{}", pem("CERTIFICATE", b"none")), &key));
+        assert!(field == "chain" && reason.starts_with("certificate 2 in it can't be read: "), "{reason}");
+    }
+
+    #[test]
+    fn an_encrypted_key_is_refused_with_how_to_decrypt_it() {
+        let (site, folder) = (Made::ca("site"), Folder::new("encrypted"));
+        let key = folder.write("key", &site.key_pem());
+        let encrypted = folder.path("encrypted");
+        for how in [&["pkcs8", "-topk8"][..], &["ec", "-aes128"]] {
+            openssl(&[how, &["-in", &key, "-out", &encrypted, "-passout", "pass:x"]].concat());
+            let reason = "the key is encrypted: decrypt it with `openssl pkey -in KEY -out DECRYPTED` and keep that at mode 0600";
+            assert_eq!(refused(pair(&site.pem(), &folder.read("encrypted"))), because("key", reason), "{how:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_weak_or_of_an_unknown_kind_is_refused() {
+        let folder = Folder::new("unusual");
+        let (key, chain) = (folder.path("key"), folder.path("chain"));
+        let make = |kind: &[&str]| {
+            let common = ["req", "-x509", "-nodes", "-subj", "/CN=odd", "-keyout", &key, "-out", &chain, "-newkey"];
+            openssl(&[&common, kind].concat());
+            (folder.read("chain"), folder.read("key"))
+        };
+        let (chain, key) = make(&["rsa:1024"]);
+        let weak = "the key of \"CN=odd\" is RSA of 1024 bits, at least 2048 are needed";
+        assert_eq!(refused(pair(&chain, &key)), because("chain", weak));
+        let bundle = load(&Certificate::bundle("ca", &chain).unwrap());
+        assert_eq!(refused(bundle), because("bundle", weak));
+        let (chain, key) = make(&["ec", "-pkeyopt", "ec_paramgen_curve:secp256k1"]);
+        let (field, reason) = refused(pair(&chain, &key));
+        assert!(field == "key" && reason.contains("not supported"), "{reason}");
+    }
+
+    #[test]
+    fn a_broken_bundle_is_refused() {
+        let load = |text: &str| refused(load(&Certificate::bundle("ca", text).unwrap()));
+        let ca = Made::ca("Corp CA");
+        assert_eq!(load(" \n"), because("bundle", "it is empty"));
+        let nothing = "there is no certificate in it: -----BEGIN CERTIFICATE----- is looked for";
+        assert_eq!(load(&pem("X509 CRL", b"x")), because("bundle", nothing));
+        let (field, reason) = load(&format!("{}{}{}", ca.pem(), ca.pem(), pem("CERTIFICATE", b"none")));
+        assert!(field == "bundle" && reason.starts_with("certificate 3 in it can't be read: "), "{reason}");
+    }
+
+    #[test]
+    fn a_bundle_is_sorted_into_roots_intermediates_and_servers_own_certificates() {
+        let ca = Made::ca("Corp CA");
+        let intermediate = Made::new("Intermediate", &[], CA, Some(&ca));
+        let below = Made::new("Below", &[], CA, Some(&intermediate));
+        let leaf = Made::new("app1", &["app1.example"], PLAIN, Some(&below));
+        let sorted = |certificates: &[&Made]| {
+            let trust = bundle(certificates);
+            (trust.roots.len(), trust.intermediates.len(), trust.certificates.len())
+        };
+        assert_eq!(sorted(&[&leaf, &below, &intermediate, &ca]), (1, 2, 4));
+        assert_eq!(sorted(&[&below, &intermediate]), (1, 1, 2), "partial chain");
+        assert_eq!(sorted(&[&below, &ca]), (2, 0, 2));
+        assert_eq!(sorted(&[&leaf]), (0, 0, 1));
+        assert_eq!(sorted(&[&ca, &ca]), (1, 0, 1));
+        // A CA that was renewed under its name: what the old one issued does not hang on the new one.
+        let renewed = Made::ca("Corp CA");
+        assert_eq!(sorted(&[&renewed, &intermediate]), (2, 0, 2));
+    }
+}

@@ -12,6 +12,10 @@ mod facts;
 mod pem;
 mod pick;
 pub(crate) mod session;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 use std::sync::{Arc, LazyLock};

@@ -10,6 +10,7 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
 use super::certificate::{Facts, Trust};
+use super::facts::Parsed;
 use super::provider;
 
 /// The chain that was refused last, for [`explain`](super::explain).
@@ -40,7 +41,10 @@ impl ByBundle {
         let certificate = ParsedCertificate::try_from(leaf)?;
         match self.trust.held(leaf) {
             Some(facts) => judge_validity(facts, now)?,
-            None => self.judge_chain(&certificate, intermediates, now)?,
+            None => {
+                let judged = self.judge_chain(&certificate, intermediates, now);
+                judged.map_err(|error| Self::refusal(leaf, error))?;
+            }
         }
         match self.verify_name {
             true => verify_server_name(&certificate, name),
@@ -57,6 +61,16 @@ impl ByBundle {
         let all: Vec<_> = intermediates.iter().chain(&self.trust.intermediates).cloned().collect();
         let algorithms = self.algorithms.all;
         verify_server_cert_signed_by_trust_anchor(certificate, &self.trust.roots, &all, now, algorithms)
+    }
+
+    /// The error of a refused certificate. One that issued itself is unknown, be it that it is a CA as well, which webpki looks
+    /// at first.
+    fn refusal(leaf: &CertificateDer<'_>, error: Error) -> Error {
+        let is_other = matches!(error, Error::InvalidCertificate(CertificateError::Other(_)));
+        match is_other && Parsed::read(leaf).is_ok_and(|leaf| leaf.is_self_issued()) {
+            true => CertificateError::UnknownIssuer.into(),
+            false => error,
+        }
     }
 
     /// Keeps what was refused. Never waits: that another shard keeps its own meanwhile is as good.
