@@ -146,7 +146,7 @@ fn check_names_file_line_and_column_of_what_is_wrong() {
         ("\"127.0.0.1:7000\"", "\"127.0.0.1\"", "127.0.0.1\", policy", "127.0.0.1"),
         ("\"app1\"", "\"app 1\"", "app 1", "name"),
         ("ip: \"127.0.0.2\"", "ip: \"somewhere\"", "somewhere", "somewhere"),
-        ("weight: 2", "weight: 2, ssl_offload: true", "true", "not supported yet"),
+        ("weight: 2", "weight: 2, server_name: \"a b\"", "a b", "neither a DNS name nor an IP address"),
         ("policy: round_robin", "policy: round_robin, idle_timeout: \"0s\"", "0s", "idle_timeout"),
         ("policy: round_robin", "policy: round_robin, connect_timeout: \"5\"", "5\"", "connect_timeout"),
         ("policy: round_robin", "policy: round_robin, max_connections: 0", "0, servers", "max_connections"),

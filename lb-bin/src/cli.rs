@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use lb_core::config::{Check, OnUnavailable, PassiveConnections, PassiveUse, PassiveWhen, PolicyKind, ServerCheck};
+use lb_core::config::{
+    Check, ClientAuth, OnUnavailable, PassiveConnections, PassiveUse, PassiveWhen, PolicyKind, SendProxy, ServerCheck,
+    SniPattern, SniRoute,
+};
 
 use crate::ron_text;
 
@@ -75,7 +78,10 @@ pub enum ClientCommand {
     /// Add, change, remove or list frontends
     #[command(subcommand)]
     Frontend(FrontendCommand),
-    /// Make the running frontends those of a configuration, in one transaction
+    /// Add, replace, remove or list certificates
+    #[command(subcommand)]
+    Certificate(CertificateCommand),
+    /// Make the running frontends and certificates those of a configuration, in one transaction
     Apply {
         /// The configuration
         #[arg(long, value_name = "FILE")]
@@ -160,16 +166,19 @@ pub struct AddServer {
     /// How it is checked [default: as its frontend says]
     #[arg(long, value_name = "CHECK", value_parser = server_check, help = SERVER_CHECK_HELP)]
     pub check: Option<ServerCheck>,
-    /// End the client's TLS here (not supported yet)
+    /// End the client's TLS here
     #[arg(long)]
     pub ssl_offload: bool,
     /// A standby: no traffic unless the active servers are unavailable
     #[arg(long)]
     pub passive: bool,
-    /// The CA bundle that its certificate is checked against (not supported yet)
+    /// Talk TLS to it, and check its certificate against this bundle
     #[arg(long, value_name = "NAME")]
     pub server_certificate: Option<String>,
-    /// Connect to the server first, and refuse if that fails
+    /// The other settings of TLS.
+    #[command(flatten)]
+    pub tls: ServerTls,
+    /// Connect to the server first, with TLS where it gets any, and refuse if that fails
     #[arg(long)]
     pub probe: bool,
     /// How to apply it.
@@ -203,16 +212,85 @@ pub struct UpdateServer {
     /// How it is checked.
     #[arg(long, value_name = "CHECK", value_parser = server_check, help = SERVER_CHECK_HELP)]
     pub check: Option<ServerCheck>,
-    /// Whether the client's TLS ends here (true is not supported yet)
+    /// Whether the client's TLS ends here
     #[arg(long, value_name = "true|false")]
     pub ssl_offload: Option<bool>,
     /// Whether it is a standby: no traffic unless the active servers are unavailable
     #[arg(long, value_name = "true|false")]
     pub passive: Option<bool>,
-    /// The CA bundle that its certificate is checked against (not supported yet), or none
+    /// Talk TLS to it, and check its certificate against this bundle; none: no TLS of ours
     #[arg(long, value_name = "NAME|none")]
     pub server_certificate: Option<String>,
-    /// Connect to the new address first, and refuse if that fails
+    /// The other settings of TLS.
+    #[command(flatten)]
+    pub tls: ServerTls,
+    /// Connect to it as it would be from now on first, with TLS where it gets any, and refuse if that fails
+    #[arg(long)]
+    pub probe: bool,
+    /// How to apply it.
+    #[command(flatten)]
+    pub options: ChangeOptions,
+}
+
+/// The settings of TLS that a server has from the start and that can be changed in the same words.
+#[derive(Debug, Args)]
+pub struct ServerTls {
+    /// The name that its certificate must be for, or none for its IP address [default: none]
+    #[arg(long, value_name = "NAME|none")]
+    pub server_name: Option<String>,
+    /// Whether its certificate must be for that name [default: true]
+    #[arg(long, value_name = "true|false")]
+    pub verify_name: Option<bool>,
+    /// The certificate that is shown to it if it asks for one, or none [default: none]
+    #[arg(long, value_name = "NAME|none")]
+    pub client_certificate: Option<String>,
+    /// Tell it who the client is by a PROXY header of this version [default: off]
+    #[arg(long, value_name = "off|v1|v2")]
+    pub send_proxy: Option<SendProxy>,
+    /// Its group, for the frontend's routes by server name, or none [default: none]
+    #[arg(long, value_name = "NAME|none")]
+    pub group: Option<String>,
+}
+
+/// `lb certificate …`
+#[derive(Debug, Subcommand)]
+pub enum CertificateCommand {
+    /// Make a certificate with its key known, or a bundle to trust
+    Add(CertificateFiles),
+    /// Replace a certificate or bundle, for every handshake that begins after
+    Update(CertificateFiles),
+    /// Forget a certificate that nobody uses
+    Remove {
+        /// The certificate's name
+        name: String,
+        /// How to apply it.
+        #[command(flatten)]
+        options: ChangeOptions,
+    },
+    /// List the certificates, when they expire and who uses them
+    List {
+        /// How to print it.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+}
+
+/// Arguments of `lb certificate add` and `update`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("content").required(true).args(["chain", "bundle"]))]
+pub struct CertificateFiles {
+    /// The certificate's name
+    pub name: String,
+    /// The certificate in PEM, followed by those of the CAs between it and the root
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub chain: Option<PathBuf>,
+    /// Its private key in PEM
+    #[arg(long, value_name = "FILE", requires = "chain")]
+    pub key: Option<PathBuf>,
+    /// Certificates of CAs to trust, in PEM
+    #[arg(long, value_name = "FILE")]
+    pub bundle: Option<PathBuf>,
+    /// Try it at the servers that would use it first, and refuse if that fails
     #[arg(long)]
     pub probe: bool,
     /// How to apply it.
@@ -354,6 +432,51 @@ pub struct FrontendSettings {
     /// How long enough active servers must be there before the passive ones leave [default: 0s]
     #[arg(long, value_name = "DURATION")]
     pub fail_back_after: Option<String>,
+    /// Certificates for clients, by the name they ask for, the first one for all others; or none [default: none]
+    #[arg(long, value_name = "NAME,…|none", value_parser = names)]
+    pub certificates: Option<List<String>>,
+    /// Protocols that are offered to clients, the preferred one first, for example h2,http/1.1; or none [default: none]
+    #[arg(long, value_name = "NAME,…|none", value_parser = names)]
+    pub alpn: Option<List<String>>,
+    /// The bundle that clients' certificates are checked against, or none to ask for none [default: none]
+    #[arg(long, value_name = "NAME|none")]
+    pub client_ca: Option<String>,
+    /// Whether clients must show one [default: required]
+    #[arg(long, value_name = "required|optional")]
+    pub client_auth: Option<ClientAuth>,
+    /// How long a TLS handshake may take [default: 10s]
+    #[arg(long, value_name = "DURATION")]
+    pub handshake_timeout: Option<String>,
+    /// Most handshakes of clients in progress, for each shard [default: 2000]
+    #[arg(long, value_name = "N")]
+    pub max_handshakes: Option<u32>,
+    /// Which group of servers clients get by the name they ask for: 'www.a.com,*.b.com=GROUP;c.com=OTHER', or none
+    #[arg(long, value_name = "NAME,…=GROUP;…|none", value_parser = routes)]
+    pub sni_routes: Option<List<SniRoute>>,
+    /// Networks whose PROXY headers are accepted, for example 10.0.0.0/8,::1; or none [default: none]
+    #[arg(long, value_name = "NETWORK,…|none", value_parser = names)]
+    pub accept_proxy_from: Option<List<String>>,
+}
+
+/// A list in one argument.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct List<T>(pub Vec<T>);
+
+fn names(text: &str) -> Result<List<String>, String> {
+    Ok(List(if text == "none" { Vec::new() } else { text.split(',').map(str::to_owned).collect() }))
+}
+
+fn routes(text: &str) -> Result<List<SniRoute>, String> {
+    let route = |text: &str| {
+        let (names, group) = text.split_once('=').ok_or_else(|| format!("{text:?} has no =GROUP"))?;
+        let names = names.split(',').map(SniPattern::new).collect::<Result<_, _>>();
+        let group = lb_core::config::Name::new(group);
+        names.and_then(|names| SniRoute::new(names, group?)).map_err(|invalid| invalid.reason)
+    };
+    match text {
+        "none" => Ok(List(Vec::new())),
+        _ => text.split(';').map(route).collect::<Result<_, _>>().map(List),
+    }
 }
 
 const CHECK_HELP: &str = "How servers are checked: tcp, tls, off, or in full, for example \

@@ -4,9 +4,10 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
+use lb_core::Balancer;
 use lb_core::config::Config;
 
-use crate::ron_text;
+use crate::{certificates, ron_text};
 
 /// What is wrong with a configuration, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +26,7 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Reads a configuration from its text.
+/// Reads a configuration from its text. Files that it names are not read: their paths stand in the place of their content.
 ///
 /// # Errors
 /// The first thing that is wrong with it.
@@ -36,16 +37,20 @@ pub fn parse_config(text: &str) -> Result<Config, ConfigError> {
 /// A configuration together with the text it was read from.
 pub(crate) struct Source {
     pub(crate) config: Config,
+    /// Of the text alone, without the files that it names.
     pub(crate) hash: u64,
 }
 
-/// Reads a configuration file.
+/// Reads a configuration file, and the certificates that it names.
 ///
 /// # Errors
 /// `FILE: reason` if it can't be read, `FILE:LINE:COLUMN: reason` if it is wrong.
 pub(crate) fn read_config(path: &Path) -> Result<Source, String> {
     let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let config = parse_config(&text).map_err(|error| format!("{}:{error}", path.display()))?;
+    let place = |error| format!("{}:{error}", path.display());
+    let mut config = parse_config(&text).map_err(place)?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    certificates::read_all(&mut config, &text, folder).map_err(place)?;
     Ok(Source { config, hash: hash(&text) })
 }
 
@@ -54,15 +59,22 @@ pub(crate) fn hash(text: &str) -> u64 {
     xxhash_rust::xxh3::xxh3_64(text.as_bytes())
 }
 
-/// `lb check`: a line that says what the configuration holds.
+/// `lb check`: a line that says what the configuration holds, and one for each thing that may surprise.
 ///
 /// # Errors
-/// See [`parse_config`]; with the file's name in front.
+/// What is wrong with it, with the file's name in front.
 pub fn check(path: &Path) -> Result<String, String> {
     let config = read_config(path)?.config;
+    let warnings = Balancer::builder().config(config.clone()).check();
+    let warnings = warnings.map_err(|refused| format!("{}: {refused}", path.display()))?;
     let servers: usize = config.frontends.iter().map(|frontend| frontend.servers().len()).sum();
-    let frontends = config.frontends.len();
-    Ok(format!("{}: good, {} with {}", path.display(), count(frontends, "frontend"), count(servers, "server")))
+    let (frontends, servers) = (count(config.frontends.len(), "frontend"), count(servers, "server"));
+    let mut good = format!("{}: good, {frontends} with {servers}", path.display());
+    if !config.certificates.is_empty() {
+        good += &format!(", {}", count(config.certificates.len(), "certificate"));
+    }
+    warnings.iter().for_each(|warning| good += &format!("\nwarning: {warning}"));
+    Ok(good)
 }
 
 /// `1 server`, `2 servers`.

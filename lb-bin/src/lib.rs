@@ -7,6 +7,7 @@
 
 pub mod admin;
 mod apply;
+mod certificates;
 pub mod cli;
 pub mod client;
 pub mod config;

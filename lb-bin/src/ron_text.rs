@@ -1,11 +1,13 @@
 //! RON text into values, with errors that a person can act on: where, which field, what is wrong, what was meant.
 
+use std::fmt;
+
 use ron::Error;
 use ron::Options;
 use ron::de::Deserializer;
 use ron::error::SpannedError;
 use ron::extensions::Extensions;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_path_to_error::{Path, Segment, Track};
 
 /// How RON is read and written here: optional values bare, and no doubled brackets around an enum's only value.
@@ -39,6 +41,65 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
     let value = read.map_err(|error| fault(deserializer.span_error(error), innermost_field(&track.path())))?;
     deserializer.end().map_err(|error| fault(deserializer.span_error(error), None))?;
     Ok(value)
+}
+
+/// Where the value of a field is of one element of a list, which is a field of the outermost value: line and column from 1.
+/// The text has been read before.
+pub(crate) fn place_of(text: &str, list: &str, index: usize, field: &str) -> Option<(usize, usize)> {
+    let mut deserializer = Deserializer::from_str_with_options(text, &options()).ok()?;
+    let stopped = Steps(&[Step::Field(list), Step::Element(index), Step::Field(field)]).deserialize(&mut deserializer);
+    let fault = Fault::new(&deserializer.span_error(stopped.err()?), None, text);
+    Some((fault.line, fault.column))
+}
+
+/// The way to a value.
+#[derive(Debug, Clone, Copy)]
+enum Step<'a> {
+    Field(&'a str),
+    Element(usize),
+}
+
+/// Reads up to the value that these steps lead to, and fails there: where a reader fails, it says where it is.
+struct Steps<'a>(&'a [Step<'a>]);
+
+impl<'de> DeserializeSeed<'de> for Steps<'_> {
+    type Value = ();
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        match self.0.first() {
+            None => Err(D::Error::custom("here")),
+            Some(Step::Field(_)) => deserializer.deserialize_struct("", &[], self),
+            Some(Step::Element(_)) => deserializer.deserialize_seq(self),
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for Steps<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("the value that was read before")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(name) = map.next_key::<String>()? {
+            match self.0.first() {
+                Some(Step::Field(field)) if name == *field => map.next_value_seed(Steps(&self.0[1..]))?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        if let Some(Step::Element(index)) = self.0.first() {
+            for _ in 0..*index {
+                list.next_element::<IgnoredAny>()?;
+            }
+            list.next_element_seed(Steps(&self.0[1..]))?;
+        }
+        Ok(())
+    }
 }
 
 /// Writes a value on one line.
@@ -174,6 +235,16 @@ mod tests {
             unknown("field", "colour", &known),
             "unknown field \"colour\", known are policy, max_connections, name"
         );
+    }
+
+    #[test]
+    fn a_place_is_found_past_everything_that_can_stand_before_it() {
+        let text = "(// (certificates: [\n shards: 1, frontends: [(name: \"w\", check: (kind: http(path: \"/)\")),\n\
+             on_unavailable: wait(\"5s\"), servers: [(check: own(kind: off), passive: true)])],\n\
+             certificates: [(name: \"a\", bundle: \"x\"), (key: \"k\",\n  chain:   \"c\")],\n)";
+        assert_eq!(place_of(text, "certificates", 1, "chain"), Some((5, 12)));
+        assert_eq!(place_of(text, "certificates", 0, "bundle"), Some((4, 36)));
+        assert_eq!(place_of(text, "certificates", 2, "chain"), None);
     }
 
     #[test]

@@ -30,10 +30,12 @@ pub fn run(args: &RunArgs, admin: Option<&Path>) -> Result<(), String> {
     // Only now nothing can be applied any more that would be newer.
     let source = config::read_config(&args.config)?;
     let claim = Claim::new(&path, &given.locks)?;
-    let opened = StateFile::open(&args.config, source.hash, &given.locks)?;
+    let opened = StateFile::open(&args.config, source.hash, &source.config, &given.locks)?;
     let mut config = source.config;
     let grace = config.shutdown_grace.as_duration();
-    config.frontends = opened.frontends.unwrap_or(config.frontends);
+    if let Some((certificates, frontends)) = opened.kept {
+        (config.certificates, config.frontends) = (certificates, frontends);
+    }
 
     let builder = Balancer::builder().config(config).store(opened.state.clone()).resume(opened.resume);
     let builder = inherited()?.into_iter().fold(builder, Builder::inherit).take_over(given.listeners);

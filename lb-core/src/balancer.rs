@@ -9,10 +9,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::balance::{Policies, PolicyBuilder};
-use crate::config::{Config, Frontend, FrontendUpdate, Invalid, Millis, Name, Server, ServerUpdate};
+use crate::config::{Certificate, Config, Frontend, FrontendUpdate, Invalid, Millis, Name, Server, ServerUpdate};
 use crate::control::{
     Applied, Change, Command, CommandSender, Commands, ControlThread, Died, Listener, NoStore, Options, Record,
-    Refused, Resume, StartError, Status, Store, Transaction, Wanted,
+    Refused, Resume, StartError, Status, Store, Transaction, Wanted, check_config,
 };
 
 /// A running load balancer: its shards, and the control thread that changes them.
@@ -84,6 +84,15 @@ impl Builder {
     pub fn take_over(mut self, listeners: Vec<Listener>) -> Self {
         self.taken_over = listeners;
         self
+    }
+
+    /// Checks the configuration as a start would, without opening anything. Gives what is allowed but may surprise, a
+    /// sentence each.
+    ///
+    /// # Errors
+    /// What a start would refuse.
+    pub fn check(&self) -> Result<Vec<String>, Refused> {
+        check_config(&self.config, &self.policies)
     }
 
     /// Starts the shards and the control thread. When it returns, every frontend accepts.
@@ -219,7 +228,22 @@ impl Control {
         self.change(Name::new(name).map(|name| Change::RemoveFrontend { name }))
     }
 
-    /// Makes the running frontends those of `config`, in one transaction. Shards, the process's connection limit and
+    /// Makes a certificate known.
+    pub fn add_certificate(&self, certificate: Certificate) -> Pending<Applied> {
+        self.apply(Change::AddCertificate { certificate })
+    }
+
+    /// Replaces a certificate by one of the same name and kind, for every handshake that begins after.
+    pub fn update_certificate(&self, certificate: Certificate) -> Pending<Applied> {
+        self.apply(Change::UpdateCertificate { certificate })
+    }
+
+    /// Forgets a certificate that nobody uses.
+    pub fn remove_certificate(&self, name: &str) -> Pending<Applied> {
+        self.change(Name::new(name).map(|name| Change::RemoveCertificate { name }))
+    }
+
+    /// Makes the running frontends and certificates those of `config`, in one transaction. Shards, the process's connection limit and
     /// the shutdown grace stay as they were at the start.
     pub fn replace(&self, config: Config, options: Options) -> Pending<Applied> {
         self.ask(|reply| Command::Change { wanted: Wanted::Config(config), options, reply })
@@ -230,7 +254,8 @@ impl Control {
         self.ask(|reply| Command::Change { wanted: Wanted::Undo(revision), options, reply })
     }
 
-    /// The last revisions, oldest first.
+    /// The last revisions, oldest first. With the private keys of certificates that were changed: see
+    /// [`Record::without_secrets`].
     pub fn history(&self) -> Pending<Vec<Arc<Record>>> {
         self.ask(|reply| Command::History { reply })
     }

@@ -1,6 +1,7 @@
 //! Doors for this project's own fuzz targets and benches. Not part of the library's interface.
 
 mod checks;
+mod greeting;
 mod ring;
 
 use std::net::SocketAddr;
@@ -16,6 +17,9 @@ use crate::table::publish::Publication;
 use crate::table::{self, Group, Table, Tier};
 
 pub use checks::{CHECK_THREAD, Checks, read_answer};
+pub use greeting::{
+    check_client_hello, check_proxy_header, client_hello_name, proxy_header_length, write_proxy_header,
+};
 pub use ring::{Chunk, News, Ring};
 
 /// Runs one simulated connection whose course `decisions` decide, and panics if a promise is broken.

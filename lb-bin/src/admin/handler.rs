@@ -49,7 +49,8 @@ impl Handler {
         match request {
             Request::Version {} => Ok(Reply::version()),
             Request::Status {} => Ok(Reply::Status(Box::new(control.status().await?))),
-            Request::History {} => Ok(Reply::History(control.history().await?)),
+            Request::History {} => Ok(Reply::history(&control.history().await?)),
+            Request::ListCertificates {} => Ok(Reply::certificates(control.status().await?)),
             Request::ListFrontends {} => Ok(Reply::frontends(&control.status().await?)),
             Request::ListServers { frontend } => Ok(Reply::servers(&control.status().await?, frontend.as_ref())),
             Request::Undo { revision, if_revision, dry_run, probe } => {

@@ -11,7 +11,7 @@ mod request;
 mod socket;
 
 pub(crate) use handler::{Handler, OwnConfig};
-pub use reply::{FrontendRow, HandedOver, Refusal, Reply, ServerRow};
+pub use reply::{FrontendRow, HandedOver, Refusal, Reply, ServerRow, TlsMode};
 pub use request::{Request, parse_request};
 pub(crate) use socket::Claim;
 

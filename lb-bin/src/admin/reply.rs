@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use lb_core::config::{Bind, Millis, Mode, Name, PolicyKind};
-use lb_core::{Applied, FrontendStatus, Listener, Record, Refused, ServerHealth, ServerStatus, Service, Status};
+use lb_core::config::{Bind, Millis, Mode, Name, PolicyKind, Server};
+use lb_core::{
+    Applied, CertificateStatus, FrontendStatus, Listener, Record, Refused, ServerHealth, ServerStatus, Service, Status,
+};
 use serde::{Deserialize, Serialize};
 
 use super::PROTOCOL;
@@ -51,7 +53,9 @@ pub enum Reply {
     Servers(Vec<ServerRow>),
     /// The frontends, in the order they were added.
     Frontends(Vec<FrontendRow>),
-    /// The last revisions, oldest first.
+    /// The certificates, in the order they were added.
+    Certificates(Vec<CertificateStatus>),
+    /// The last revisions, oldest first, without private keys.
     History(Vec<Arc<Record>>),
     /// What runs, and how much.
     Status(Box<Status>),
@@ -119,11 +123,50 @@ pub struct ServerRow {
     /// True while it is out of service for maintenance.
     pub disabled: bool,
     pub health: ServerHealth,
+    pub tls: TlsMode,
+    /// Why its last TLS handshake failed, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
     pub connections: u64,
     pub served: u64,
     pub failed: u64,
     pub bytes_to_server: u64,
     pub bytes_to_client: u64,
+}
+
+/// What becomes of TLS on the way to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TlsMode {
+    /// Bytes go through as they are.
+    Passthrough,
+    /// The client's ends here.
+    Termination,
+    /// The client's ends here, and the server is talked to in TLS.
+    ReEncryption,
+    /// The server is talked to in TLS.
+    Origination,
+}
+
+impl TlsMode {
+    fn of(server: &Server) -> Self {
+        match (server.ssl_offload(), server.server_certificate().is_some()) {
+            (false, false) => Self::Passthrough,
+            (true, false) => Self::Termination,
+            (true, true) => Self::ReEncryption,
+            (false, true) => Self::Origination,
+        }
+    }
+
+    /// In one word, for people.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Passthrough => "passthrough",
+            Self::Termination => "termination",
+            Self::ReEncryption => "re-encryption",
+            Self::Origination => "origination",
+        }
+    }
 }
 
 /// A frontend in a list.
@@ -176,6 +219,16 @@ impl Reply {
     /// All frontends.
     pub(crate) fn frontends(status: &Status) -> Self {
         Self::Frontends(status.frontends.iter().map(FrontendRow::new).collect())
+    }
+
+    /// All certificates.
+    pub(crate) fn certificates(status: Status) -> Self {
+        Self::Certificates(status.certificates)
+    }
+
+    /// The last revisions. Private keys are left out: nothing that is answered has any.
+    pub(crate) fn history(records: &[Arc<Record>]) -> Self {
+        Self::History(records.iter().map(|record| Arc::new(record.without_secrets())).collect())
     }
 
     /// The reply as a line, with its end.
@@ -237,6 +290,8 @@ impl ServerRow {
             drain: matches!(server.mode(), Mode::Drain(_)),
             disabled: server.mode() == Mode::Disabled,
             health: status.health.clone(),
+            tls: TlsMode::of(server),
+            trouble: status.tls.as_ref().and_then(|tls| tls.trouble.clone()),
             connections: status.connections,
             served: status.served,
             failed: status.failed,
@@ -275,6 +330,7 @@ impl FrontendRow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lb_core::{Cause, ServerTlsStatus, TlsStatus};
 
     fn applied() -> Applied {
         Applied {
@@ -331,6 +387,21 @@ mod tests {
         }
     }
 
+    fn certificate() -> CertificateStatus {
+        CertificateStatus {
+            name: "site".parse().unwrap(),
+            kind: "pair".to_owned(),
+            certificates: 2,
+            subject: "CN=www.example.com".to_owned(),
+            names: vec!["www.example.com".to_owned(), "example.com".to_owned()],
+            issuer: "CN=Example CA".to_owned(),
+            key: "ECDSA P-256".to_owned(),
+            not_after: 1_800_000_000,
+            expires_in_days: 53,
+            used_by: vec!["frontend web".to_owned(), "server web/app1".to_owned()],
+        }
+    }
+
     fn status() -> Status {
         let server = lb_core::config::Server::new("app1", "127.0.0.1:9001".parse().unwrap()).unwrap();
         let bind = Bind::Addr("127.0.0.1:0".parse().unwrap());
@@ -344,6 +415,12 @@ mod tests {
             failed: 3,
             bytes_to_server: 4,
             bytes_to_client: 5,
+            tls: Some(ServerTlsStatus {
+                handshakes: 7,
+                resumed: 6,
+                failed: [(Cause::UnknownCa, 2)].into(),
+                trouble: Some("it shows a certificate that nobody knows".to_owned()),
+            }),
         }];
         let frontends = vec![FrontendStatus {
             frontend,
@@ -353,6 +430,7 @@ mod tests {
             waiting: 0,
             service: Service::Unavailable,
             traffic: lb_core::Traffic { accepted: 6, accepted_per_second: 1.5, ..Default::default() },
+            tls: Some(TlsStatus { handshakes: 9, failed: [(Cause::Timeout, 1)].into(), ..TlsStatus::default() }),
             servers,
         }];
         Status {
@@ -363,6 +441,7 @@ mod tests {
             connections_on_replaced: 0,
             traffic: lb_core::Traffic::default(),
             shards: Vec::new(),
+            certificates: vec![certificate()],
             frontends,
         }
     }

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use lb_core::config::{
-    Bind, Check, Config, Delay, Frontend, Millis, Name, OnUnavailable, OrNone, PassiveConnections, PassiveUse,
-    PassiveWhen, Percent, PolicyKind, Port, Server, ServerCheck, Weight,
+    AlpnName, Bind, Certificate, Check, ClientAuth, Config, Delay, Frontend, Millis, Name, Network, OnUnavailable,
+    OrNone, PassiveConnections, PassiveUse, PassiveWhen, Pem, Percent, PolicyKind, Port, SecretPem, SendProxy, Server,
+    ServerCheck, ServerNameText, SniRoute, Weight,
 };
 use lb_core::{Change, FrontendUpdate, Options, ServerUpdate, Transaction};
 use serde::Deserialize;
@@ -44,6 +46,11 @@ pub enum Request {
         ssl_offload: Option<bool>,
         passive: Option<bool>,
         server_certificate: Option<OrNone<Name>>,
+        server_name: Option<OrNone<ServerNameText>>,
+        verify_name: Option<bool>,
+        client_certificate: Option<OrNone<Name>>,
+        send_proxy: Option<SendProxy>,
+        group: Option<OrNone<Name>>,
         if_revision: Option<u64>,
         #[serde(default)]
         dry_run: bool,
@@ -126,6 +133,14 @@ pub enum Request {
         passive_when: Option<PassiveWhen>,
         passive_connections: Option<PassiveConnections>,
         fail_back_after: Option<Delay>,
+        certificates: Option<Vec<Name>>,
+        alpn: Option<Vec<AlpnName>>,
+        client_ca: Option<OrNone<Name>>,
+        client_auth: Option<ClientAuth>,
+        handshake_timeout: Option<Millis>,
+        max_handshakes: Option<NonZeroU32>,
+        sni_routes: Option<Vec<SniRoute>>,
+        accept_proxy_from: Option<Vec<Network>>,
         if_revision: Option<u64>,
         #[serde(default)]
         dry_run: bool,
@@ -143,6 +158,47 @@ pub enum Request {
     },
     /// Lists the frontends.
     ListFrontends {},
+    /// Makes a certificate known: `chain` and `key`, or `bundle`, in PEM.
+    AddCertificate {
+        name: Name,
+        #[serde(default, deserialize_with = "pem")]
+        chain: Option<Pem>,
+        #[serde(default, deserialize_with = "secret_pem")]
+        key: Option<SecretPem>,
+        #[serde(default, deserialize_with = "pem")]
+        bundle: Option<Pem>,
+        if_revision: Option<u64>,
+        #[serde(default)]
+        dry_run: bool,
+        #[serde(default)]
+        probe: bool,
+    },
+    /// Replaces a certificate.
+    UpdateCertificate {
+        name: Name,
+        #[serde(default, deserialize_with = "pem")]
+        chain: Option<Pem>,
+        #[serde(default, deserialize_with = "secret_pem")]
+        key: Option<SecretPem>,
+        #[serde(default, deserialize_with = "pem")]
+        bundle: Option<Pem>,
+        if_revision: Option<u64>,
+        #[serde(default)]
+        dry_run: bool,
+        #[serde(default)]
+        probe: bool,
+    },
+    /// Forgets a certificate that nobody uses.
+    RemoveCertificate {
+        name: Name,
+        if_revision: Option<u64>,
+        #[serde(default)]
+        dry_run: bool,
+        #[serde(default)]
+        probe: bool,
+    },
+    /// Lists the certificates.
+    ListCertificates {},
     /// Several changes, all or none, as one revision.
     Transaction(Changes),
     /// Makes the running frontends those of a configuration, as one revision.
@@ -226,15 +282,15 @@ impl Request {
                 let changes = changes.collect::<Result<Vec<_>, _>>()?;
                 Ok(Some(Transaction::from(changes).with(options)))
             }
-            other => Ok(other.into_change().map(|(change, options)| Transaction::from(change).with(options))),
+            other => Ok(other.into_change()?.map(|(change, options)| Transaction::from(change).with(options))),
         }
     }
 
     /// The change of one element of a transaction.
     fn into_plain_change(self, index: usize) -> Result<Change, Refusal> {
         let place = format!("change {} of the transaction", index + 1);
-        match self.into_change() {
-            None => Err(Refusal::other(format!("{place} is not a change of a server or frontend"))),
+        match self.into_change()? {
+            None => Err(Refusal::other(format!("{place} is not a change of a server, frontend or certificate"))),
             Some((change, options)) if options == Options::default() => Ok(change),
             Some((_, options)) => {
                 let field = match options {
@@ -249,8 +305,11 @@ impl Request {
     }
 
     /// A single change with its options; `None` for the other requests.
-    fn into_change(self) -> Option<(Change, Options)> {
-        Some(match self {
+    ///
+    /// # Errors
+    /// A certificate is neither a pair nor a bundle.
+    fn into_change(self) -> Result<Option<(Change, Options)>, Refusal> {
+        Ok(Some(match self {
             Self::AddServer { frontend, server, if_revision, dry_run, probe } => {
                 (Change::AddServer { frontend, server }, Options { if_revision, dry_run, probe })
             }
@@ -266,6 +325,11 @@ impl Request {
                 ssl_offload,
                 passive,
                 server_certificate,
+                server_name,
+                verify_name,
+                client_certificate,
+                send_proxy,
+                group,
                 if_revision,
                 dry_run,
                 probe,
@@ -280,7 +344,11 @@ impl Request {
                     ssl_offload,
                     passive,
                     server_certificate,
-                    ..ServerUpdate::default()
+                    server_name,
+                    verify_name,
+                    client_certificate,
+                    send_proxy,
+                    group,
                 };
                 (Change::UpdateServer { frontend, name, update }, Options { if_revision, dry_run, probe })
             }
@@ -321,6 +389,14 @@ impl Request {
                 passive_when,
                 passive_connections,
                 fail_back_after,
+                certificates,
+                alpn,
+                client_ca,
+                client_auth,
+                handshake_timeout,
+                max_handshakes,
+                sni_routes,
+                accept_proxy_from,
                 if_revision,
                 dry_run,
                 probe,
@@ -346,14 +422,33 @@ impl Request {
                     passive_when,
                     passive_connections,
                     fail_back_after,
-                    ..FrontendUpdate::default()
+                    certificates,
+                    alpn,
+                    client_ca,
+                    client_auth,
+                    handshake_timeout,
+                    max_handshakes,
+                    sni_routes,
+                    accept_proxy_from,
                 };
                 (Change::UpdateFrontend { name, update }, Options { if_revision, dry_run, probe })
             }
             Self::RemoveFrontend { name, if_revision, dry_run, probe } => {
                 (Change::RemoveFrontend { name }, Options { if_revision, dry_run, probe })
             }
+            Self::AddCertificate { name, chain, key, bundle, if_revision, dry_run, probe } => {
+                let certificate = Certificate::from_parts(name, chain, key, bundle)?;
+                (Change::AddCertificate { certificate }, Options { if_revision, dry_run, probe })
+            }
+            Self::UpdateCertificate { name, chain, key, bundle, if_revision, dry_run, probe } => {
+                let certificate = Certificate::from_parts(name, chain, key, bundle)?;
+                (Change::UpdateCertificate { certificate }, Options { if_revision, dry_run, probe })
+            }
+            Self::RemoveCertificate { name, if_revision, dry_run, probe } => {
+                (Change::RemoveCertificate { name }, Options { if_revision, dry_run, probe })
+            }
             Self::ListServers { .. }
+            | Self::ListCertificates {}
             | Self::ListFrontends {}
             | Self::Transaction(_)
             | Self::Apply { .. }
@@ -362,8 +457,26 @@ impl Request {
             | Self::Status {}
             | Self::Version {}
             | Self::TakeOver {}
-            | Self::TakenOver {} => return None,
-        })
+            | Self::TakenOver {} => return Ok(None),
+        }))
+    }
+}
+
+/// What is said of a string that is no PEM. It is not shown: it may be a key that has lost its first line.
+const NO_PEM: &str = "the PEM text itself is wanted here (with \\n for its line ends), not the path of a file: \
+                      `lb certificate` reads files and sends them";
+
+fn pem<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Pem>, D::Error> {
+    match Option::<Pem>::deserialize(deserializer)? {
+        Some(pem) if !pem.is_pem() => Err(D::Error::custom(NO_PEM)),
+        pem => Ok(pem),
+    }
+}
+
+fn secret_pem<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretPem>, D::Error> {
+    match Option::<SecretPem>::deserialize(deserializer)? {
+        Some(pem) if !pem.is_pem() => Err(D::Error::custom(NO_PEM)),
+        pem => Ok(pem),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use lb_core::{Record, ServerHealth, Service, ShardStatus, Status, Traffic};
+use lb_core::{CertificateStatus, Record, ServerHealth, Service, ShardStatus, Status, Traffic};
 use ron::ser::PrettyConfig;
 use serde::Serialize;
 
@@ -28,6 +28,8 @@ pub(super) fn reply(reply: &Reply, output: Output) -> Result<String, String> {
     match (reply, output) {
         (Reply::Servers(rows), Output::Table) => Ok(servers(rows)),
         (Reply::Frontends(rows), Output::Table) => Ok(frontends(rows)),
+        (Reply::Certificates(rows), Output::Table) => Ok(certificates(rows)),
+        (Reply::Certificates(rows), _) => for_programs(rows, output),
         (Reply::History(records), Output::Table) => Ok(history(records)),
         (Reply::Status(full), Output::Table) => Ok(status(full)),
         (Reply::Servers(rows), _) => for_programs(rows, output),
@@ -87,6 +89,7 @@ fn servers(rows: &[ServerRow]) -> String {
         ("ADDRESS", Align::Left),
         ("WEIGHT", Align::Right),
         ("KIND", Align::Left),
+        ("TLS", Align::Left),
         ("STATE", Align::Left),
         ("CONNECTIONS", Align::Right),
         ("LIMIT", Align::Right),
@@ -102,6 +105,7 @@ fn servers(rows: &[ServerRow]) -> String {
             row.addr.to_string(),
             row.weight.to_string(),
             if row.passive { "passive" } else { "active" }.to_owned(),
+            row.tls.word().to_owned(),
             state(row),
             row.connections.to_string(),
             limit(row.max_connections),
@@ -114,7 +118,15 @@ fn servers(rows: &[ServerRow]) -> String {
     table.text()
 }
 
+/// Its state, with what is wrong with its TLS.
 fn state(row: &ServerRow) -> String {
+    match &row.trouble {
+        Some(trouble) => format!("{}, TLS: {trouble}", health(row)),
+        None => health(row),
+    }
+}
+
+fn health(row: &ServerRow) -> String {
     match &row.health {
         _ if row.disabled => "disabled".to_owned(),
         _ if row.drain => "drains".to_owned(),
@@ -166,6 +178,48 @@ fn frontends(rows: &[FrontendRow]) -> String {
         ]);
     }
     table.text()
+}
+
+fn certificates(rows: &[CertificateStatus]) -> String {
+    let mut table = Table::new(&[
+        ("NAME", Align::Left),
+        ("KIND", Align::Left),
+        ("SUBJECT", Align::Left),
+        ("NAMES", Align::Left),
+        ("ISSUER", Align::Left),
+        ("EXPIRES IN", Align::Right),
+        ("KEY", Align::Left),
+        ("USED BY", Align::Left),
+    ]);
+    for row in rows {
+        let more = match row.certificates {
+            0 | 1 => String::new(),
+            certificates => format!(" and {} more", certificates - 1),
+        };
+        table.row([
+            row.name.to_string(),
+            row.kind.clone(),
+            format!("{}{more}", row.subject),
+            or_dash(row.names.join(" ")),
+            row.issuer.clone(),
+            days(row.expires_in_days),
+            row.key.clone(),
+            or_dash(row.used_by.join(", ")),
+        ]);
+    }
+    table.text()
+}
+
+fn or_dash(text: String) -> String {
+    if text.is_empty() { "-".to_owned() } else { text }
+}
+
+fn days(days: i64) -> String {
+    match days {
+        1 => "1 day".to_owned(),
+        0.. => format!("{days} days"),
+        _ => "expired".to_owned(),
+    }
 }
 
 fn service(service: Service) -> &'static str {
@@ -264,6 +318,7 @@ fn uptime(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::TlsMode;
 
     #[test]
     fn a_confirmation_says_what_is_true() {
@@ -305,6 +360,8 @@ mod tests {
             drain: false,
             disabled: false,
             health: ServerHealth::Down { why: "connection refused".to_owned() },
+            tls: TlsMode::ReEncryption,
+            trouble: Some("unknown CA".to_owned()),
             connections: 2,
             served: 3,
             failed: 0,
@@ -318,7 +375,31 @@ mod tests {
         assert_eq!(serde_json::from_str::<Vec<ServerRow>>(&text).unwrap(), rows);
         let text = reply(&Reply::Servers(rows), Output::Table).unwrap();
         assert!(text.starts_with("FRONTEND  NAME  ADDRESS"), "{text}");
-        assert!(text.contains("\nweb       app1  127.0.0.1:9001       1  passive  down: connection refused"), "{text}");
+        assert!(text.contains("\nweb       app1  127.0.0.1:9001       1  passive  re-encryption  down: connection refused, TLS: unknown CA"), "{text}");
+    }
+
+    #[test]
+    fn certificates_are_listed_with_their_end_and_users() {
+        let row = CertificateStatus {
+            name: "site".parse().unwrap(),
+            kind: "pair".to_owned(),
+            certificates: 2,
+            subject: "CN=a".to_owned(),
+            names: vec!["a.example".to_owned(), "b.example".to_owned()],
+            issuer: "CN=CA".to_owned(),
+            key: "ECDSA P-256".to_owned(),
+            not_after: 0,
+            expires_in_days: 53,
+            used_by: vec!["frontend web".to_owned(), "server web/app1".to_owned()],
+        };
+        let unused = CertificateStatus { expires_in_days: -1, used_by: Vec::new(), names: Vec::new(), ..row.clone() };
+        let text = reply(&Reply::Certificates(vec![row, unused]), Output::Table).unwrap();
+        for line in [
+            "site  pair  CN=a and 1 more  a.example b.example  CN=CA      53 days  ECDSA P-256  frontend web, server web/app1",
+            "site  pair  CN=a and 1 more  -                    CN=CA      expired  ECDSA P-256  -",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{text}");
+        }
     }
 
     #[test]

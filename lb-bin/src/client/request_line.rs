@@ -4,20 +4,23 @@
 
 use serde::Serialize;
 
+use std::path::Path;
+
 use crate::cli::{
-    AddFrontend, AddServer, ChangeOptions, ClientCommand, FrontendCommand, FrontendSettings, ServerCommand, ServerName,
-    UpdateFrontend, UpdateServer,
+    AddFrontend, AddServer, CertificateCommand, CertificateFiles, ChangeOptions, ClientCommand, FrontendCommand,
+    FrontendSettings, ServerCommand, ServerName, ServerTls, UpdateFrontend, UpdateServer,
 };
-use crate::{apply, config, ron_text};
+use crate::{apply, certificates, config, ron_text};
 
 /// The request that a command stands for.
 ///
 /// # Errors
-/// `lb apply` was given a configuration that is wrong: where and why.
+/// `lb apply` was given a configuration that is wrong: where and why. A certificate's file can't be read.
 pub(super) fn request_line(command: &ClientCommand) -> Result<String, String> {
     let call = match command {
         ClientCommand::Server(command) => server(command),
         ClientCommand::Frontend(command) => frontend(command),
+        ClientCommand::Certificate(command) => certificate(command)?,
         ClientCommand::Apply { config: path, options } => {
             let source = config::read_config(path)?;
             let file =
@@ -60,7 +63,8 @@ fn add_server(args: &AddServer) -> Call {
         .field_if("check", args.check.as_ref())
         .flag("ssl_offload", args.ssl_offload)
         .flag("passive", args.passive)
-        .field_if("server_certificate", args.server_certificate.as_ref());
+        .field_if("server_certificate", given(args.server_certificate.as_ref()))
+        .server_tls(&args.tls, given);
     Call::new("AddServer").field("frontend", &args.frontend).nested("server", server).options(&args.options, args.probe)
 }
 
@@ -77,6 +81,7 @@ fn update_server(args: &UpdateServer) -> Call {
         .field_if("ssl_offload", args.ssl_offload.as_ref())
         .field_if("passive", args.passive.as_ref())
         .field_if("server_certificate", args.server_certificate.as_ref())
+        .server_tls(&args.tls, |value| value)
         .options(&args.options, args.probe)
 }
 
@@ -101,7 +106,7 @@ fn add_frontend(args: &AddFrontend) -> Call {
         .field("bind", &args.bind)
         .field_if("policy", args.policy.as_ref())
         .field_if("max_connections", args.max_connections.as_ref())
-        .settings(&args.settings);
+        .settings(&args.settings, given);
     Call::new("AddFrontend").nested("frontend", frontend).options(&args.options, false)
 }
 
@@ -112,8 +117,43 @@ fn update_frontend(args: &UpdateFrontend) -> Call {
         .field_if("bind", args.bind.as_ref())
         .field_if("policy", args.policy.as_ref())
         .field_if("max_connections", args.max_connections.as_ref())
-        .settings(&args.settings)
+        .settings(&args.settings, |value| value)
         .options(&args.options, false)
+}
+
+fn certificate(command: &CertificateCommand) -> Result<Call, String> {
+    match command {
+        CertificateCommand::Add(args) => certificate_files("AddCertificate", args),
+        CertificateCommand::Update(args) => certificate_files("UpdateCertificate", args),
+        CertificateCommand::Remove { name, options } => {
+            Ok(Call::new("RemoveCertificate").field("name", name).options(options, false))
+        }
+        CertificateCommand::List { .. } => Ok(Call::new("ListCertificates")),
+    }
+}
+
+fn certificate_files(request: &str, args: &CertificateFiles) -> Result<Call, String> {
+    let mut call = Call::new(request).field("name", &args.name);
+    for (field, path) in [("chain", &args.chain), ("key", &args.key), ("bundle", &args.bundle)] {
+        if let Some(path) = path {
+            call = call.field(field, &read_pem(path)?);
+        }
+    }
+    Ok(call.options(&args.options, args.probe))
+}
+
+fn read_pem(path: &Path) -> Result<String, String> {
+    let wrong = |reason: String| format!("lb: {}: {reason}", path.display());
+    let text = certificates::read_pem(path).map_err(wrong)?;
+    match text.contains("-----BEGIN") {
+        true => Ok(text),
+        false => Err(wrong("this is not PEM: there is no line that begins with -----BEGIN".to_owned())),
+    }
+}
+
+/// What a new thing has for a setting: `none` is left out.
+fn given(value: Option<&String>) -> Option<&String> {
+    value.filter(|value| *value != "none")
 }
 
 /// `Name(field:value,field:value)`, built field by field.
@@ -155,7 +195,17 @@ impl Call {
         self
     }
 
-    fn settings(self, settings: &FrontendSettings) -> Self {
+    /// With `of` a setting that may be missing is taken.
+    fn server_tls(self, tls: &ServerTls, of: fn(Option<&String>) -> Option<&String>) -> Self {
+        self.field_if("server_name", of(tls.server_name.as_ref()))
+            .field_if("verify_name", tls.verify_name.as_ref())
+            .field_if("client_certificate", of(tls.client_certificate.as_ref()))
+            .field_if("send_proxy", tls.send_proxy.as_ref())
+            .field_if("group", of(tls.group.as_ref()))
+    }
+
+    /// With `of` a setting that may be missing is taken.
+    fn settings(self, settings: &FrontendSettings, of: fn(Option<&String>) -> Option<&String>) -> Self {
         self.field_if("connect_timeout", settings.connect_timeout.as_ref())
             .field_if("redispatch_timeout", settings.redispatch_timeout.as_ref())
             .field_if("idle_timeout", settings.idle_timeout.as_ref())
@@ -172,6 +222,14 @@ impl Call {
             .field_if("passive_when", settings.passive_when.as_ref())
             .field_if("passive_connections", settings.passive_connections.as_ref())
             .field_if("fail_back_after", settings.fail_back_after.as_ref())
+            .field_if("certificates", settings.certificates.as_ref().map(|list| &list.0))
+            .field_if("alpn", settings.alpn.as_ref().map(|list| &list.0))
+            .field_if("client_ca", of(settings.client_ca.as_ref()))
+            .field_if("client_auth", settings.client_auth.as_ref())
+            .field_if("handshake_timeout", settings.handshake_timeout.as_ref())
+            .field_if("max_handshakes", settings.max_handshakes.as_ref())
+            .field_if("sni_routes", settings.sni_routes.as_ref().map(|list| &list.0))
+            .field_if("accept_proxy_from", settings.accept_proxy_from.as_ref().map(|list| &list.0))
     }
 
     fn options(self, options: &ChangeOptions, probe: bool) -> Self {
@@ -243,6 +301,32 @@ mod tests {
                  max_ejected:30,passive_use:first,passive_when:fewer_than(2),passive_connections:drain_after(\"30s\"),\
                  fail_back_after:\"0s\")",
             ),
+            (
+                "server add web a ::1 1 --ssl-offload --server-certificate ca --server-name a.example --verify-name false \
+                 --client-certificate none --send-proxy v2 --group blue",
+                "AddServer(frontend:\"web\",server:(name:\"a\",ip:\"::1\",port:1,ssl_offload:true,\
+                 server_certificate:\"ca\",server_name:\"a.example\",verify_name:false,send_proxy:v2,group:\"blue\"))",
+            ),
+            (
+                "server update web a --server-certificate ca --server-name none --client-certificate own --group none",
+                "UpdateServer(frontend:\"web\",name:\"a\",server_certificate:\"ca\",server_name:\"none\",\
+                 client_certificate:\"own\",group:\"none\")",
+            ),
+            (
+                "frontend update web --certificates site,other --alpn h2,http/1.1 --client-ca ca --client-auth optional \
+                 --handshake-timeout 3s --max-handshakes 9 --sni-routes a.com,*.b.com=blue;c.com=red \
+                 --accept-proxy-from 10.0.0.0/8,::1",
+                "UpdateFrontend(name:\"web\",certificates:[\"site\",\"other\"],alpn:[\"h2\",\"http/1.1\"],client_ca:\"ca\",\
+                 client_auth:optional,handshake_timeout:\"3s\",max_handshakes:9,\
+                 sni_routes:[(names:[\"a.com\",\"*.b.com\"],group:\"blue\"),(names:[\"c.com\"],group:\"red\")],\
+                 accept_proxy_from:[\"10.0.0.0/8\",\"::1\"])",
+            ),
+            (
+                "frontend update web --certificates none --client-ca none --sni-routes none",
+                "UpdateFrontend(name:\"web\",certificates:[],client_ca:\"none\",sni_routes:[])",
+            ),
+            ("certificate remove site --if-revision 3", "RemoveCertificate(name:\"site\",if_revision:3)"),
+            ("certificate list", "ListCertificates()"),
             ("server enable web a", "EnableServer(frontend:\"web\",name:\"a\")"),
             ("server list", "ListServers()"),
             ("server list web", "ListServers(frontend:\"web\")"),
@@ -267,6 +351,31 @@ mod tests {
             assert_eq!(line(args), expected);
             parse_request(expected.as_bytes()).unwrap_or_else(|refusal| panic!("{expected}: {refusal}"));
         }
+    }
+
+    #[test]
+    fn certificates_are_sent_in_full_on_one_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let [chain, key] = ["site.pem", "site.key"].map(|name| folder.path().join(name));
+        std::fs::write(&chain, "-----BEGIN CERTIFICATE-----\nx\n").unwrap();
+        std::fs::write(&key, "-----BEGIN PRIVATE KEY-----\n\"y\n").unwrap();
+        let args = format!("--chain {} --key {}", chain.display(), key.display());
+        let sent = line(&format!("certificate update site {args} --probe --dry-run"));
+        assert_eq!(
+            sent,
+            "UpdateCertificate(name:\"site\",chain:\"-----BEGIN CERTIFICATE-----\\nx\\n\",\
+             key:\"-----BEGIN PRIVATE KEY-----\\n\\\"y\\n\",dry_run:true,probe:true)"
+        );
+        let request = parse_request(sent.as_bytes()).unwrap();
+        assert!(!format!("{request:?}").contains("PRIVATE"), "{request:?}");
+        std::fs::write(&chain, "MIIB").unwrap();
+        let cli = Cli::try_parse_from(format!("lb certificate add site {args}").split(' ')).unwrap();
+        let Command::Client(command) = cli.command else { panic!("no client command") };
+        let reason = request_line(&command).unwrap_err();
+        assert!(
+            reason.ends_with("site.pem: this is not PEM: there is no line that begins with -----BEGIN"),
+            "{reason}"
+        );
     }
 
     #[test]

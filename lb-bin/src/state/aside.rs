@@ -69,23 +69,24 @@ fn free_name(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn listing(kept: &Kept) -> Vec<String> {
-    let mut lines: Vec<String> = kept
-        .frontends
-        .iter()
-        .flat_map(|frontend| {
-            let title = format!("frontend {} at {}, {}", frontend.name(), frontend.bind(), frontend.policy());
-            let servers = frontend.servers().iter().map(|server| {
-                let mode = match server.mode() {
-                    Mode::Enabled => "",
-                    Mode::Drain(_) => ", drains",
-                    Mode::Disabled => ", disabled",
-                };
-                let kind = if server.is_passive() { ", passive" } else { "" };
-                format!("  server {} at {}, weight {}{kind}{mode}", server.name(), server.addr(), server.weight())
-            });
-            std::iter::once(title).chain(servers).collect::<Vec<_>>()
-        })
-        .collect();
+    let certificates = kept.certificates.iter().map(|certificate| {
+        let kind = certificate.content().kind();
+        format!("certificate {}, a {kind}", certificate.name())
+    });
+    let frontends = kept.frontends.iter().flat_map(|frontend| {
+        let title = format!("frontend {} at {}, {}", frontend.name(), frontend.bind(), frontend.policy());
+        let servers = frontend.servers().iter().map(|server| {
+            let mode = match server.mode() {
+                Mode::Enabled => "",
+                Mode::Drain(_) => ", drains",
+                Mode::Disabled => ", disabled",
+            };
+            let kind = if server.is_passive() { ", passive" } else { "" };
+            format!("  server {} at {}, weight {}{kind}{mode}", server.name(), server.addr(), server.weight())
+        });
+        std::iter::once(title).chain(servers).collect::<Vec<_>>()
+    });
+    let mut lines: Vec<String> = certificates.chain(frontends).collect();
     if lines.len() > LISTED_MAX {
         let more = lines.len() - LISTED_MAX;
         lines.truncate(LISTED_MAX);
@@ -99,6 +100,7 @@ mod tests {
     use lb_core::config::{Bind, Frontend, Server};
 
     use super::*;
+    use crate::state::Base;
 
     #[test]
     fn a_taken_name_gets_a_number() {
@@ -118,7 +120,8 @@ mod tests {
         for number in 0..100 {
             frontend = frontend.with_server(Server::new(&format!("app{number}"), addr).unwrap());
         }
-        let kept = Kept { revision: 1, base: 0, frontends: vec![frontend], history: Vec::new() };
+        let (base, certificates, history) = (Base::default(), Vec::new(), Vec::new());
+        let kept = Kept { revision: 1, base, certificates, frontends: vec![frontend], history };
         let lines = listing(&kept);
         assert_eq!(lines[0], "frontend web at 127.0.0.1:9000, round_robin");
         assert_eq!(lines[1], "  server app0 at 127.0.0.1:9000, weight 1");

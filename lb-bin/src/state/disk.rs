@@ -1,7 +1,8 @@
 //! Replacing a file so that at every moment, also after a crash, either the old or the new one is there whole.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Whether a replaced file survives a crash of the machine.
@@ -36,8 +37,14 @@ pub(super) fn replace(path: &Path, text: &str) -> Result<Durability, String> {
     }
 }
 
+/// Private keys are in it: nobody else may read it, from the first moment on.
 fn write(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = File::create(path)?;
+    // What an earlier crash has left may be readable by others, and open.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }
@@ -61,6 +68,19 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn nobody_else_can_read_it_whatever_was_there() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        for left in [&path, &folder.path().join("state.tmp")] {
+            fs::write(left, "left").unwrap();
+            fs::set_permissions(left, fs::Permissions::from_mode(0o666)).unwrap();
+        }
+        replace(&path, "secret").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! The state file's text: a line of RON for the header, each frontend, each of its servers and each revision of the
-//! history, and a checksum as the last line.
+//! The state file's text: a line of RON for the header, each certificate, each frontend, each of its servers and each
+//! revision of the history, and a checksum as the last line.
 //!
 //! ```text
-//! State(format:1,revision:7,config:"00112233aabbccdd")
+//! State(format:2,revision:7,config:"00112233aabbccdd",read:{"site":"2233445566778899"})
+//! Certificate(name:"site",chain:"-----BEGIN…",key:"-----BEGIN…")
 //! Frontend(name:"web",bind:"127.0.0.1:7000",…)
 //! Server(name:"app1",ip:"127.0.0.1",port:9001)
 //! Record(revision:7,…)
@@ -10,28 +11,41 @@
 //! ```
 //!
 //! Lines are kept in memory: of ten thousand servers, only those that changed are written anew.
+//!
+//! Format 1 had no certificates; it is still read.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use lb_core::config::{Frontend, Name, Server};
+use lb_core::config::{Certificate, Frontend, Name, Server};
 use lb_core::{Record, Snapshot};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::ron_text;
 
-/// The format that is written, and the only one that is read.
-const FORMAT: u32 = 1;
+/// The format that is written, and the newest one that is read.
+const FORMAT: u32 = 2;
+
+/// What a state goes with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Base {
+    /// The hash of the configuration's text.
+    pub text: u64,
+    /// The certificates of the configuration by the hash of their content, files included, as they were last read.
+    pub read: BTreeMap<Name, u64>,
+}
 
 /// What a state file holds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Kept {
     /// The revision.
     pub revision: u64,
-    /// The hash of the configuration text that it goes with.
-    pub base: u64,
+    /// The configuration that it goes with.
+    pub base: Base,
+    /// The certificates.
+    pub certificates: Vec<Certificate>,
     /// The frontends with their servers.
     pub frontends: Vec<Frontend>,
     /// The last revisions, oldest first.
@@ -45,6 +59,8 @@ struct State {
     format: u32,
     revision: u64,
     config: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    read: BTreeMap<Name, String>,
 }
 
 /// Reads a state file's content.
@@ -56,11 +72,15 @@ pub fn parse_state(bytes: &[u8]) -> Result<Kept, String> {
     let mut lines = whole(text)?.lines().zip(1..);
     let (header, _) = lines.next().ok_or("it is empty")?;
     let header: State = entry(header, "State", 1)?.ok_or("line 1 is not a header")?;
-    if header.format != FORMAT {
-        return Err(format!("it has format {}, this lb reads format {FORMAT}", header.format));
+    if !(1..=FORMAT).contains(&header.format) {
+        return Err(format!("it has format {}, this lb reads formats up to {FORMAT}", header.format));
     }
-    let base = parse_hex(&header.config).ok_or("line 1: config is not a hash")?;
-    let mut kept = Kept { revision: header.revision, base, frontends: Vec::new(), history: Vec::new() };
+    let hash = |text: &str| parse_hex(text).ok_or("line 1: that is not a hash");
+    let text = hash(&header.config)?;
+    let read = header.read.iter().map(|(name, content)| Ok((name.clone(), hash(content)?)));
+    let base = Base { text, read: read.collect::<Result<_, &str>>()? };
+    let (certificates, frontends, history) = (Vec::new(), Vec::new(), Vec::new());
+    let mut kept = Kept { revision: header.revision, base, certificates, frontends, history };
     for (line, number) in lines {
         if let Some(server) = entry::<Server>(line, "Server", number)? {
             let frontend = kept.frontends.pop().ok_or_else(|| format!("line {number}: a server without a frontend"))?;
@@ -69,8 +89,10 @@ pub fn parse_state(bytes: &[u8]) -> Result<Kept, String> {
             kept.frontends.push(frontend);
         } else if let Some(record) = entry(line, "Record", number)? {
             kept.history.push(record);
+        } else if let Some(certificate) = entry(line, "Certificate", number)? {
+            kept.certificates.push(certificate);
         } else {
-            return Err(format!("line {number} is neither a frontend, a server nor a record"));
+            return Err(format!("line {number} is neither a certificate, a frontend, a server nor a record"));
         }
     }
     Ok(kept)
@@ -102,6 +124,7 @@ fn parse_hex(text: &str) -> Option<u64> {
 #[derive(Debug, Default)]
 pub(super) struct Image {
     revision: u64,
+    certificates: Lines<Certificate>,
     frontends: Vec<Section>,
     history: Lines<Record>,
 }
@@ -113,6 +136,7 @@ impl Image {
     /// Something in it can't be written in RON.
     pub(super) fn update(&mut self, snapshot: Snapshot<'_>) -> Result<(), ron::Error> {
         self.revision = snapshot.revision;
+        self.certificates.update(snapshot.certificates.iter(), "Certificate")?;
         let old = std::mem::take(&mut self.frontends);
         let mut old: HashMap<Name, Section> = old.into_iter().map(|section| (section.name(), section)).collect();
         for frontend in snapshot.frontends {
@@ -128,17 +152,24 @@ impl Image {
     /// # Errors
     /// See [`Image::update`].
     pub(super) fn restore(&mut self, kept: &Kept) -> Result<(), ron::Error> {
+        let certificates: Vec<_> = kept.certificates.iter().cloned().map(Arc::new).collect();
         let frontends: Vec<_> = kept.frontends.iter().cloned().map(Arc::new).collect();
-        let history = kept.history.iter().cloned().map(Arc::new).collect();
-        self.update(Snapshot { revision: kept.revision, frontends: &frontends, history: &history })
+        let (revision, history) = (kept.revision, kept.history.iter().cloned().map(Arc::new).collect());
+        self.update(Snapshot { revision, certificates: &certificates, frontends: &frontends, history: &history })
     }
 
     /// The file's text.
-    pub(super) fn text(&self, base: u64) -> String {
-        let length: usize = self.frontends.iter().map(Section::len).sum::<usize>() + self.history.text.len();
-        let mut text = String::with_capacity(length + 256);
-        let revision = self.revision;
-        text.push_str(&format!("State(format:{FORMAT},revision:{revision},config:\"{base:016x}\")\n"));
+    ///
+    /// # Errors
+    /// See [`Image::update`].
+    pub(super) fn text(&self, base: &Base) -> Result<String, ron::Error> {
+        let lists = self.certificates.text.len() + self.history.text.len();
+        let length: usize = self.frontends.iter().map(Section::len).sum::<usize>() + lists;
+        let mut text = String::with_capacity(length + 256 + 64 * base.read.len());
+        let read = base.read.iter().map(|(name, content)| (name.clone(), format!("{content:016x}"))).collect();
+        let header = State { format: FORMAT, revision: self.revision, config: format!("{:016x}", base.text), read };
+        text.push_str(&format!("State{}\n", ron_text::write(&header)?));
+        text.push_str(&self.certificates.text);
         for section in &self.frontends {
             text.push_str(&section.settings);
             text.push_str(&section.servers.text);
@@ -146,7 +177,7 @@ impl Image {
         text.push_str(&self.history.text);
         let sum = xxh3_64(text.as_bytes());
         text.push_str(&format!("Checksum(\"{sum:016x}\")\n"));
-        text
+        Ok(text)
     }
 }
 

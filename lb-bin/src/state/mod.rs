@@ -1,5 +1,9 @@
 //! What was changed at run time, kept beside the configuration in `<config>.state` so that it survives a restart.
 //!
+//! The state is used as long as the configuration has the text that it goes with. The files of certificates are no part of
+//! that text: a renewed one must not put all other changes aside. What they held when they were last read is noted instead,
+//! and a certificate that its files hold otherwise by now is taken from them, whatever the state has.
+//!
 //! `format` is the file's text, `disk` the way it gets onto the disk, `aside` what happens to a file that is not
 //! used any more. Here is when the file is used, and which text of the configuration it goes with.
 
@@ -13,12 +17,12 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lb_core::config::{Config, Frontend, Name, Server};
+use lb_core::config::{Certificate, CertificateContent, Config, Frontend, Name, Server};
 use lb_core::{Resume, Saved, Snapshot, Store};
 
 use self::disk::Durability;
 use self::format::Image;
-pub use self::format::{Kept, parse_state};
+pub use self::format::{Base, Kept, parse_state};
 use crate::lock::{self, Lock};
 use crate::paths::with_suffix;
 
@@ -31,8 +35,8 @@ pub struct StateFile(Arc<Mutex<Inner>>);
 pub struct Opened {
     /// Where changes are kept from now on.
     pub state: StateFile,
-    /// The frontends to start with; `None` means those of the configuration.
-    pub frontends: Option<Vec<Frontend>>,
+    /// The certificates and frontends to start with; `None` means those of the configuration.
+    pub kept: Option<(Vec<Certificate>, Vec<Frontend>)>,
     /// The revision and history to go on from.
     pub resume: Resume,
 }
@@ -45,8 +49,8 @@ pub struct Ticket(u64);
 struct Inner {
     path: PathBuf,
     image: Image,
-    /// The hash of the configuration text that the state goes with: as long as the file has this text, the state is used.
-    base: u64,
+    /// What the state goes with: as long as the configuration has this text, it is used.
+    base: Base,
     /// The revision since which it does.
     base_since: u64,
     /// Texts that are being applied.
@@ -66,32 +70,46 @@ struct Inner {
 #[derive(Debug)]
 struct Expected {
     ticket: u64,
-    hash: u64,
+    base: Base,
+    certificates: Vec<Certificate>,
     frontends: Vec<Frontend>,
 }
 
+impl Base {
+    /// Of a configuration whose text has this hash, with its certificates as they were read.
+    fn new(text: u64, config: &Config) -> Self {
+        let read =
+            config.certificates.iter().map(|certificate| (certificate.name().clone(), content_hash(certificate)));
+        Self { text, read: read.collect() }
+    }
+}
+
 impl StateFile {
-    /// Opens the state of the configuration at `config`, whose text has the hash `base`. Its lock may be among those that
-    /// a predecessor has `given`.
+    /// Opens the state of the configuration at `path`, whose text has the hash `text`, and which was read as `config`. Its
+    /// lock may be among those that a predecessor has `given`.
     ///
     /// A state that goes with another text is set aside by the first save, one that is damaged at once; both are told of in
     /// the log.
     ///
     /// # Errors
     /// Another process runs with this configuration.
-    pub fn open(config: &Path, base: u64, given: &[File]) -> Result<Opened, String> {
-        let path = with_suffix(config, ".state");
+    pub fn open(path: &Path, text: u64, config: &Config, given: &[File]) -> Result<Opened, String> {
+        let (file, base) = (path, Base::new(text, config));
+        let path = with_suffix(file, ".state");
         let lock = lock(&path, given)?;
         let (mut blocked, mut outdated, mut image, mut on_disk) = (None, None, Image::default(), false);
-        let (frontends, resume) = match load(&path) {
+        let (kept, resume) = match load(&path) {
             Ok(None) => (None, Resume::default()),
-            Ok(Some(kept)) if kept.base == base => {
-                on_disk = image.restore(&kept).is_ok();
-                (Some(kept.frontends), Resume { revision: kept.revision, history: kept.history })
+            Ok(Some(mut kept)) if kept.base.text == text => {
+                let is_restored = image.restore(&kept).is_ok();
+                let renewed = renew(&mut kept, &base, config);
+                on_disk = is_restored && !renewed;
+                let resume = Resume { revision: kept.revision + u64::from(renewed), history: kept.history };
+                (Some((kept.certificates, kept.frontends)), resume)
             }
             Ok(Some(kept)) => {
                 let resume = Resume { revision: kept.revision, history: Vec::new() };
-                outdated = Some((config.to_owned(), kept));
+                outdated = Some((file.to_owned(), kept));
                 (None, resume)
             }
             Err(reason) => {
@@ -101,16 +119,17 @@ impl StateFile {
         };
         let (base_since, expected, next_ticket) = (0, Vec::new(), 0);
         let inner = Inner { path, image, base, base_since, expected, next_ticket, on_disk, blocked, outdated, lock };
-        Ok(Opened { state: Self(Arc::new(Mutex::new(inner))), frontends, resume })
+        Ok(Opened { state: Self(Arc::new(Mutex::new(inner))), kept, resume })
     }
 
-    /// Says that a configuration text with this hash is about to be applied. The save that brings about its frontends
-    /// also records the hash, so that at no moment the one is on disk without the other.
+    /// Says that a configuration text with this hash is about to be applied. The save that brings about its certificates and
+    /// frontends also records the hash, so that at no moment the one is on disk without the other.
     pub fn expect(&self, hash: u64, config: &Config) -> Ticket {
         let mut inner = self.inner();
         let ticket = inner.next_ticket;
         inner.next_ticket += 1;
-        inner.expected.push(Expected { ticket, hash, frontends: config.frontends.clone() });
+        let (certificates, frontends) = (config.certificates.clone(), config.frontends.clone());
+        inner.expected.push(Expected { ticket, base: Base::new(hash, config), certificates, frontends });
         Ticket(ticket)
     }
 
@@ -118,9 +137,9 @@ impl StateFile {
     pub fn settle(&self, ticket: Ticket, revision: Option<u64>) {
         let mut inner = self.inner();
         let Some(index) = inner.expected.iter().position(|expected| expected.ticket == ticket.0) else { return };
-        let hash = inner.expected.swap_remove(index).hash;
+        let base = inner.expected.swap_remove(index).base;
         if let Some(revision) = revision {
-            inner.rebase(hash, revision);
+            inner.rebase(base, revision);
         }
     }
 
@@ -154,11 +173,12 @@ impl Inner {
         if let Some(reason) = &self.blocked {
             return Err(reason.clone());
         }
-        let arrived = self.expected.iter().rfind(|expected| same_frontends(snapshot.frontends, &expected.frontends));
-        let base = arrived.map_or(self.base, |expected| expected.hash);
+        let arrived = self.expected.iter().rfind(|expected| expected.is(snapshot));
+        let base = arrived.map_or_else(|| self.base.clone(), |expected| expected.base.clone());
         self.on_disk = false;
-        self.image.update(snapshot).map_err(|error| format!("{}: {error}", self.path.display()))?;
-        let durability = disk::replace(&self.path, &self.image.text(base))?;
+        let fault = |error| format!("{}: {error}", self.path.display());
+        self.image.update(snapshot).map_err(fault)?;
+        let durability = disk::replace(&self.path, &self.image.text(&base).map_err(fault)?)?;
         self.on_disk = true;
         if base != self.base {
             (self.base, self.base_since) = (base, snapshot.revision);
@@ -171,7 +191,7 @@ impl Inner {
 
     /// Makes the state go with another text, if no later text was applied in between. Needed when applying a text
     /// changed nothing, so that nothing was saved.
-    fn rebase(&mut self, base: u64, revision: u64) {
+    fn rebase(&mut self, base: Base, revision: u64) {
         if base == self.base || revision < self.base_since {
             return;
         }
@@ -180,7 +200,8 @@ impl Inner {
         if !self.on_disk {
             return;
         }
-        if let Err(reason) = disk::replace(&self.path, &self.image.text(base)) {
+        let text = self.image.text(&self.base).map_err(|error| format!("{}: {error}", self.path.display()));
+        if let Err(reason) = text.and_then(|text| disk::replace(&self.path, &text)) {
             let until = "until the next change is saved, a restart will take the configuration for edited";
             tracing::warn!("{reason}: {until}");
         }
@@ -208,6 +229,52 @@ fn load(path: &Path) -> Result<Option<Kept>, String> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// Takes certificates from the configuration that it has otherwise than when it was last read: their files were renewed.
+/// Those that were removed at run time stay removed. Says whether there are any.
+fn renew(kept: &mut Kept, base: &Base, config: &Config) -> bool {
+    let mut renewed = false;
+    for certificate in &config.certificates {
+        let name = certificate.name();
+        if kept.base.read.get(name) == base.read.get(name) {
+            continue;
+        }
+        let present = kept.certificates.iter_mut().find(|present| present.name() == name);
+        if let Some(present) = present.filter(|present| *present != certificate) {
+            tracing::info!(
+                "certificate {name} has changed in its files since they were read last: it is taken from them"
+            );
+            *present = certificate.clone();
+            renewed = true;
+        }
+    }
+    renewed
+}
+
+fn content_hash(certificate: &Certificate) -> u64 {
+    // Lengths keep apart what is only divided otherwise.
+    let bytes = |parts: &[&str]| parts.iter().map(|part| format!("{}:{part}", part.len())).collect::<String>();
+    let text = match certificate.content() {
+        CertificateContent::Pair { chain, key } => bytes(&[chain.as_str(), key.expose()]),
+        CertificateContent::Bundle { bundle } => bytes(&[bundle.as_str()]),
+    };
+    xxhash_rust::xxh3::xxh3_64(text.as_bytes())
+}
+
+impl Expected {
+    /// Whether a snapshot is what was expected.
+    fn is(&self, snapshot: Snapshot<'_>) -> bool {
+        same_certificates(snapshot.certificates, &self.certificates)
+            && same_frontends(snapshot.frontends, &self.frontends)
+    }
+}
+
+/// Whether these are the same certificates, in whatever order.
+fn same_certificates(running: &[Arc<Certificate>], wanted: &[Certificate]) -> bool {
+    let running: HashMap<&Name, &Certificate> =
+        running.iter().map(|certificate| (certificate.name(), &**certificate)).collect();
+    running.len() == wanted.len() && wanted.iter().all(|wanted| running.get(wanted.name()) == Some(&wanted))
 }
 
 /// Whether these are the same frontends and servers, in whatever order.

@@ -26,8 +26,14 @@ impl Place {
         self.0.path().join("lb.ron.state")
     }
 
-    fn open(&self, base: u64) -> Opened {
-        StateFile::open(&self.config(), base, &[]).unwrap()
+    fn open(&self, text: u64) -> Opened {
+        self.open_with(text, &[])
+    }
+
+    /// With these certificates in the configuration.
+    fn open_with(&self, text: u64, certificates: &[Certificate]) -> Opened {
+        let config = certificates.iter().cloned().fold(Config::default(), Config::certificate);
+        StateFile::open(&self.config(), text, &config, &[]).unwrap()
     }
 
     /// The names of files that were set aside.
@@ -66,7 +72,7 @@ fn history() -> VecDeque<Arc<Record>> {
 
 fn save(state: &mut StateFile, revision: u64, frontends: &[Frontend]) -> Result<Saved, String> {
     let frontends: Vec<_> = frontends.iter().cloned().map(Arc::new).collect();
-    state.save(Snapshot { revision, frontends: &frontends, history: &history() })
+    state.save(Snapshot { revision, certificates: &[], frontends: &frontends, history: &history() })
 }
 
 #[test]
@@ -74,14 +80,14 @@ fn what_was_saved_is_there_after_a_restart() {
     let place = Place::new();
     let frontends = [web(&[("a", 1), ("b", 2)]), Frontend::new("bare", Bind::Inherited(3)).unwrap()];
     let opened = place.open(TEXT);
-    assert!(opened.frontends.is_none());
+    assert!(opened.kept.is_none());
     assert_eq!(opened.resume.revision, 0);
     let mut state = opened.state;
     assert_eq!(save(&mut state, 7, &frontends), Ok(Saved::Durable));
     drop(state);
 
     let opened = place.open(TEXT);
-    assert_eq!(opened.frontends.as_deref(), Some(&frontends[..]));
+    assert_eq!(opened.kept.map(|kept| kept.1).as_deref(), Some(&frontends[..]));
     assert_eq!(opened.resume.revision, 7);
     let records: Vec<Record> = history().iter().map(|record| Record::clone(record)).collect();
     assert_eq!(opened.resume.history, records);
@@ -119,7 +125,7 @@ fn shared_servers_keep_their_lines() {
     assert!(Arc::ptr_eq(&first.servers()[1], &second.servers()[1]));
     for (revision, frontend) in [(1, &first), (2, &second), (3, &first), (4, &first)] {
         let frontends = [Arc::clone(frontend)];
-        state.save(Snapshot { revision, frontends: &frontends, history: &history() }).unwrap();
+        state.save(Snapshot { revision, certificates: &[], frontends: &frontends, history: &history() }).unwrap();
         let kept = parse_state(&fs::read(place.state()).unwrap()).unwrap();
         assert_eq!(kept.frontends, [Frontend::clone(frontend)]);
     }
@@ -133,7 +139,7 @@ fn an_edited_configuration_wins_and_the_state_is_kept_aside() {
         save(&mut state, 7, &[web(&[("a", 1)])]).unwrap();
         drop(state);
         let mut opened = place.open(EDITED);
-        assert!(opened.frontends.is_none());
+        assert!(opened.kept.is_none());
         assert_eq!((opened.resume.revision, opened.resume.history.len()), (7, 0));
         let before = place.set_aside("replaced").len();
         save(&mut opened.state, 8, &[web(&[("b", 2)])]).unwrap();
@@ -158,7 +164,7 @@ fn a_state_cut_off_anywhere_is_set_aside_as_damaged() {
     for (content, count) in [(&whole[..whole.len() / 2], 1), (b"", 2), (b"\xff\n", 3)] {
         fs::write(place.state(), content).unwrap();
         let opened = place.open(TEXT);
-        assert!(opened.frontends.is_none());
+        assert!(opened.kept.is_none());
         assert_eq!(place.set_aside("damaged").len(), count);
         assert!(!place.state().exists());
     }
@@ -187,10 +193,68 @@ fn a_change_of_any_byte_is_noticed() {
 
 #[test]
 fn another_format_is_not_guessed_at() {
-    let body = "State(format:2,revision:1,config:\"0000000000000000\")\n";
+    let body = "State(format:3,revision:1,config:\"0000000000000000\")\n";
     let sum = xxhash_rust::xxh3::xxh3_64(body.as_bytes());
     let reason = parse_state(format!("{body}Checksum(\"{sum:016x}\")\n").as_bytes()).unwrap_err();
-    assert_eq!(reason, "it has format 2, this lb reads format 1");
+    assert_eq!(reason, "it has format 3, this lb reads formats up to 2");
+}
+
+#[test]
+fn a_file_of_format_1_is_read() {
+    let frontend = "Frontend(name:\"web\",bind:\"127.0.0.1:7000\",max_connections:9)\n";
+    let body = format!("State(format:1,revision:5,config:\"000000000000abcd\")\n{frontend}");
+    let sum = xxhash_rust::xxh3::xxh3_64(body.as_bytes());
+    let kept = parse_state(format!("{body}Checksum(\"{sum:016x}\")\n").as_bytes()).unwrap();
+    assert_eq!((kept.revision, kept.base, kept.frontends), (5, Base { text: TEXT, ..Base::default() }, vec![web(&[])]));
+}
+
+fn pair(name: &str, text: &str) -> Certificate {
+    Certificate::pair(name, &format!("-----BEGIN {text}\n"), "-----BEGIN key").unwrap()
+}
+
+fn save_certificates(state: &mut StateFile, revision: u64, certificates: &[Certificate]) {
+    let certificates: Vec<_> = certificates.iter().cloned().map(Arc::new).collect();
+    let (certificates, frontends, history) = (&certificates[..], &[], &history());
+    state.save(Snapshot { revision, certificates, frontends, history }).unwrap();
+}
+
+#[test]
+fn a_certificate_is_taken_from_its_files_where_they_have_changed_and_from_the_state_otherwise() {
+    let place = Place::new();
+    let [old, renewed, changed] = ["old", "renewed", "changed"].map(|text| pair("site", text));
+    let (other, added) = (pair("other", "of the file"), pair("added", "at run time"));
+    let configured = [old.clone(), other.clone(), pair("gone", "of the file")];
+    let mut opened = place.open_with(TEXT, &configured);
+    // At run time one is changed, one added, one removed.
+    save_certificates(&mut opened.state, 3, &[changed.clone(), other.clone(), added.clone()]);
+    drop(opened);
+    let opened = place.open_with(TEXT, &configured);
+    assert_eq!(opened.resume.revision, 3);
+    assert_eq!(opened.kept.unwrap().0, [changed.clone(), other.clone(), added.clone()], "the files are as they were");
+    drop(opened.state);
+    let mut opened = place.open_with(TEXT, &[renewed.clone(), other.clone(), pair("gone", "renewed, too")]);
+    assert_eq!(opened.resume.revision, 4, "another one is running");
+    let kept = opened.kept.unwrap().0;
+    assert_eq!(kept, [renewed.clone(), other.clone(), added]);
+    save_certificates(&mut opened.state, 4, &kept);
+    drop(opened.state);
+    let opened = place.open_with(TEXT, &[renewed.clone(), other.clone(), pair("gone", "renewed, too")]);
+    assert_eq!((opened.resume.revision, opened.kept.unwrap().0), (4, kept), "what was read is noted");
+}
+
+#[test]
+fn a_renewed_file_that_is_applied_is_noted_with_the_save() {
+    let place = Place::new();
+    let (old, renewed) = (pair("site", "old"), pair("site", "renewed"));
+    let mut state = place.open_with(TEXT, std::slice::from_ref(&old)).state;
+    save_certificates(&mut state, 1, &[old]);
+    let ticket = state.expect(TEXT, &Config::default().certificate(renewed.clone()));
+    save_certificates(&mut state, 2, std::slice::from_ref(&renewed));
+    state.settle(ticket, Some(2));
+    let changed = pair("site", "changed at run time");
+    save_certificates(&mut state, 3, std::slice::from_ref(&changed));
+    drop(state);
+    assert_eq!(place.open_with(TEXT, &[renewed]).kept.unwrap().0, [changed]);
 }
 
 #[test]
@@ -212,14 +276,14 @@ fn a_failed_save_keeps_the_old_state() {
     assert_eq!(fs::read(place.state()).unwrap(), before);
     save(&mut state, 2, &[web(&[("c", 3)])]).unwrap();
     let kept = parse_state(&fs::read(place.state()).unwrap()).unwrap();
-    assert_eq!((kept.base, kept.frontends), (EDITED, vec![web(&[("c", 3)])]));
+    assert_eq!((kept.base.text, kept.frontends), (EDITED, vec![web(&[("c", 3)])]));
 }
 
 #[test]
 fn one_process_has_the_state_at_a_time() {
     let place = Place::new();
     let opened = place.open(TEXT);
-    let reason = StateFile::open(&place.config(), TEXT, &[]).unwrap_err();
+    let reason = StateFile::open(&place.config(), TEXT, &Config::default(), &[]).unwrap_err();
     assert!(reason.contains("another lb runs with this configuration"), "{reason}");
     drop(opened);
     place.open(TEXT);
@@ -237,7 +301,7 @@ fn a_state_that_can_not_be_set_aside_is_not_overwritten() {
 
 /// What a restart would find to be the text that the state goes with.
 fn base_on_disk(place: &Place) -> u64 {
-    parse_state(&fs::read(place.state()).unwrap()).unwrap().base
+    parse_state(&fs::read(place.state()).unwrap()).unwrap().base.text
 }
 
 #[test]
@@ -268,7 +332,7 @@ fn a_text_that_changes_nothing_goes_with_the_state_at_once() {
     state.settle(ticket, Some(1));
     assert_eq!(base_on_disk(&place), EDITED);
     drop(state);
-    assert_eq!(place.open(EDITED).frontends.as_deref(), Some(&frontends[..]));
+    assert_eq!(place.open(EDITED).kept.map(|kept| kept.1).as_deref(), Some(&frontends[..]));
 }
 
 #[test]

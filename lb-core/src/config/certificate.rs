@@ -132,6 +132,26 @@ impl Certificate {
         Ok(Self { name: not_none("name", name)?, content })
     }
 
+    /// Checks what it holds, as is done when it comes into use.
+    ///
+    /// # Errors
+    /// What is broken, with the field `chain`, `key` or `bundle`.
+    pub fn check(&self) -> Result<(), Invalid> {
+        crate::tls::certificate::load(self).map(drop)
+    }
+
+    /// The same without its private key, to be shown.
+    #[must_use]
+    pub fn without_secrets(&self) -> Self {
+        let content = match &self.content {
+            CertificateContent::Pair { chain, .. } => {
+                CertificateContent::Pair { chain: chain.clone(), key: SecretPem::new("[secret]") }
+            }
+            bundle => bundle.clone(),
+        };
+        Self { name: self.name.clone(), content }
+    }
+
     /// The name by which frontends and servers use it, unique in the balancer.
     pub fn name(&self) -> &Name {
         &self.name
@@ -168,21 +188,33 @@ impl TryFrom<Parts> for Certificate {
     type Error = String;
 
     fn try_from(Parts { name, chain, key, bundle }: Parts) -> Result<Self, String> {
+        Self::from_parts(name, chain, key, bundle).map_err(|invalid| invalid.reason)
+    }
+}
+
+impl Certificate {
+    /// An entry of what is given: a chain and its key, or a bundle.
+    ///
+    /// # Errors
+    /// Anything else, or the name `none`, which means no certificate.
+    pub fn from_parts(
+        name: Name,
+        chain: Option<Pem>,
+        key: Option<SecretPem>,
+        bundle: Option<Pem>,
+    ) -> Result<Self, Invalid> {
+        let refuse = |field: &str, reason: &str| Err(Invalid::new(field, format!("certificate {name}: {reason}")));
         let content = match (chain, key, bundle) {
             (Some(chain), Some(key), None) => CertificateContent::Pair { chain, key },
             (None, None, Some(bundle)) => CertificateContent::Bundle { bundle },
-            (Some(_), None, None) => {
-                return Err(format!("certificate {name}: key is missing, the chain's private key"));
-            }
-            (None, Some(_), None) => {
-                return Err(format!("certificate {name}: chain is missing, the key's certificates"));
-            }
+            (Some(_), None, None) => return refuse("key", "key is missing, the chain's private key"),
+            (None, Some(_), None) => return refuse("chain", "chain is missing, the key's certificates"),
             (None, None, None) => {
-                return Err(format!("certificate {name}: give it chain and key, or for certificates to trust bundle"));
+                return refuse("chain", "give it chain and key, or for certificates to trust bundle");
             }
-            _ => return Err(format!("certificate {name}: it is either a chain with its key or a bundle, not both")),
+            _ => return refuse("bundle", "it is either a chain with its key or a bundle, not both"),
         };
-        Self::new(name, content).map_err(|invalid| invalid.reason)
+        Self::new(name, content)
     }
 }
 

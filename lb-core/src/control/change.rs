@@ -89,6 +89,20 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// The same without private keys, to be shown.
+    #[must_use]
+    pub fn without_secrets(&self) -> Self {
+        match self {
+            Self::AddCertificate { certificate } => Self::AddCertificate { certificate: certificate.without_secrets() },
+            Self::UpdateCertificate { certificate } => {
+                Self::UpdateCertificate { certificate: certificate.without_secrets() }
+            }
+            other => other.clone(),
+        }
+    }
+}
+
 /// Changes that take effect together or not at all, as one revision.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Transaction {
@@ -191,4 +205,13 @@ pub struct Record {
     pub changes: Vec<Change>,
     /// The changes that take it back, in the order to apply them.
     pub inverse: Vec<Change>,
+}
+
+impl Record {
+    /// The same without private keys, to be shown.
+    #[must_use]
+    pub fn without_secrets(&self) -> Self {
+        let shown = |changes: &[Change]| changes.iter().map(Change::without_secrets).collect();
+        Self { summary: self.summary.clone(), changes: shown(&self.changes), inverse: shown(&self.inverse), ..*self }
+    }
 }

@@ -17,13 +17,15 @@ use super::check::Checker;
 use super::closing::Closings;
 use super::history::History;
 use super::listeners::Opener;
-use super::probe::Target;
+use super::probe::{self, Target};
 use super::running::{Factory, Running, RunningFrontend};
 use super::state::{ServerId, State, difference};
 use super::status::{self, Rates, Status};
 use super::store::{Saved, Snapshot, Store};
 use super::{Command, CommandSender, StartError, Time, Wanted};
+use crate::balance::Policies;
 use crate::balancer::Builder;
+use crate::config::Config;
 use crate::sys::doorbell::Doorbell;
 use crate::table::{self, Endpoint, Shared, Stop};
 
@@ -310,25 +312,10 @@ impl Controller {
         }
     }
 
-    /// The servers whose addresses would come into use.
+    /// The servers that would come into use otherwise than now.
     pub(super) fn probe_targets(&self, wanted: &Wanted, options: Options) -> Result<Vec<Target>, Refused> {
         let draft = self.draft(&self.changes(wanted)?, options)?;
-        let mut known = HashMap::new();
-        for entry in self.state.entries() {
-            known
-                .extend(entry.server_ids.iter().zip(entry.frontend.servers()).map(|(id, server)| (*id, server.addr())));
-        }
-        let mut targets = Vec::new();
-        for entry in draft.state.entries() {
-            for (id, server) in entry.server_ids.iter().zip(entry.frontend.servers()) {
-                let addr = server.addr();
-                if known.get(id) != Some(&addr) {
-                    let timeout = entry.frontend.connect_timeout().as_duration();
-                    targets.push(Target { name: server.name().to_string(), addr, timeout });
-                }
-            }
-        }
-        Ok(targets)
+        probe::targets(&draft.state, &self.state)
     }
 
     fn now(&self) -> Time {
@@ -354,6 +341,14 @@ impl Controller {
             frontends: status::frontends(&self.running, &self.rates, &self.availability, &self.troubles, self.now()),
         }
     }
+}
+
+/// Checks a configuration as a start does, and gives what may surprise about it.
+pub(crate) fn check_config(config: &Config, policies: &Policies) -> Result<Vec<String>, Refused> {
+    let before = State::new(policies.names().into());
+    let mut state = before.clone();
+    state.fill(config)?;
+    Ok(state.warnings_since(&before, unix_time()))
 }
 
 /// Seconds since 1970.

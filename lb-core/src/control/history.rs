@@ -79,7 +79,7 @@ mod tests {
             for change in changes {
                 let mut next = state.clone();
                 let Ok(Some((inverse, sentence))) = next.apply(&change) else { continue };
-                if next.check_binds().is_err() {
+                if next.check_whole(&state).is_err() {
                     continue;
                 }
                 revision += 1;

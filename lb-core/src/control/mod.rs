@@ -19,6 +19,7 @@ mod thread;
 mod tls;
 
 pub use change::{Applied, Change, Options, Record, Refused, Transaction};
+pub(crate) use controller::check_config;
 pub use listeners::Listener;
 pub use status::{
     CertificateStatus, FrontendStatus, ServerHealth, ServerStatus, ServerTlsStatus, Service, ShardStatus, Status,

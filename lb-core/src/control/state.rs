@@ -386,8 +386,10 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::config::{Millis, PassiveWhen, Port, Weight};
+    use crate::config::{Millis, OrNone, PassiveWhen, Port, Weight};
+    use crate::tls::testing::Made;
     use proptest::prelude::*;
+    use std::sync::LazyLock;
     use std::time::Duration;
 
     fn name(number: u8) -> Name {
@@ -401,6 +403,24 @@ pub(super) mod tests {
 
     fn frontend(number: u8, port: u16) -> Frontend {
         Frontend::new(name(number).as_str(), Bind::Addr(([127, 0, 0, 1], port).into())).unwrap()
+    }
+
+    /// One of three certificates, as a pair or as a bundle.
+    pub(super) fn certificate(number: u8, which: usize, is_bundle: bool) -> Certificate {
+        static MADE: LazyLock<[Made; 3]> = LazyLock::new(|| ["a", "b", "c"].map(Made::ca));
+        let (name, made) = (name(number), &MADE[which]);
+        match is_bundle {
+            true => Certificate::bundle(name.as_str(), &made.pem()).unwrap(),
+            false => Certificate::pair(name.as_str(), &made.pem(), &made.key_pem()).unwrap(),
+        }
+    }
+
+    fn certificate_change() -> impl Strategy<Value = Change> {
+        (0u8..3, 0usize..3, any::<bool>(), 0u8..3).prop_map(|(number, which, is_bundle, kind)| match kind {
+            0 => Change::AddCertificate { certificate: certificate(number, which, is_bundle) },
+            1 => Change::UpdateCertificate { certificate: certificate(number, which, is_bundle) },
+            _ => Change::RemoveCertificate { name: name(number) },
+        })
     }
 
     /// Changes over few names, so that many of them meet.
@@ -417,6 +437,10 @@ pub(super) mod tests {
                         weight: (which & 4 > 0).then(|| Weight::new(w).unwrap()),
                         passive: (which & 3 == 3).then_some(w > 2),
                         max_connections: (which & 6 == 6).then_some(w - 1),
+                        ssl_offload: (which == 3).then_some(w == 1),
+                        server_certificate: (which & 5 == 5)
+                            .then(|| if w == 1 { OrNone::None } else { OrNone::Some(name(r)) }),
+                        verify_name: (which == 7).then_some(w > 1),
                         ..ServerUpdate::default()
                     };
                     Change::UpdateServer { frontend: name(f), name: name(s), update }
@@ -437,11 +461,14 @@ pub(super) mod tests {
                     policy: (which == 0).then_some(PolicyKind::SourceHash),
                     max_connections: (which == 3).then_some(u32::from(p) - 1),
                     passive_when: (which == 1).then_some(PassiveWhen::FewerThan(p.into())),
+                    certificates: (which & 1 == 0).then(|| (0..p as u8 - 1).map(name).collect()),
                     ..FrontendUpdate::default()
                 };
                 Change::UpdateFrontend { name: name(f), update }
             }),
             few.prop_map(|f| Change::RemoveFrontend { name: name(f) }),
+            certificate_change(),
+            certificate_change(),
         ]
     }
 
@@ -477,7 +504,7 @@ pub(super) mod tests {
             for change in changes {
                 let mut next = state.clone();
                 let Ok(effect) = next.apply(&change) else { continue };
-                if next.check_binds().is_err() {
+                if next.check_whole(&state).is_err() {
                     continue;
                 }
                 check(&next);
@@ -503,7 +530,7 @@ pub(super) mod tests {
                 let mut state = State::default();
                 for change in changes {
                     let mut next = state.clone();
-                    if next.apply(&change).is_ok() && next.check_binds().is_ok() {
+                    if next.apply(&change).is_ok() && next.check_whole(&state).is_ok() {
                         state = next;
                     }
                 }
@@ -514,7 +541,7 @@ pub(super) mod tests {
             for change in between(&one, &other) {
                 reached.apply(&change).unwrap();
             }
-            reached.check_binds().unwrap();
+            reached.check_whole(&one).unwrap();
             prop_assert!(is_same(&reached, &other));
         }
     }

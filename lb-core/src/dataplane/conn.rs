@@ -471,7 +471,8 @@ impl Conn {
     pub(crate) fn leave_server(&mut self) -> Option<Action> {
         match self.phase {
             Phase::Connecting | Phase::Meeting => self.on_timeout(),
-            Phase::Leaving { .. } => None,
+            // It is not there yet: whether it may go there is asked again.
+            Phase::Greeting | Phase::Leaving { .. } => None,
             _ => {
                 self.begin_close(Ending::Close);
                 None

@@ -20,7 +20,7 @@ mod waiting;
 mod close;
 mod conn;
 mod gather;
-mod greeting;
+pub(crate) mod greeting;
 mod handshakes;
 mod key;
 mod layers;

@@ -294,3 +294,201 @@ pub(crate) fn days_until(seconds: i64, now: i64) -> i64 {
 fn plural(days: i64) -> String {
     format!("{days} day{}", if days == 1 { "" } else { "s" })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::certificate;
+    use super::*;
+    use crate::config::{Bind, ClientAuth, FrontendUpdate, OrNone, ServerUpdate, SniRoute};
+    use crate::tls::testing::{EXPIRED, Made, NOT_YET_VALID, PLAIN, Shape};
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    fn server(text: &str) -> Server {
+        Server::new(text, ([127, 0, 0, 1], 1).into()).unwrap()
+    }
+
+    fn frontend() -> Frontend {
+        Frontend::new("web", Bind::Addr(([127, 0, 0, 1], 80).into())).unwrap()
+    }
+
+    /// Pairs `n0` and `n1`, the bundle `n2`, and a frontend `web`.
+    fn state(frontend: Frontend) -> Result<State, Refused> {
+        let mut state = State::default();
+        let certificates = [certificate(0, 0, false), certificate(1, 1, false), certificate(2, 2, true)];
+        for certificate in certificates {
+            state.apply(&Change::AddCertificate { certificate })?;
+        }
+        state.apply(&Change::AddFrontend { frontend })?;
+        state.check_whole(&State::default())?;
+        Ok(state)
+    }
+
+    #[test]
+    fn what_is_named_must_be_there_and_of_the_right_kind() {
+        let cases = [
+            (
+                frontend().with_certificates(vec![name("n9")]),
+                "certificates",
+                "frontend web: there is no certificate n9, there is n0, n1, n2",
+            ),
+            (
+                frontend().with_certificates(vec![name("n0"), name("n2")]),
+                "certificates",
+                "frontend web: certificate n2 is a bundle, certificates needs a pair of chain and key",
+            ),
+            (
+                frontend().with_certificates(vec![name("n0"), name("n0")]),
+                "certificates",
+                "frontend web names certificate n0 twice",
+            ),
+            (
+                frontend().with_certificates(vec![name("n0")]).with_client_ca(Some(name("n1")), ClientAuth::Required),
+                "client_ca",
+                "frontend web: certificate n1 is a pair, client_ca needs a bundle to trust",
+            ),
+            (
+                frontend().with_client_ca(Some(name("n2")), ClientAuth::Required),
+                "client_ca",
+                "frontend web has client_ca but no certificates: clients are asked for theirs in TLS",
+            ),
+            (
+                frontend().with_server(server("a").with_server_certificate(Some(name("n0")))),
+                "server_certificate",
+                "server web/a: certificate n0 is a pair, server_certificate needs a bundle to trust",
+            ),
+            (
+                frontend().with_server(server("a").with_verify_name(false)),
+                "verify_name",
+                "server a: verify_name is for TLS to the server, which needs server_certificate: name a bundle there",
+            ),
+            (
+                frontend().with_server(server("a").with_ssl_offload(true)),
+                "ssl_offload",
+                "server web/a: ssl_offload ends the client's TLS, which needs a certificate: \
+                 give frontend web certificates first",
+            ),
+        ];
+        for (frontend, field, reason) in cases {
+            let refused = state(frontend).unwrap_err();
+            assert_eq!((refused.field.as_deref(), refused.reason.as_str()), (Some(field), reason));
+        }
+    }
+
+    #[test]
+    fn a_certificate_in_use_stays_and_its_users_are_named() {
+        let servers = server("a").with_server_certificate(Some(name("n2"))).with_client_certificate(Some(name("n0")));
+        let state = state(frontend().with_certificates(vec![name("n0")]).with_server(servers)).unwrap();
+        let remove = |number: &str| Change::RemoveCertificate { name: name(number) };
+        let mut next = state.clone();
+        next.apply(&remove("n0")).unwrap();
+        let refused = next.check_whole(&state).unwrap_err();
+        assert_eq!(refused.reason, "certificate n0 can't be removed, it is used by frontend web, server web/a");
+        // Used by nobody, or by nobody any more: in any order.
+        let mut next = state.clone();
+        next.apply(&remove("n1")).unwrap();
+        next.apply(&remove("n2")).unwrap();
+        let update = ServerUpdate {
+            server_certificate: Some(OrNone::None),
+            client_certificate: Some(OrNone::None),
+            ..ServerUpdate::default()
+        };
+        next.apply(&Change::UpdateServer { frontend: name("web"), name: name("a"), update }).unwrap();
+        next.check_whole(&state).unwrap();
+    }
+
+    #[test]
+    fn an_update_renews_the_frontends_that_use_the_certificate_and_no_others() {
+        let mut state = state(frontend().with_server(server("a").with_server_certificate(Some(name("n2"))))).unwrap();
+        let before = Arc::clone(&state.entries()[0]);
+        state.apply(&Change::UpdateCertificate { certificate: certificate(0, 2, false) }).unwrap();
+        assert!(Arc::ptr_eq(&before, &state.entries()[0]));
+        state.apply(&Change::UpdateCertificate { certificate: certificate(2, 2, true) }).unwrap();
+        assert!(Arc::ptr_eq(&before, &state.entries()[0]), "it is the same as before");
+        state.apply(&Change::UpdateCertificate { certificate: certificate(2, 0, true) }).unwrap();
+        assert!(!Arc::ptr_eq(&before, &state.entries()[0]));
+        assert!(Arc::ptr_eq(&before.frontend, &state.entries()[0].frontend), "only the entry is new");
+    }
+
+    #[test]
+    fn broken_double_and_changed_kinds_are_refused() {
+        let state = state(frontend()).unwrap();
+        let (other_key, chain) = (Made::ca("x").key_pem(), Made::ca("y").pem());
+        let cases = [
+            (
+                Change::AddCertificate { certificate: Certificate::pair("site", &chain, &other_key).unwrap() },
+                "key",
+                "certificate site: key: it does not fit",
+            ),
+            (
+                Change::AddCertificate { certificate: Certificate::bundle("ca", "ca.pem").unwrap() },
+                "bundle",
+                "certificate ca: bundle: this is not PEM",
+            ),
+            (
+                Change::AddCertificate { certificate: certificate(0, 1, false) },
+                "name",
+                "there is already a certificate n0",
+            ),
+            (
+                Change::UpdateCertificate { certificate: certificate(0, 1, true) },
+                "name",
+                "certificate n0 is a pair, and no bundle can take its place",
+            ),
+            (
+                Change::UpdateCertificate { certificate: certificate(7, 1, true) },
+                "name",
+                "there is no certificate n7, there is n0, n1, n2",
+            ),
+        ];
+        for (change, field, reason) in cases {
+            let refused = state.clone().apply(&change).unwrap_err();
+            assert_eq!(refused.field.as_deref(), Some(field));
+            assert!(refused.reason.starts_with(reason), "{}", refused.reason);
+            assert!(!format!("{refused:?} {change:?}").contains(other_key.lines().nth(1).unwrap()));
+        }
+    }
+
+    #[test]
+    fn what_expires_or_is_not_valid_yet_is_warned_of_once() {
+        let entry = |shape: Shape| {
+            let made = Made::new("a", &["a.example"], shape, None);
+            let certificate = Certificate::pair("site", &made.pem(), &made.key_pem()).unwrap();
+            let mut state = State::default();
+            state.apply(&Change::AddCertificate { certificate }).unwrap();
+            state
+        };
+        let now = 1_800_000_000;
+        let warnings = |state: &State, now| state.warnings_since(&State::default(), now);
+        assert_eq!(warnings(&entry(EXPIRED), now), ["certificate site has expired on 2020-01-02"]);
+        assert_eq!(warnings(&entry(NOT_YET_VALID), now), ["certificate site is not valid before 4000-01-02"]);
+        let state = entry(PLAIN);
+        assert!(warnings(&state, now).is_empty());
+        let end = state.certificates()[0].not_after();
+        assert_eq!(warnings(&state, end - 3 * DAY - 5), ["certificate site expires in 3 days"]);
+        assert_eq!(warnings(&state, end - DAY - 5), ["certificate site expires in 1 day"]);
+        assert!(state.warnings_since(&state, end).is_empty(), "it is not new");
+    }
+
+    #[test]
+    fn a_route_to_nobody_is_warned_of() {
+        let route = SniRoute::new(vec!["a.example".parse().unwrap()], name("blue")).unwrap();
+        let before = state(frontend()).unwrap();
+        let mut state = before.clone();
+        let update = FrontendUpdate { sni_routes: Some(vec![route]), ..FrontendUpdate::default() };
+        state.apply(&Change::UpdateFrontend { name: name("web"), update }).unwrap();
+        assert_eq!(state.warnings_since(&before, 0), ["frontend web has a route to group blue, and no server in it"]);
+        let server = server("a").with_group(Some(name("blue"))).unwrap();
+        state.apply(&Change::AddServer { frontend: name("web"), server }).unwrap();
+        assert!(state.warnings_since(&before, 0).is_empty());
+    }
+
+    #[test]
+    fn dates_and_days_round_down() {
+        assert_eq!(date(1_800_000_000), "2027-01-15");
+        assert_eq!((date(-1), date(i64::MAX)), ("1970-01-01".to_owned(), "9999-12-31".to_owned()));
+        assert_eq!([days_until(DAY, 0), days_until(DAY - 1, 0), days_until(-1, 0)], [1, 0, -1]);
+    }
+}

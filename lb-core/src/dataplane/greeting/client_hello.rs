@@ -196,6 +196,35 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Reads any bytes, whole and in parts, for the fuzzer and the tests, which find a panic. What they begin with must not
+/// depend on the parts, and where rustls reads a name, it must be the same one.
+#[cfg(any(test, feature = "internal"))]
+pub(crate) fn read_any(bytes: &[u8], part: usize) {
+    let whole = read(bytes);
+    assert!(whole != Ok(None) || bytes.len() < BYTES_MAX, "it waits for more than the limit");
+    // Beyond the limit nobody asks, and a limit is no verdict on what is there.
+    let bytes = &bytes[..bytes.len().min(BYTES_MAX)];
+    let ends = (0..bytes.len()).step_by(part.max(1)).chain([bytes.len()]);
+    let in_parts = ends.map(|end| read(&bytes[..end])).find(|read| *read != Ok(None)).unwrap_or(Ok(None));
+    assert_eq!(in_parts, read(bytes), "in parts of {part} bytes, then whole");
+    if let Some(name) = rustls_reads(bytes) {
+        assert_eq!(in_parts, Ok(Some(Hello { sni: name })), "and then what rustls reads");
+    }
+}
+
+/// The name that rustls finds in a ClientHello; `None` where it sees none, or one that it refuses.
+#[cfg(any(test, feature = "internal"))]
+fn rustls_reads(mut bytes: &[u8]) -> Option<Option<String>> {
+    let mut acceptor = rustls::server::Acceptor::default();
+    while acceptor.read_tls(&mut bytes).ok()? > 0 {
+        if let Some(accepted) = acceptor.accept().ok()? {
+            let name = accepted.client_hello().server_name().map(str::to_owned);
+            return Some(name.map(|name| name.strip_suffix('.').unwrap_or(&name).to_owned()));
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -203,7 +232,6 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
     use rustls::pki_types::ServerName;
-    use rustls::server::Acceptor;
     use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
     use super::*;
@@ -313,10 +341,9 @@ mod tests {
     #[test]
     fn a_client_that_rustls_would_refuse_is_read() {
         let bytes = bytes(OPENSSL_TLS11);
-        let mut acceptor = Acceptor::default();
-        acceptor.read_tls(&mut &bytes[..]).unwrap();
-        assert!(acceptor.accept().is_err(), "rustls reads it: is this file still needed?");
-        assert!(sni(&bytes).is_ok());
+        assert_eq!(rustls_reads(&bytes), None, "rustls reads it: is this file still needed?");
+        assert_eq!(rustls_reads(&self::bytes(OPENSSL)), Some(Some("www.example.com".to_owned())));
+        assert!(sni(&bytes).unwrap().is_some());
     }
 
     #[test]
@@ -451,13 +478,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic_and_no_more_than_the_limit_are_waited_for(
-            start in 0..3_usize, bytes in vec(any::<u8>(), 0..BYTES_MAX + 8),
+        fn no_bytes_panic_and_parts_make_no_difference(
+            start in 0..3_usize, bytes in vec(any::<u8>(), 0..BYTES_MAX + 8), part in 1..2000_usize,
         ) {
             let start = [&b""[..], b"\x16\x03\x01\x01\0\x01\0\0\xfc", b"\x16\x03\x01\0\x05\x01\0\x3f\0"][start];
-            let bytes = [start, &bytes].concat();
-            if read(&bytes) == Ok(None) {
-                prop_assert!(bytes.len() < BYTES_MAX);
+            read_any(&[start, &bytes].concat(), part);
+        }
+
+        #[test]
+        fn a_changed_byte_makes_no_panic_and_rustls_reads_the_same_name(at in 0..400_usize, byte: u8, part in 1..600_usize) {
+            for mut bytes in [bytes(CURL), bytes(OPENSSL)] {
+                let at = at % bytes.len();
+                bytes[at] = byte;
+                read_any(&bytes, part);
             }
         }
 
