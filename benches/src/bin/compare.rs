@@ -93,10 +93,7 @@ fn kinds(names: &[String]) -> Result<Vec<Kind>> {
 
 /// Ours first, then the rivals that are installed.
 fn start_peers(args: &Args, place: Place<'_>, program: &Path) -> Result<Vec<Peer>> {
-    let mut peers = Vec::new();
-    if std::env::var_os("NOLB").is_none() {
-        peers.push(peers::start_ours(place, "lb", program)?);
-    }
+    let mut peers = vec![peers::start_ours(place, "lb", program)?];
     if let Some(before) = &args.before {
         peers.push(peers::start_ours(place, "before", before)?);
     }
