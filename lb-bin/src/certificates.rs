@@ -85,3 +85,36 @@ pub(crate) fn read_pem(path: &Path) -> Result<String, String> {
         Err(error) => Err(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use crate::config::check;
+
+    #[test]
+    fn a_certificate_that_can_not_be_used_is_pointed_at_and_a_key_is_not_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lb.ron");
+        fs::write(folder.path().join("words.pem"), "words").unwrap();
+        fs::write(folder.path().join("der.pem"), b"\x30\x82\xff").unwrap();
+        for (certificate, at, reason) in [
+            ("bundle: \"gone.pem\"", 12, "certificate a: bundle: gone.pem: No such file or directory (os error 2)"),
+            ("bundle: \"words.pem\"", 12, "certificate a: bundle: words.pem: this is not PEM"),
+            ("key: \"words.pem\", chain: \"der.pem\"", 32, "certificate a: chain: der.pem: it is no text, as PEM is"),
+            ("bundle: \"-----BEGIN X\"", 12, "certificate a: bundle: the PEM is broken"),
+            // A key that has lost its first line.
+            (
+                "chain: \"words.pem\", key: \"c2VjcmV0\\nc2VjcmV0\"",
+                11,
+                "certificate a: chain: words.pem: this is not PEM",
+            ),
+        ] {
+            fs::write(&path, format!("(certificates: [\n(name: \"a\",\n  {certificate})])")).unwrap();
+            let found = check(&path).unwrap_err();
+            let found = found.strip_prefix(&format!("{}:3:", path.display())).unwrap_or(&found).to_owned();
+            assert!(found.starts_with(&format!("{at}: {reason}")), "{certificate}: {found}");
+            assert!(!found.contains("c2VjcmV0"));
+        }
+    }
+}

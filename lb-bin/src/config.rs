@@ -156,7 +156,7 @@ mod tests {
             ),
             (
                 "(name: \"a\", ip: \"127.0.0.1\", port: 1, server_name: \"a b\")",
-                "3:54: server_name: \"a b\" is neither a DNS name nor an IP address",
+                "3:55: server_name: \"a b\" is neither a DNS name nor an IP address",
             ),
             (
                 "(name: \"a\", ip: \"127.0.0.1\", port: 1, drain_within: \"5\")",

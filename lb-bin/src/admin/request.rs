@@ -688,11 +688,11 @@ mod tests {
         let cases = [
             (
                 "Transaction([Status()])".to_owned(),
-                r#"Refused(reason:"change 1 of the transaction is not a change of a server or frontend")"#,
+                r#"Refused(reason:"change 1 of the transaction is not a change of a server, frontend or certificate")"#,
             ),
             (
                 format!("Transaction([{change},Transaction([{change}])])"),
-                r#"Refused(reason:"change 2 of the transaction is not a change of a server or frontend")"#,
+                r#"Refused(reason:"change 2 of the transaction is not a change of a server, frontend or certificate")"#,
             ),
             (
                 format!("Transaction([{with_option}])"),

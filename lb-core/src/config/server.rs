@@ -342,6 +342,14 @@ impl Server {
         }
     }
 
+    /// Whether its certificate is judged like that of `other`, and our own shown to it is the same.
+    pub(crate) fn is_trusted_like(&self, other: &Self) -> bool {
+        self.server_certificate == other.server_certificate
+            && self.client_certificate == other.client_certificate
+            && self.server_name() == other.server_name()
+            && self.verify_name == other.verify_name
+    }
+
     /// The server's name, unique in its frontend.
     pub fn name(&self) -> &Name {
         &self.name

@@ -68,7 +68,7 @@ fn target(frontend: &Frontend, server: &Server, used: &Used) -> Result<Target, R
         addr: server.addr(),
         timeout: frontend.connect_timeout().as_duration(),
         send_proxy: server.send_proxy(),
-        dialer: server.server_certificate().map(|bundle| dialer(server, bundle, used, 1)).transpose()?.map(Arc::new),
+        dialer: server.server_certificate().map(|bundle| dialer(server, bundle, used, 0)).transpose()?.map(Arc::new),
     })
 }
 
@@ -124,7 +124,7 @@ async fn shake(stream: &mut TcpStream, dialer: &Dialer, send_proxy: SendProxy) -
     proxy::write_local(send_proxy, &mut header);
     let broken = |error: io::Error| format!("the connection broke off during the TLS handshake: {error}");
     stream.write_all(&header).await.map_err(broken)?;
-    let tls = ClientConnection::new(Arc::clone(dialer.config(0)), dialer.name());
+    let tls = ClientConnection::new(Arc::clone(dialer.trial()), dialer.name());
     let mut tls = tls.map_err(|error| error.to_string())?;
     while tls.is_handshaking() {
         send(stream, &mut tls).await.map_err(broken)?;
@@ -246,7 +246,7 @@ mod tests {
 
     fn target(addr: SocketAddr, ca: &Made, identity: Option<&Identity>) -> Target {
         let expected = Expected { server_name: None, verify_name: true, ip: addr.ip() };
-        let dialer = Dialer::new(&bundle(&[ca]), expected, identity, 1).unwrap();
+        let dialer = Dialer::new(&bundle(&[ca]), expected, identity, 0).unwrap();
         let (name, send_proxy) = ("app1".to_owned(), SendProxy::Off);
         Target { name, addr, timeout: PATIENCE, send_proxy, dialer: Some(Arc::new(dialer)) }
     }

@@ -82,8 +82,9 @@ impl State {
     /// Whether other servers than in `before` are to be checked, or otherwise.
     pub(crate) fn checks_otherwise_than(&self, before: &Self) -> bool {
         let is_same_server = |(one, other): (&Arc<Server>, &Arc<Server>)| {
-            let checked = |server: &Server| (server.addr(), server.mode() == Mode::Disabled);
-            Arc::ptr_eq(one, other) || checked(one) == checked(other) && one.check() == other.check()
+            let checked = |server: &Server| (server.addr(), server.mode() == Mode::Disabled, server.send_proxy());
+            Arc::ptr_eq(one, other)
+                || checked(one) == checked(other) && one.check() == other.check() && one.is_trusted_like(other)
         };
         let is_same = |(one, other): (&Arc<Entry>, &Arc<Entry>)| {
             let (servers, others) = (one.frontend.servers(), other.frontend.servers());
@@ -93,7 +94,10 @@ impl State {
                     && servers.iter().zip(others).all(is_same_server)
         };
         let is_same_count = self.entries.len() == before.entries.len();
-        !(is_same_count && self.entries.iter().zip(&before.entries).all(is_same))
+        let (certificates, others) = (&self.certificates, &before.certificates);
+        let has_same_certificates = certificates.len() == others.len()
+            && certificates.iter().zip(others).all(|(one, other)| Arc::ptr_eq(one, other));
+        !(is_same_count && has_same_certificates && self.entries.iter().zip(&before.entries).all(is_same))
     }
 
     /// What is allowed but may surprise about this state, where `before` was otherwise, at `now` in seconds since 1970.

@@ -89,11 +89,7 @@ pub(super) fn dialer(server: &Server, bundle: &Name, used: &Used, shards: usize)
 
 /// Whether two servers are at the same address and spoken to in the same way, each with the certificates that it uses.
 pub(super) fn is_same_endpoint((one, by_one): (&Arc<Server>, &Used), (other, by_other): (&Arc<Server>, &Used)) -> bool {
-    let settings = |server: &Server| (server.addr(), server.ssl_offload(), server.verify_name(), server.send_proxy());
-    let names = |server: &'_ Server| -> [Option<Name>; 2] {
-        [server.server_certificate().cloned(), server.client_certificate().cloned()]
-    };
-    let is_same_server = Arc::ptr_eq(one, other)
-        || settings(one) == settings(other) && one.server_name() == other.server_name() && names(one) == names(other);
+    let settings = |server: &Server| (server.addr(), server.ssl_offload(), server.send_proxy());
+    let is_same_server = Arc::ptr_eq(one, other) || settings(one) == settings(other) && one.is_trusted_like(other);
     is_same_server && one.certificates().all(|(_, name)| by_one.is_same(by_other, name))
 }

@@ -292,10 +292,8 @@ pub(crate) fn simulate(mut chance: impl Chance) -> Seen {
         let source = &mut peers[side.other() as usize];
         source.wants = source.wants.min(most);
     }
-    let layers = (peers[0].wants > 0 && chance.one_in(3)).then(|| Layers {
-        greeting_left: 1 + chance.below(peers[0].wants.min(300)),
-        ..Layers::default()
-    });
+    let layers = (peers[0].wants > 0 && chance.one_in(3))
+        .then(|| Layers { greeting_left: 1 + chance.below(peers[0].wants.min(300)), ..Layers::default() });
     if peers[1].manner == Manner::Answers {
         peers[1].awaits = peers[0].wants - layers.as_ref().map_or(0, |layers| layers.greeting_left);
     }
@@ -892,7 +890,9 @@ mod tests {
                 break;
             }
         }
-        println!("spliced, copied again, ended with bytes in a pipe, waited, left a server, met one, refused: {seen:?}");
+        println!(
+            "spliced, copied again, ended with bytes in a pipe, waited, left a server, met one, refused: {seen:?}"
+        );
         assert!(replay.is_some() || seen.iter().all(|count| *count > 100), "something never happens: {seen:?}");
     }
 }

@@ -47,7 +47,7 @@ impl Checks {
         const AT_ONCE: usize = 156;
         let checker = Checker::start(AT_ONCE, report, |why| eprintln!("{why}"))?;
         let check = Arc::new(check);
-        let target = |(server, addr)| Target { server, addr, check: Arc::clone(&check), epoch: 0 };
+        let target = |(server, addr)| Target::plain(server, addr, Arc::clone(&check));
         checker.set_targets((0..).zip(addrs).map(target).collect());
         Ok(Self { _checker: checker, up, verdicts })
     }

@@ -31,6 +31,7 @@ pub(crate) struct Expected<'a> {
 #[derive(Debug)]
 pub(crate) struct Dialer {
     shards: Vec<Arc<ClientConfig>>,
+    trial: Arc<ClientConfig>,
     name: ServerName<'static>,
     trust: Arc<Trust>,
     presented: Presented,
@@ -54,18 +55,24 @@ impl Dialer {
             None => ServerName::from(expected.ip),
         };
         let presented = Presented::default();
-        let shard = |_| {
+        let make = |resumption| {
             let verifier = ByBundle::new(Arc::clone(trust), expected.verify_name, Arc::clone(&presented));
-            config(verifier, identity).map(Arc::new)
+            let config = config(verifier, identity, resumption).map(Arc::new);
+            config.map_err(|error| Invalid::new("server_certificate", error.to_string()))
         };
-        let shards = (0..shards).map(shard).collect::<Result<_, _>>();
-        let shards = shards.map_err(|error| Invalid::new("server_certificate", error.to_string()))?;
-        Ok(Self { shards, name, trust: Arc::clone(trust), presented })
+        let shards = (0..shards).map(|_| make(Resumption::in_memory_sessions(SESSIONS))).collect::<Result<_, _>>()?;
+        let trial = make(Resumption::disabled())?;
+        Ok(Self { shards, trial, name, trust: Arc::clone(trust), presented })
     }
 
     /// The configuration of a shard.
     pub(crate) fn config(&self, shard: usize) -> &Arc<ClientConfig> {
         &self.shards[shard]
+    }
+
+    /// The configuration of checks and trials: no session is resumed, so that the certificate is judged each time.
+    pub(crate) fn trial(&self) -> &Arc<ClientConfig> {
+        &self.trial
     }
 
     /// What the server's certificate must be for. It is sent to the server (SNI) if it is a DNS name.
@@ -81,7 +88,7 @@ impl Dialer {
     }
 }
 
-fn config(verifier: ByBundle, identity: Option<&Identity>) -> Result<ClientConfig, Error> {
+fn config(verifier: ByBundle, identity: Option<&Identity>, resumption: Resumption) -> Result<ClientConfig, Error> {
     let versions = ClientConfig::builder_with_provider(Arc::clone(provider())).with_safe_default_protocol_versions()?;
     let verified = versions.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
     let mut config = match identity {
@@ -91,6 +98,6 @@ fn config(verifier: ByBundle, identity: Option<&Identity>) -> Result<ClientConfi
         }
         None => verified.with_no_client_auth(),
     };
-    config.resumption = Resumption::in_memory_sessions(SESSIONS);
+    config.resumption = resumption;
     Ok(config)
 }

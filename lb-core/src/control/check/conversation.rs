@@ -1,13 +1,17 @@
 //! What is said in a check, by kind: pure, without sockets or clock. It is told what was sent and received, and says
 //! what is to be sent, and whether the server has passed.
 
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
+use super::Target;
 use crate::config::{CheckKind, HttpStatus};
+use crate::dataplane::greeting::proxy;
+use crate::tls::dial::Dialer;
 
 /// Most bytes of an answer that are looked at.
 pub(super) const ANSWER_MAX: usize = 16 << 10;
@@ -31,16 +35,15 @@ pub(super) struct Conversation {
     /// What was not sent yet.
     outgoing: Vec<u8>,
     script: Script,
+    tls: Option<Secured>,
 }
 
 #[derive(Debug)]
 enum Script {
     /// That it accepts is all.
     Tcp,
-    /// Until the handshake is complete and the end is announced.
-    Tls(Box<ClientConnection>),
-    /// The end of TLS is to be sent.
-    TlsDone,
+    /// A handshake.
+    Tls,
     Http {
         answer: Vec<u8>,
         wanted: Option<HttpStatus>,
@@ -49,39 +52,50 @@ enum Script {
         answer: Vec<u8>,
         expect: Box<[u8]>,
     },
+    /// It has passed, for this reason; the end of TLS is to be sent.
+    Leaving(String),
+}
+
+/// TLS around a conversation.
+#[derive(Debug)]
+struct Secured {
+    connection: Box<ClientConnection>,
+    /// What judges the server's certificate; without it, nobody does.
+    dialer: Option<Arc<Dialer>>,
 }
 
 impl Conversation {
-    /// A conversation of this kind with the server at `addr`.
+    /// A conversation with this server. One that is spoken to by TLS is judged by its certificate in every kind but `tcp`; in
+    /// one of kind `tls` with any other server its certificate does not matter, and `any` is what it is spoken to with.
     ///
     /// # Errors
     /// rustls can't begin one: says why.
-    pub(super) fn new(kind: &CheckKind, addr: SocketAddr, tls: &Arc<ClientConfig>) -> Result<Self, String> {
-        let (outgoing, script) = match kind {
-            CheckKind::Off | CheckKind::Tcp => (Vec::new(), Script::Tcp),
-            CheckKind::Tls => {
-                // No name is indicated: a server name in TLS is never an IP address (RFC 6066, 3).
-                let name = ServerName::IpAddress(addr.ip().into());
-                let tls = ClientConnection::new(Arc::clone(tls), name).map_err(|error| error.to_string())?;
-                (Vec::new(), Script::Tls(Box::new(tls)))
-            }
-            CheckKind::Http { path, host, status } => {
-                let host = host.as_ref().map_or_else(|| addr.to_string(), |host| host.as_str().to_owned());
-                (request(path.as_str(), &host), Script::Http { answer: Vec::new(), wanted: *status })
-            }
-            CheckKind::SendExpect { send, expect } => {
-                (send.as_slice().to_vec(), Script::Expect { answer: Vec::new(), expect: expect.as_slice().into() })
-            }
+    pub(super) fn new(target: &Target, any: &Arc<ClientConfig>) -> Result<Self, String> {
+        let kind = target.check.kind();
+        let (request, script) = script(kind, target.addr);
+        let mut tls = match (kind, &target.dialer) {
+            (CheckKind::Off | CheckKind::Tcp, _) => None,
+            (_, Some(dialer)) => Some(Secured::new(dialer.trial(), dialer.name(), Some(dialer))?),
+            // No name is indicated: a server name in TLS is never an IP address (RFC 6066, 3).
+            (CheckKind::Tls, None) => Some(Secured::new(any, target.addr.ip().into(), None)?),
+            (CheckKind::Http { .. } | CheckKind::SendExpect { .. }, None) => None,
         };
-        Ok(Self { outgoing, script })
+        let mut outgoing = Vec::new();
+        if !matches!(script, Script::Tcp) {
+            proxy::write_local(target.send_proxy, &mut outgoing);
+        }
+        match &mut tls {
+            Some(tls) => tls.say(&request)?,
+            None => outgoing.extend_from_slice(&request),
+        }
+        Ok(Self { outgoing, script, tls })
     }
 
     /// Where it stands once the server has accepted.
     pub(super) fn on_connected(&mut self) -> Step {
-        match &mut self.script {
+        match &self.script {
             Script::Tcp => Step::Passed("connected".to_owned()),
-            Script::Tls(_) => self.on_tls(),
-            Script::TlsDone | Script::Http { .. } | Script::Expect { .. } => Step::More,
+            _ => self.flush(Step::More),
         }
     }
 
@@ -99,36 +113,40 @@ impl Conversation {
     pub(super) fn on_sent(&mut self, count: usize) -> Step {
         self.outgoing.drain(..count.min(self.outgoing.len()));
         match &self.script {
-            Script::TlsDone if self.outgoing.is_empty() => Step::Passed("TLS handshake completed".to_owned()),
+            Script::Leaving(why) if self.outgoing.is_empty() => Step::Passed(why.clone()),
             _ => Step::More,
         }
     }
 
     /// The server has sent these.
-    pub(super) fn on_received(&mut self, bytes: &[u8]) -> Step {
-        match &mut self.script {
-            Script::Tcp | Script::TlsDone => Step::More,
-            Script::Tls(tls) => match feed(tls, bytes) {
-                Ok(()) => self.on_tls(),
-                Err(reason) => Step::Failed(reason),
-            },
-            Script::Http { answer, wanted } => {
-                take(answer, bytes);
-                read_status(answer, *wanted)
-            }
-            Script::Expect { answer, expect } => {
-                let seen = answer.len();
-                take(answer, bytes);
-                search(answer, seen, expect)
+    pub(super) fn on_received(&mut self, mut bytes: &[u8]) -> Step {
+        let Some(tls) = &mut self.tls else { return self.script.on_heard(bytes) };
+        while !bytes.is_empty() {
+            let heard = match tls.hear(&mut bytes) {
+                Ok(heard) => heard,
+                Err(reason) => return Step::Failed(reason),
+            };
+            let step = match &self.script {
+                Script::Tls if !tls.connection.is_handshaking() => Step::Passed("TLS handshake completed".to_owned()),
+                _ => self.script.on_heard(&heard),
+            };
+            match step {
+                Step::More => {}
+                Step::Passed(why) => return self.leave(why),
+                Step::Failed(_) => return step,
             }
         }
+        self.flush(Step::More)
     }
 
     /// The server has ended the conversation.
     pub(super) fn on_end(&self) -> Step {
+        if self.tls.as_ref().is_some_and(|tls| tls.connection.is_handshaking()) {
+            return Step::Failed("closed during the TLS handshake".to_owned());
+        }
         Step::Failed(match &self.script {
-            Script::Tls(_) | Script::TlsDone => "closed during the TLS handshake".to_owned(),
-            Script::Tcp => "closed".to_owned(),
+            Script::Leaving(why) => return Step::Passed(why.clone()),
+            Script::Tcp | Script::Tls => "closed".to_owned(),
             Script::Http { answer, .. } | Script::Expect { answer, .. } if answer.is_empty() => {
                 "closed without an answer".to_owned()
             }
@@ -137,37 +155,95 @@ impl Conversation {
         })
     }
 
-    /// Takes out what TLS wants to send. With the handshake complete that is our part of it, and that we end here: then the
-    /// server sees no connection that broke off.
-    fn on_tls(&mut self) -> Step {
-        let Script::Tls(tls) = &mut self.script else { return Step::More };
-        let is_complete = !tls.is_handshaking();
-        if is_complete {
-            tls.send_close_notify();
+    /// Ends our part of TLS, once the server has passed: then it sees no connection that broke off.
+    fn leave(&mut self, why: String) -> Step {
+        if let Some(tls) = &mut self.tls {
+            tls.connection.send_close_notify();
         }
-        while tls.wants_write() {
-            if let Err(error) = tls.write_tls(&mut self.outgoing) {
+        self.script = Script::Leaving(why);
+        self.flush(Step::More)
+    }
+
+    /// Takes out what TLS wants to send.
+    fn flush(&mut self, step: Step) -> Step {
+        let Some(Secured { connection, .. }) = &mut self.tls else { return step };
+        while connection.wants_write() {
+            if let Err(error) = connection.write_tls(&mut self.outgoing) {
                 return Step::Failed(format!("TLS: {error}"));
             }
         }
-        if is_complete {
-            self.script = Script::TlsDone;
+        step
+    }
+}
+
+/// What is said first, and what then.
+fn script(kind: &CheckKind, addr: SocketAddr) -> (Vec<u8>, Script) {
+    match kind {
+        CheckKind::Off | CheckKind::Tcp => (Vec::new(), Script::Tcp),
+        CheckKind::Tls => (Vec::new(), Script::Tls),
+        CheckKind::Http { path, host, status } => {
+            let host = host.as_ref().map_or_else(|| addr.to_string(), |host| host.as_str().to_owned());
+            (request(path.as_str(), &host), Script::Http { answer: Vec::new(), wanted: *status })
         }
-        Step::More
+        CheckKind::SendExpect { send, expect } => {
+            (send.as_slice().to_vec(), Script::Expect { answer: Vec::new(), expect: expect.as_slice().into() })
+        }
+    }
+}
+
+impl Script {
+    /// The server has said this.
+    fn on_heard(&mut self, bytes: &[u8]) -> Step {
+        match self {
+            Self::Tcp | Self::Tls | Self::Leaving(_) => Step::More,
+            Self::Http { answer, wanted } => {
+                take(answer, bytes);
+                read_status(answer, *wanted)
+            }
+            Self::Expect { answer, expect } => {
+                let seen = answer.len();
+                take(answer, bytes);
+                search(answer, seen, expect)
+            }
+        }
+    }
+}
+
+impl Secured {
+    fn new(
+        config: &Arc<ClientConfig>,
+        name: ServerName<'static>,
+        dialer: Option<&Arc<Dialer>>,
+    ) -> Result<Self, String> {
+        let connection = ClientConnection::new(Arc::clone(config), name).map_err(|error| error.to_string())?;
+        Ok(Self { connection: Box::new(connection), dialer: dialer.cloned() })
+    }
+
+    /// Says this once the handshake is complete.
+    fn say(&mut self, bytes: &[u8]) -> Result<(), String> {
+        self.connection.set_buffer_limit(None);
+        self.connection.writer().write_all(bytes).map_err(|error| format!("TLS: {error}"))
+    }
+
+    /// Takes some of the bytes that have come, and gives what the server says in them.
+    fn hear(&mut self, bytes: &mut &[u8]) -> Result<Vec<u8>, String> {
+        let broken = |error: io::Error| format!("TLS: {error}");
+        if self.connection.read_tls(bytes).map_err(broken)? == 0 {
+            // After the server's end of TLS nothing counts.
+            *bytes = &[];
+        }
+        let state = self.connection.process_new_packets().map_err(|error| match &self.dialer {
+            Some(dialer) => dialer.explain(&error),
+            None => format!("TLS: {error}"),
+        })?;
+        let mut heard = vec![0; state.plaintext_bytes_to_read()];
+        self.connection.reader().read_exact(&mut heard).map_err(broken)?;
+        Ok(heard)
     }
 }
 
 fn request(path: &str, host: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nUser-Agent: lb-check\r\n\r\n").into_bytes()
-}
-
-/// Hands received bytes to TLS.
-fn feed(tls: &mut ClientConnection, mut bytes: &[u8]) -> Result<(), String> {
-    while !bytes.is_empty() && tls.wants_read() {
-        tls.read_tls(&mut bytes).map_err(|error| format!("TLS: {error}"))?;
-        tls.process_new_packets().map_err(|error| format!("TLS: {error}"))?;
-    }
-    Ok(())
 }
 
 /// Keeps what is looked at of an answer.
@@ -247,8 +323,9 @@ pub(crate) fn read_answer(answer: &[u8], cut: usize) {
     let http = CheckKind::http("/").expect("a valid path");
     let expect = CheckKind::send_expect(b"", b"+PONG").expect("something is expected");
     for kind in [http, expect] {
+        let target = Target::plain(0, addr, Arc::new(crate::config::Check::new(kind)));
         let hear = |parts: &mut dyn Iterator<Item = &[u8]>| {
-            let mut conversation = Conversation::new(&kind, addr, &tls).expect("no TLS in it");
+            let mut conversation = Conversation::new(&target, &tls).expect("no TLS in it");
             let step = parts.map(|part| conversation.on_received(part)).find(|step| *step != Step::More);
             step.unwrap_or_else(|| conversation.on_end())
         };
@@ -266,7 +343,8 @@ mod tests {
 
     fn conversation(kind: &CheckKind) -> Conversation {
         let addr = SocketAddr::from(([127, 0, 0, 1], 8080));
-        Conversation::new(kind, addr, &super::super::tls::config().unwrap()).unwrap()
+        let target = Target::plain(0, addr, Arc::new(crate::config::Check::new(kind.clone())));
+        Conversation::new(&target, &super::super::tls::config().unwrap()).unwrap()
     }
 
     fn http(status: Option<u32>) -> CheckKind {

@@ -23,9 +23,10 @@ use std::time::Duration;
 use super::StartError;
 use super::health::Verdict;
 use super::state::ServerId;
-use crate::config::Check;
+use crate::config::{Check, SendProxy};
 use crate::sys::doorbell::Doorbell;
 use crate::sys::ring;
+use crate::tls::dial::Dialer;
 
 /// A server that is to be checked.
 #[derive(Debug, Clone)]
@@ -35,6 +36,29 @@ pub(crate) struct Target {
     pub(crate) check: Arc<Check>,
     /// Rises when what was found out is to be forgotten, be it that everything else is as before.
     pub(crate) epoch: u32,
+    /// How it is spoken to by TLS, if it is.
+    pub(crate) dialer: Option<Arc<Dialer>>,
+    /// What it is told first, on every connection.
+    pub(crate) send_proxy: SendProxy,
+}
+
+impl Target {
+    /// A server that is spoken to by neither TLS nor PROXY headers.
+    #[cfg(any(test, feature = "internal"))]
+    pub(crate) fn plain(server: ServerId, addr: SocketAddr, check: Arc<Check>) -> Self {
+        Self { server, addr, check, epoch: 0, dialer: None, send_proxy: SendProxy::Off }
+    }
+
+    /// Whether a check of it finds out the same as one of `other`.
+    fn is_checked_like(&self, other: &Self) -> bool {
+        let is_same_check = || Arc::ptr_eq(&self.check, &other.check) || self.check == other.check;
+        let is_same_tls = match (&self.dialer, &other.dialer) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        let settings = |target: &Self| (target.addr, target.epoch, target.send_proxy);
+        settings(self) == settings(other) && is_same_tls && is_same_check()
+    }
 }
 
 /// A verdict on a server that is new: its first, or another than before.
@@ -97,7 +121,7 @@ impl Checker {
     }
 
     /// Checks these servers from now on, and no others; those whose kind is `off` are left out. A server that was there
-    /// with the same address, check and epoch goes on as if nothing had happened; any other starts anew, unproven, and is checked
+    /// with the same address, check, TLS and epoch goes on as if nothing had happened; any other starts anew, unproven, and is checked
     /// soon.
     pub(crate) fn set_targets(&self, targets: Vec<Target>) {
         *self.orders.targets.lock().unwrap_or_else(PoisonError::into_inner) = Some(targets);

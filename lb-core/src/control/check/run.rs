@@ -221,7 +221,7 @@ impl<'a, R: Fn(Vec<Checked>)> Run<'a, R> {
             };
         }
         let Some(target) = self.schedule.target(attempt.subject) else { return };
-        match Conversation::new(target.check.kind(), target.addr, &self.tls) {
+        match Conversation::new(target, &self.tls) {
             Ok(mut conversation) => {
                 let step = conversation.on_connected();
                 if step == Step::More && conversation.outgoing().is_empty() {

@@ -2,7 +2,6 @@
 //! checks run at once; the sockets are the thread's.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 
 use super::Target;
 use crate::control::health::{Health, Verdict};
@@ -110,11 +109,7 @@ impl Schedule {
     }
 
     fn is_same(&self, key: Key, target: &Target) -> bool {
-        self.subjects.get(key).is_some_and(|subject| {
-            let Target { addr, check, epoch, .. } = &subject.target;
-            (addr, epoch) == (&target.addr, &target.epoch)
-                && (Arc::ptr_eq(check, &target.check) || *check == target.check)
-        })
+        self.subjects.get(key).is_some_and(|subject| subject.target.is_checked_like(target))
     }
 
     fn add(&mut self, target: Target, when: Time) {
@@ -254,6 +249,8 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::config::{Check, CheckKind, Millis};
     use proptest::prelude::*;
@@ -261,7 +258,7 @@ mod tests {
     use std::time::Duration;
 
     fn target(server: ServerId, check: &Arc<Check>) -> Target {
-        Target { server, addr: SocketAddr::from(([127, 0, 0, 1], 1)), check: Arc::clone(check), epoch: 0 }
+        Target::plain(server, SocketAddr::from(([127, 0, 0, 1], 1)), Arc::clone(check))
     }
 
     fn targets(servers: std::ops::Range<ServerId>, check: &Arc<Check>) -> Vec<Target> {

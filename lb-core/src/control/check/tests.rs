@@ -10,6 +10,9 @@ use socket2::{Domain, Socket, Type};
 
 use super::*;
 use crate::config::{CheckKind, HttpStatus, Millis};
+use crate::tls::accept::{Acceptor, Tickets};
+use crate::tls::dial::Expected;
+use crate::tls::testing::{Made, PLAIN, bundle};
 
 /// Long enough for any machine; what is waited for comes within milliseconds.
 const AT_ONCE: usize = 256;
@@ -34,7 +37,7 @@ fn often(kind: CheckKind) -> Check {
 }
 
 fn target(server: ServerId, addr: SocketAddr, check: Check) -> Target {
-    Target { server, addr, check: Arc::new(check), epoch: 0 }
+    Target::plain(server, addr, Arc::new(check))
 }
 
 fn listen() -> (TcpListener, SocketAddr) {
@@ -52,8 +55,13 @@ fn server(serve: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
 
 /// The verdict on the only server, and why.
 fn verdict(addr: SocketAddr, check: Check) -> (Verdict, String) {
+    verdict_on(target(1, addr, check))
+}
+
+fn verdict_on(target: Target) -> (Verdict, String) {
+    let addr = target.addr;
     let (checker, news) = start();
-    checker.set_targets(vec![target(1, addr, check)]);
+    checker.set_targets(vec![target]);
     let Checked { server, addr: at, verdict, detail, took } = news.recv_timeout(PATIENCE).unwrap();
     assert_eq!((server, at), (1, addr));
     assert!(took < PATIENCE);
@@ -171,6 +179,70 @@ fn a_tls_handshake_is_completed_with_any_certificate_and_seen_to_end() {
     let answers = server(|mut client| drop(client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")));
     let (verdict, why) = verdict(answers, often(CheckKind::Tls));
     assert!(verdict == Verdict::Down && why.starts_with("TLS: "), "{why}");
+}
+
+/// A server of `ca` that shakes hands after a PROXY header of this length, and answers what it hears by a status.
+fn secured_server(ca: &Made, header: usize) -> SocketAddr {
+    let identity = Made::new("app1", &["127.0.0.1"], PLAIN, Some(ca)).identity(&[]);
+    let acceptor = Acceptor::new(&[identity], &[], None, &Tickets::new().unwrap(), 1).unwrap();
+    server(move |mut client| {
+        let mut first = vec![0; header];
+        if client.read_exact(&mut first).is_err() {
+            return;
+        }
+        let mut tls = ServerConnection::new(Arc::clone(acceptor.config(0))).unwrap();
+        let mut stream = rustls::Stream::new(&mut tls, &mut client);
+        if matches!(stream.read(&mut [0; 4096]), Ok(1..)) {
+            let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n");
+            let _ = stream.read(&mut [0]);
+        }
+        let _ = tls.complete_io(&mut client);
+    })
+}
+
+/// A server that is trusted by the bundle of this CA.
+fn trusting(ca: &Made, target: Target) -> Target {
+    let expected = Expected { server_name: None, verify_name: true, ip: target.addr.ip() };
+    let dialer = Dialer::new(&bundle(&[ca]), expected, None, 0).unwrap();
+    Target { dialer: Some(Arc::new(dialer)), ..target }
+}
+
+#[test]
+fn a_server_that_is_spoken_to_by_tls_is_judged_by_its_certificate_in_every_kind_of_conversation() {
+    let (ca, other) = (Made::ca("Corp CA"), Made::ca("Other CA"));
+    let kinds = [
+        (CheckKind::Tls, "TLS handshake completed"),
+        (CheckKind::http("/health").unwrap(), "status 204"),
+        (CheckKind::send_expect(b"GET", b"No Content").unwrap(), "answered as expected"),
+    ];
+    let addr = secured_server(&ca, 0);
+    for (kind, why) in kinds {
+        assert_eq!(verdict_on(trusting(&ca, target(1, addr, often(kind.clone())))), up(why));
+        let (verdict, why) = verdict_on(trusting(&other, target(1, addr, often(kind))));
+        assert_eq!(verdict, Verdict::Down);
+        assert!(why.starts_with("its certificate \"CN=app1\" is issued by \"CN=Corp CA\", which"), "{why}");
+    }
+    assert_eq!(verdict_on(trusting(&other, target(1, addr, often(CheckKind::Tcp)))), up("connected"));
+}
+
+#[test]
+fn a_server_that_is_told_who_the_client_is_is_told_that_a_check_is_ours() {
+    let ca = Made::ca("Corp CA");
+    let addr = secured_server(&ca, b"PROXY UNKNOWN\r\n".len());
+    let check = often(CheckKind::http("/health").unwrap());
+    let target = Target { send_proxy: SendProxy::V1, ..trusting(&ca, target(1, addr, check)) };
+    assert_eq!(verdict_on(target), up("status 204"));
+}
+
+#[test]
+fn a_server_that_is_trusted_by_another_bundle_starts_anew() {
+    let (ca, other) = (Made::ca("Corp CA"), Made::ca("Other CA"));
+    let addr = secured_server(&ca, 0);
+    let (checker, news) = start();
+    for (ca, verdict) in [(&ca, Verdict::Up), (&other, Verdict::Down), (&ca, Verdict::Up)] {
+        checker.set_targets(vec![trusting(ca, target(1, addr, often(CheckKind::Tls)))]);
+        assert_eq!(news.recv_timeout(PATIENCE).unwrap().verdict, verdict);
+    }
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! TLS as checks speak it: a full handshake, by any certificate.
+//! TLS as checks speak it with servers that are not spoken to by TLS otherwise: a full handshake, by any certificate. All others
+//! are checked as they are dialled.
 
 use std::sync::Arc;
 

@@ -8,6 +8,7 @@ use crate::config::Mode;
 use crate::control::availability::{describe, earlier};
 use crate::control::check::{Checked, Checker, Target};
 use crate::control::health::Verdict;
+use crate::control::running::RunningFrontend;
 use crate::control::state::ServerId;
 use crate::table::{Suspicion, Trouble};
 
@@ -22,14 +23,15 @@ impl Controller {
     pub(super) fn check_servers(&self) {
         let Some(checker) = &self.checker else { return };
         let mut targets = Vec::new();
-        for entry in self.state.entries() {
+        for RunningFrontend { entry, endpoints, .. } in &self.running.0 {
             let frontend = &entry.frontend;
             let common = Arc::new(frontend.check().clone());
             let servers = entry.server_ids.iter().zip(frontend.servers()).zip(self.availability.epochs(entry));
-            for ((id, server), epoch) in servers {
+            for (((id, server), epoch), endpoint) in servers.zip(endpoints.iter()) {
                 let check = server.check().own().map_or_else(|| Arc::clone(&common), |own| Arc::new(own.clone()));
                 if server.mode() != Mode::Disabled {
-                    targets.push(Target { server: *id, addr: server.addr(), check, epoch });
+                    let (dialer, send_proxy) = (endpoint.transport.dialer.clone(), endpoint.transport.send_proxy);
+                    targets.push(Target { server: *id, addr: server.addr(), check, epoch, dialer, send_proxy });
                 }
             }
         }
