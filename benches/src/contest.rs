@@ -13,6 +13,8 @@ use crate::spread::Spread;
 pub struct Outcome {
     /// The load.
     pub kind: Kind,
+    /// Who took part: the peers that this load can enter.
+    pub names: Vec<&'static str>,
     /// The load without any balancer between its ends: more than this can't go through one.
     pub direct: Sample,
     /// By round, then by peer in their order.
@@ -53,20 +55,23 @@ impl Latencies<'_> {
 }
 
 /// Gives every peer a slice in every round, in an order that rotates by one from round to round. Neighbours in time are
-/// compared with each other, so that a machine that gets slower or faster does it to both.
+/// compared with each other, so that a machine that gets slower or faster does it to both. Peers without TLS are left out where
+/// it is needed.
 ///
 /// # Errors
 /// A slice failed: which.
 pub fn run(servers: &Servers, kind: Kind, peers: &[Peer], rounds: usize, length: Length) -> Result<Outcome> {
     let servers_port = servers.addresses()?[0].port();
-    let direct = measure(servers, kind, servers_port, None, length)?;
-    let mut outcome = Outcome { kind, direct, rounds: Vec::with_capacity(rounds) };
+    let direct = measure(servers, kind.direct(), servers_port, None, length)?;
+    let peers: Vec<_> = peers.iter().filter_map(|peer| Some((peer, peer.ports.of(kind.entry())?))).collect();
+    let names = peers.iter().map(|(peer, _)| peer.name).collect();
+    let mut outcome = Outcome { kind, names, direct, rounds: Vec::with_capacity(rounds) };
     for round in 0..rounds {
         let mut samples = vec![None; peers.len()];
         for turn in 0..peers.len() {
             let index = (round + turn) % peers.len();
-            let peer = &peers[index];
-            let sample = measure(servers, kind, peer.port, Some(peer.pid()), length);
+            let (peer, port) = peers[index];
+            let sample = measure(servers, kind, port, Some(peer.pid()), length);
             let failed = |error| format!("{} under {}: {error}\nit wrote: {}", peer.name, kind.name, peer.said());
             samples[index] = Some(sample.map_err(failed)?);
         }

@@ -36,8 +36,8 @@ pub struct Rung {
 pub fn run(servers: &Servers, outcomes: &[Outcome], peers: &[Peer], rounds: usize, length: Length) -> Result<Ladder> {
     let known = outcomes.iter().find(|outcome| outcome.kind.name == Kind::ROUND_TRIPS.name);
     let slowest = match known {
-        Some(outcome) => slowest(outcome, peers),
-        None => slowest(&contest::run(servers, Kind::ROUND_TRIPS, peers, 1, length)?, peers),
+        Some(outcome) => slowest(outcome),
+        None => slowest(&contest::run(servers, Kind::ROUND_TRIPS, peers, 1, length)?),
     };
     let mut ladder = Ladder { names: peers.iter().map(|peer| peer.name).collect(), rungs: Vec::new() };
     for share in SHARES {
@@ -50,7 +50,7 @@ pub fn run(servers: &Servers, outcomes: &[Outcome], peers: &[Peer], rounds: usiz
 }
 
 /// Round trips a second of the slowest balancer.
-fn slowest(outcome: &Outcome, peers: &[Peer]) -> f64 {
-    let rates = (0..peers.len()).map(|peer| outcome.of(peer, Sample::rate).median);
+fn slowest(outcome: &Outcome) -> f64 {
+    let rates = (0..outcome.names.len()).map(|peer| outcome.of(peer, Sample::rate).median);
     rates.fold(f64::INFINITY, f64::min)
 }

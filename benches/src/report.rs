@@ -35,34 +35,34 @@ pub fn heading(peers: &[Peer]) -> String {
 }
 
 /// Ours against each rival.
-pub fn ratios(outcomes: &[Outcome], peers: &[Peer]) -> String {
+pub fn ratios(outcomes: &[Outcome]) -> String {
     let mut text = format!(
-        "lb divided by the rival: median (least–greatest)\n{:<11}{:<15}{:>20}{:>20}{:>20}{:>20}\n",
+        "lb divided by the rival: median (least–greatest)\n{:<15}{:<15}{:>20}{:>20}{:>20}{:>20}\n",
         "load", "rival", "CPU per unit", "throughput", "p50 latency", "p99 latency"
     );
     for outcome in outcomes {
-        for (index, rival) in peers.iter().enumerate().skip(1) {
+        for (index, rival) in outcome.names.iter().enumerate().skip(1) {
             let cpu = outcome.ratio(index, Sample::cpu_per_unit);
             let rate = outcome.ratio(index, Sample::rate);
             let latency = |point: fn(Percentiles) -> f64| {
                 outcome.latency().map(|of| of.ratio(index, point).to_string()).unwrap_or_default()
             };
             let (p50, p99) = (latency(|of| of.p50), latency(|of| of.p99));
-            text += &format!("{:<11}{:<15}{cpu:>20}{rate:>20}{p50:>20}{p99:>20}\n", outcome.kind.name, rival.name);
+            text += &format!("{:<15}{:<15}{cpu:>20}{rate:>20}{p50:>20}{p99:>20}\n", outcome.kind.name, rival);
         }
     }
     text
 }
 
 /// Each peer by itself, and how busy the two cores were.
-pub fn absolutes(outcomes: &[Outcome], peers: &[Peer]) -> String {
+pub fn absolutes(outcomes: &[Outcome]) -> String {
     let mut text = format!(
-        "{:<11}{:<15}{:>27}{:>23}{:>20}{:>20}{:>10}{:>11}\n",
+        "{:<15}{:<15}{:>27}{:>23}{:>20}{:>20}{:>10}{:>11}\n",
         "load", "balancer", "CPU per unit", "units per second", "p50, µs", "p99, µs", "its core", "load core"
     );
     for outcome in outcomes {
         let scale = Scale::of(outcome.kind.unit);
-        for (index, peer) in peers.iter().enumerate() {
+        for (index, peer) in outcome.names.iter().enumerate() {
             let cpu = outcome.of(index, |sample| sample.cpu_per_unit() * scale.cpu);
             let rate = outcome.of(index, |sample| sample.rate() * scale.rate);
             let latency = |point: fn(Percentiles) -> f64| {
@@ -72,12 +72,12 @@ pub fn absolutes(outcomes: &[Outcome], peers: &[Peer]) -> String {
             let busy = outcome.of(index, |sample| share(sample.cpu, sample)).median;
             let load = outcome.of(index, |sample| share(sample.load_cpu, sample)).median;
             text += &format!(
-                "{:<11}{:<15}{cpu:>24} {:<2}{rate:>23}{p50:>20}{p99:>20}{busy:>9.0}%{load:>10.0}%\n",
-                outcome.kind.name, peer.name, scale.cpu_unit
+                "{:<15}{:<15}{cpu:>24} {:<2}{rate:>23}{p50:>20}{p99:>20}{busy:>9.0}%{load:>10.0}%\n",
+                outcome.kind.name, peer, scale.cpu_unit
             );
         }
         let direct = outcome.direct.rate() * scale.rate;
-        text += &format!("{:<11}{:<15}{:>27}{direct:>23.2}\n", outcome.kind.name, "(none)", "");
+        text += &format!("{:<15}{:<15}{:>27}{direct:>23.2}\n", outcome.kind.name, "(none)", "");
     }
     text + "rates are in thousands, for streams in GB (10^9 B); CPU per unit in µs, for streams in ms per GB\n"
 }

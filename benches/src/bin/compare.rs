@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use benches::load::Kind;
 use benches::net::Servers;
-use benches::peers::{self, Peer, Place};
+use benches::peers::{self, Entry, Peer, Place};
 use benches::slice::Length;
 use benches::{Result, contest, cpu, ladder, plot, report};
 use clap::Parser;
@@ -58,7 +58,9 @@ fn main() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let servers = Servers::listen()?;
     let addresses = servers.addresses()?;
-    let place = Place { folder: folder.path(), core: args.core, servers: &addresses };
+    let tls = kinds.iter().any(|kind| kind.entry() != Entry::Plain);
+    servers.identities().write(folder.path())?;
+    let place = Place { folder: folder.path(), core: args.core, servers: &addresses, tls };
     let peers = start_peers(&args, place, &program)?;
     // After the start of the balancers, which would inherit it.
     cpu::pin_this_thread(args.load_core)?;
@@ -71,7 +73,7 @@ fn main() -> Result<()> {
         eprintln!("{}: {}", kind.name, kind.about);
         outcomes.push(contest::run(&servers, kind, &peers, args.pairs.max(1), length)?);
     }
-    println!("{}\n{}", report::ratios(&outcomes, &peers), report::absolutes(&outcomes, &peers));
+    println!("{}\n{}", report::ratios(&outcomes), report::absolutes(&outcomes));
     if !args.no_ladder {
         eprintln!("ladder: 64 B there and back at fixed times");
         let ladder = ladder::run(&servers, &outcomes, &peers, args.pairs.max(1), length)?;

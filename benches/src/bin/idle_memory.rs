@@ -1,6 +1,6 @@
-//! What an idle connection costs `lb` in its own memory.
+//! What an idle connection costs `lb`, or a rival, in its own memory.
 //!
-//! `cargo run --release -p benches --bin idle_memory`. Counted is the growth of `VmRSS`, the process's memory in RAM, from
+//! `cargo run --release -p benches --bin idle_memory`; with `--entry terminated` the connections are by TLS. Counted is the growth of `VmRSS`, the process's memory in RAM, from
 //! before the connections to when they are all relayed and have been silent for a moment, divided by their number. Each has carried a
 //! message and its answer before, as an idle connection of real life has. What the kernel itself holds for the sockets
 //! is not in it: it is the same for every balancer.
@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use benches::load::{Load, Messages, Then, run_until};
+use benches::load::{Kind, Load, run_until};
 use benches::net::Servers;
-use benches::peers::{self, Lb, Place};
+use benches::peers::{self, Entry, Place};
 use benches::{Result, cpu};
 use clap::Parser;
 
@@ -22,9 +22,15 @@ struct Args {
     /// Connections that are held; rounded up to fifties.
     #[arg(long, default_value_t = 5000)]
     connections: usize,
+    /// How they are encrypted.
+    #[arg(long, value_enum, default_value_t = Entry::Plain)]
+    entry: Entry,
     /// A built program to measure, instead of building this workspace's.
     #[arg(long)]
     lb: Option<PathBuf>,
+    /// A rival to measure instead.
+    #[arg(long, conflicts_with = "lb")]
+    rival: Option<String>,
 }
 
 /// How many are opened at a time: a burst needs buffers that idle connections don't.
@@ -34,28 +40,34 @@ const SILENCE: Duration = Duration::from_millis(500);
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let program = args.lb.map_or_else(peers::build_lb, Ok)?;
     let folder = tempfile::tempdir()?;
     let servers = Servers::listen()?;
-    let lb = Lb::start(Place { folder: folder.path(), core: 1, servers: &servers.addresses()? }, "lb", &program)?;
-    let mut load = Messages::new(&servers, AT_ONCE, 64, Then::Stay)?;
+    servers.identities().write(folder.path())?;
+    let addresses = servers.addresses()?;
+    let place = Place { folder: folder.path(), core: 1, servers: &addresses, tls: args.entry != Entry::Plain };
+    let peer = match args.rival {
+        Some(name) => peers::start_rival(place, &name)?.ok_or_else(|| format!("{name} is not installed"))?,
+        None => peers::start_ours(place, "lb", &args.lb.map_or_else(peers::build_lb, Ok)?)?,
+    };
+    let port = peer.ports.of(args.entry).ok_or_else(|| format!("{} speaks no TLS here", peer.name))?;
+    let mut load = Kind::idle(AT_ONCE, args.entry).make(&servers)?;
 
     // What is allocated once, by the first connections, is no connection's.
-    hold(&mut load, lb.port, AT_ONCE)?;
-    let before = settled(lb.pid())?;
-    hold(&mut load, lb.port, args.connections)?;
-    let after = settled(lb.pid())?;
+    hold(load.as_mut(), port, AT_ONCE)?;
+    let before = settled(peer.pid())?;
+    hold(load.as_mut(), port, args.connections)?;
+    let after = settled(peer.pid())?;
 
     let connections = args.connections.next_multiple_of(AT_ONCE);
     let each = after.saturating_sub(before) as f64 / connections as f64;
-    println!("{}: {connections} idle connections", lb.version);
+    println!("{}: {connections} idle connections", peer.version);
     println!("VmRSS before {} KiB, after {} KiB: {each:.0} B per connection", before >> 10, after >> 10);
     Ok(())
 }
 
 /// Opens `count` more connections, some at a time, each of which carries one message there and back. They stay open as long
 /// as `load`.
-fn hold(load: &mut Messages, port: u16, count: usize) -> Result<()> {
+fn hold(load: &mut dyn Load, port: u16, count: usize) -> Result<()> {
     for _ in 0..count.div_ceil(AT_ONCE) {
         let wanted = load.units() + AT_ONCE as u64;
         load.start(port)?;

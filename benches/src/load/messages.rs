@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use super::{Load, balancer_address};
 use crate::Result;
 use crate::latency::Latency;
-use crate::net::ring::Net;
-use crate::net::{Id, Servers};
+use crate::net::{Courier, Id};
 
 /// What a client does when it has its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +24,7 @@ pub enum Then {
 
 /// The load of messages.
 pub struct Messages {
-    net: Net,
+    net: Box<dyn Courier>,
     at_once: usize,
     size: usize,
     then: Then,
@@ -40,13 +39,13 @@ pub struct Messages {
 }
 
 impl Messages {
-    /// With so many connections at once, and so many bytes each way.
+    /// With so many connections at once, and so many bytes each way, which is what `net` carries.
     ///
     /// # Errors
-    /// No io_uring is to be had.
-    pub fn new(servers: &Servers, at_once: usize, size: usize, then: Then) -> Result<Self> {
+    /// There is no memory.
+    pub fn new(net: Box<dyn Courier>, at_once: usize, size: usize, then: Then) -> Result<Self> {
         Ok(Self {
-            net: Net::new(servers, size)?,
+            net,
             at_once,
             size,
             then,
@@ -91,7 +90,7 @@ impl Messages {
         match self.then {
             Then::Stay => {}
             Then::Ask if !self.stopping => {
-                self.net.send(id);
+                self.net.send(id)?;
                 self.asked += 1;
             }
             Then::Ask => self.net.close(id),
@@ -118,9 +117,13 @@ impl Load for Messages {
         answers.drain(..).try_for_each(|(id, bytes)| self.on_bytes(id, bytes, now))?;
         self.answers = answers;
         if self.stopping && self.net.clients() == 0 {
-            self.net.stop_listening();
+            self.net.stop_listening()?;
         }
         Ok(())
+    }
+
+    fn is_going(&self) -> bool {
+        self.answered >= self.at_once as u64
     }
 
     fn units(&self) -> u64 {

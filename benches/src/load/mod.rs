@@ -13,8 +13,9 @@ use rustix::event::epoll::EventFlags;
 
 use crate::Result;
 use crate::latency::Latency;
-use crate::net::epoll::{Net, Received};
-use crate::net::{Id, Servers};
+use crate::net::{Courier, Servers, ring, secure};
+use crate::peers::Entry;
+use crate::tls::{Hello, Wrap};
 
 pub use chats::Chats;
 pub use messages::{Messages, Then};
@@ -35,6 +36,11 @@ pub trait Load {
     /// # Errors
     /// A connection broke, or too many bytes came.
     fn turn(&mut self, wait: Duration) -> Result<()>;
+
+    /// Whether all connections that it begins with are established.
+    fn is_going(&self) -> bool {
+        true
+    }
 
     /// Units done since the start: what CPU time is divided by.
     fn units(&self) -> u64;
@@ -86,6 +92,8 @@ pub struct Kind {
     /// What it does.
     pub about: &'static str,
     shape: Shape,
+    /// None: it is not encrypted.
+    wrap: Option<Wrap>,
 }
 
 /// What a kind consists of.
@@ -109,7 +117,7 @@ impl Kind {
         Self::messages("rr64", "round trip", "64 B there and back over 64 connections", 64, 64, Then::Ask);
 
     /// All kinds, in the order in which they are measured.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 16] = [
         Self::ROUND_TRIPS,
         Self::messages("rr64x1", "round trip", "64 B there and back over 1 connection", 1, 64, Then::Ask),
         Self::messages("rr4k", "round trip", "4 KiB there and back over 64 connections", 64, 4096, Then::Ask),
@@ -125,6 +133,34 @@ impl Kind {
         Self::streams("bulk_down", "4 streams from server to client", Shape::Streams(Direction::Down)),
         Self::streams("bulk_up", "4 streams from client to server", Shape::Streams(Direction::Up)),
         Self::streams("bulk_chats", "4 streams from server to client, and 16 chats of 64 B beside them", Shape::Chats),
+        Self::handshakes(
+            "tls_full",
+            "a connection with a full TLS 1.3 handshake for each 64 B there and back, 32 at a time",
+        )
+        .with(Hello::Full, false),
+        Self::handshakes("tls_resumed", "the same, resumed by ticket").with(Hello::Resumed, false),
+        Self::handshakes("tls12_resumed", "the same with TLS 1.2").with(Hello::Resumed12, false),
+        Self::messages("tls_rr64", "round trip", "as rr64, by TLS 1.3 to the balancer", 64, 64, Then::Ask)
+            .with(Hello::Full, false),
+        Self::streams("tls_bulk_down", "as bulk_down, by TLS 1.3 to the balancer", Shape::Streams(Direction::Down))
+            .with(Hello::Full, false),
+        Self::streams("tls_bulk_up", "as bulk_up, by TLS 1.3 to the balancer", Shape::Streams(Direction::Up))
+            .with(Hello::Full, false),
+        Self::messages(
+            "tls2_rr64",
+            "round trip",
+            "as rr64, by TLS 1.3 to the balancer and to the server",
+            64,
+            64,
+            Then::Ask,
+        )
+        .with(Hello::Full, true),
+        Self::streams(
+            "tls2_bulk_down",
+            "as bulk_down, by TLS 1.3 to the balancer and to the server",
+            Shape::Streams(Direction::Down),
+        )
+        .with(Hello::Full, true),
     ];
 
     const fn messages(
@@ -135,11 +171,43 @@ impl Kind {
         size: usize,
         then: Then,
     ) -> Self {
-        Self { name, unit, about, shape: Shape::Messages { at_once, size, then } }
+        Self { name, unit, about, shape: Shape::Messages { at_once, size, then }, wrap: None }
+    }
+
+    const fn handshakes(name: &'static str, about: &'static str) -> Self {
+        Self::messages(name, "connection", about, 32, 64, Then::Reconnect)
     }
 
     const fn streams(name: &'static str, about: &'static str, shape: Shape) -> Self {
-        Self { name, unit: "GB", about, shape }
+        Self { name, unit: "GB", about, shape, wrap: None }
+    }
+
+    const fn with(self, hello: Hello, to_servers: bool) -> Self {
+        Self { wrap: Some(Wrap { hello, to_servers }), ..self }
+    }
+
+    /// Connections that exchange 64 B and then stay open and silent, so many begun at a time.
+    pub fn idle(at_once: usize, entry: Entry) -> Self {
+        let idle = Self::messages("idle", "connection", "64 B there and back, then silence", at_once, 64, Then::Stay);
+        match entry {
+            Entry::Plain => idle,
+            Entry::Terminated => idle.with(Hello::Full, false),
+            Entry::Reencrypted => idle.with(Hello::Full, true),
+        }
+    }
+
+    /// Where it enters a balancer.
+    pub fn entry(&self) -> Entry {
+        match self.wrap {
+            None => Entry::Plain,
+            Some(Wrap { to_servers: false, .. }) => Entry::Terminated,
+            Some(Wrap { to_servers: true, .. }) => Entry::Reencrypted,
+        }
+    }
+
+    /// The same without a balancer: where clients speak TLS, servers do.
+    pub fn direct(&self) -> Self {
+        Self { wrap: self.wrap.map(|wrap| Wrap { to_servers: true, ..wrap }), ..*self }
     }
 
     /// So many round trips of 64 B a second, over 64 connections.
@@ -149,6 +217,7 @@ impl Kind {
             unit: "round trip",
             about: "64 B there and back at fixed times, over 64 connections",
             shape: Shape::Paced { rate },
+            wrap: None,
         }
     }
 
@@ -167,14 +236,21 @@ impl Kind {
     /// # Errors
     /// What it needs of the system is not to be had.
     pub fn make(&self, servers: &Servers) -> Result<Box<dyn Load>> {
+        let sessions = self.wrap.map(|wrap| servers.identities().sessions(wrap)).transpose()?;
         Ok(match self.shape {
-            Shape::Messages { at_once, size, then } => Box::new(Messages::new(servers, at_once, size, then)?),
-            Shape::Streams(direction) => Box::new(OnEpoll::new(servers, Stream::new(STREAMS, direction)?)?),
+            Shape::Messages { at_once, size, then } => {
+                let net: Box<dyn Courier> = match sessions {
+                    None => Box::new(ring::Net::new(servers, size)?),
+                    Some(sessions) => Box::new(secure::Net::new(servers, size, sessions)?),
+                };
+                Box::new(Messages::new(net, at_once, size, then)?)
+            }
+            Shape::Streams(direction) => Box::new(OnEpoll::new(servers, sessions, Stream::new(STREAMS, direction)?)?),
             Shape::Chats => {
                 let (streams, chats) = (Stream::new(STREAMS, Direction::Down)?, Paced::new(CHAT_RATE, CHATS, 64)?);
-                Box::new(OnEpoll::new(servers, Chats::new(streams, chats))?)
+                Box::new(OnEpoll::new(servers, sessions, Chats::new(streams, chats))?)
             }
-            Shape::Paced { rate } => Box::new(OnEpoll::new(servers, Paced::new(rate, 64, 64)?)?),
+            Shape::Paced { rate } => Box::new(OnEpoll::new(servers, sessions, Paced::new(rate, 64, 64)?)?),
         })
     }
 }
@@ -187,25 +263,3 @@ fn balancer_address(index: u64, port: u16) -> SocketAddr {
 
 /// What waits for bytes waits with this: told once for each arrival, and of the other end's finish.
 const ARRIVALS: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);
-
-/// Answers with what it received, closes when the client's end does. Gives how many bytes were echoed.
-fn echo(net: &mut Net, id: Id, buffer: &mut [u8], events: EventFlags) -> Result<u64> {
-    let mut echoed = 0;
-    while let Some(conn) = net.conn(id) {
-        match conn.receive(buffer)? {
-            Received::Bytes(bytes) => {
-                if !conn.send(&buffer[..bytes])? {
-                    return Err("a server's answer did not fit into its socket".into());
-                }
-                echoed += bytes as u64;
-                // All there was, unless the end was there with it, of which no event tells again.
-                if bytes < buffer.len() && !events.intersects(EventFlags::RDHUP | EventFlags::HUP) {
-                    break;
-                }
-            }
-            Received::Nothing => break,
-            Received::End => net.close(id),
-        }
-    }
-    Ok(echoed)
-}

@@ -7,6 +7,7 @@ use crate::Result;
 use crate::latency::Latency;
 use crate::net::Servers;
 use crate::net::epoll::{Net, Traffic};
+use crate::tls::Sessions;
 
 /// What a load is, but for the loop.
 pub trait Part: Traffic {
@@ -60,12 +61,12 @@ pub struct OnEpoll<P> {
 }
 
 impl<P: Part> OnEpoll<P> {
-    /// A load of this traffic.
+    /// A load of this traffic, with TLS if there are sessions.
     ///
     /// # Errors
     /// No epoll is to be had.
-    pub fn new(servers: &Servers, part: P) -> Result<Self> {
-        Ok(Self { net: Net::new(servers)?, part })
+    pub fn new(servers: &Servers, sessions: Option<Sessions>, part: P) -> Result<Self> {
+        Ok(Self { net: Net::new(servers, sessions)?, part })
     }
 }
 

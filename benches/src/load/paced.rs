@@ -11,7 +11,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::net::sockopt::set_tcp_nodelay;
 
 use super::on_epoll::Part;
-use super::{ARRIVALS, balancer_address, echo};
+use super::{ARRIVALS, balancer_address};
 use crate::Result;
 use crate::latency::Latency;
 use crate::net::epoll::{Net, Traffic};
@@ -102,7 +102,7 @@ impl Traffic for Paced {
         match net.conn(id).map(|conn| conn.end) {
             Some(End::Client) => self.on_client(net, id),
             Some(End::Server) => {
-                self.echoed += echo(net, id, &mut self.buffer, events)?;
+                self.echoed += net.echo(id, &mut self.buffer, events)?;
                 Ok(())
             }
             None => Ok(()),

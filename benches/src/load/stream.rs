@@ -1,7 +1,7 @@
 //! Bytes in one direction, as fast as they go.
 //!
 //! Neither end touches the bytes: they are sent from a file in memory (`sendfile`) and dropped by the kernel at the
-//! other end (`MSG_TRUNC`), so that the balancer's copying is what takes time.
+//! other end (`MSG_TRUNC`), so that the balancer's copying is what takes time. Ends that speak TLS have to encrypt and decrypt.
 
 use std::os::fd::OwnedFd;
 
@@ -75,9 +75,12 @@ impl Stream {
         }
     }
 
+    /// Handshakes are short: their connections are told of every byte.
     fn prepare(&self, net: &mut Net, id: Id) -> Result<()> {
         match net.conn(id) {
-            Some(conn) if conn.end != self.source() => Ok(ReceiveLowWater.set(&conn.socket, &TOLD_AT)?),
+            Some(conn) if conn.end != self.source() && !conn.is_handshaking() => {
+                Ok(ReceiveLowWater.set(&conn.socket, &TOLD_AT)?)
+            }
             _ => Ok(()),
         }
     }
@@ -90,7 +93,7 @@ impl Stream {
     fn on_source(&mut self, net: &mut Net, id: Id) -> Result<()> {
         let Some(conn) = net.conn(id) else { return Ok(()) };
         if !self.stopping {
-            self.sent += conn.send_file(&self.file, PIECE)? as u64;
+            self.sent += conn.send_stretch(&self.file, &self.buffer)? as u64;
             return Ok(());
         }
         match conn.receive(&mut self.buffer)? {
@@ -118,9 +121,9 @@ impl Stream {
 impl Traffic for Stream {
     fn on_ready(&mut self, net: &mut Net, id: Id, events: EventFlags) -> Result<()> {
         let Some(end) = net.conn(id).map(|conn| conn.end) else { return Ok(()) };
-        let is_new = end == End::Server && events.is_empty();
+        let is_new = events.is_empty();
         if is_new {
-            self.servers.push(id);
+            self.servers.extend((end == End::Server).then_some(id));
             self.prepare(net, id)?;
         }
         match end == self.source() {

@@ -1,5 +1,6 @@
-//! The event loop of streams and of messages at fixed times, on epoll. Connections are slots in a vector, and what a
-//! connection does next is tried at once before waiting for its readiness.
+//! The event loop of streams, of messages at fixed times and of all TLS, on epoll. Connections are slots in a vector, and
+//! what a connection does next is tried at once before waiting for its readiness. TLS is below what loads see: a connection is
+//! given to them when its handshake is done.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,16 +11,17 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
-use super::{End, Id, Servers, do_not_pace};
+use super::{End, Id, Servers, Session, do_not_pace};
 use crate::Result;
+use crate::tls::Sessions;
 
 /// How many events one wait gives.
 const EVENTS: usize = 256;
 
 /// Traffic that this loop carries.
 pub trait Traffic {
-    /// A connection may have become ready for what it waits for. The server's end is also given here when it has just been
-    /// accepted, with no flags.
+    /// A connection may have become ready for what it waits for. It is also given here with no flags, once: the server's end
+    /// when it has been accepted, and either end of TLS when its handshake is done.
     ///
     /// # Errors
     /// A connection broke, or too many bytes came.
@@ -40,6 +42,11 @@ pub struct Conn {
     pub received: u64,
     /// Bytes sent.
     pub sent: u64,
+    session: Option<Box<Session>>,
+    /// What the load waits for.
+    interest: EventFlags,
+    /// It has nothing more to send, and not all of it is sent yet. Only with TLS.
+    is_finishing: bool,
 }
 
 /// The listening socket's place; connections never have it.
@@ -49,21 +56,23 @@ const LISTENER: u64 = u64::MAX;
 pub struct Net {
     epoll: OwnedFd,
     listener: OwnedFd,
+    sessions: Option<Sessions>,
     conns: Vec<Option<Conn>>,
     free: Vec<Id>,
     events: Vec<Event>,
 }
 
 impl Net {
-    /// A loop without connections.
+    /// A loop without connections. With `sessions` they will speak TLS.
     ///
     /// # Errors
     /// The epoll could not be made.
-    pub fn new(servers: &Servers) -> Result<Self> {
+    pub fn new(servers: &Servers, sessions: Option<Sessions>) -> Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let listener = servers.listener()?;
         epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
-        Ok(Self { epoll, listener, conns: Vec::new(), free: Vec::new(), events: Vec::with_capacity(EVENTS) })
+        let (conns, free, events) = (Vec::new(), Vec::new(), Vec::with_capacity(EVENTS));
+        Ok(Self { epoll, listener, sessions, conns, free, events })
     }
 
     /// Connections that are open, of both ends.
@@ -71,7 +80,8 @@ impl Net {
         self.conns.len() - self.free.len()
     }
 
-    /// Begins a connection. It may be used at once; until it is established, sending would block.
+    /// Begins a connection. It may be used at once; until it is established, sending would block. With TLS it is established
+    /// already, and what is sent waits for the handshake.
     ///
     /// # Errors
     /// Out of ports or descriptors, or refused.
@@ -80,9 +90,16 @@ impl Net {
         let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
         do_not_pace(&socket);
         match net::connect(&socket, &to) {
-            Ok(()) | Err(Errno::INPROGRESS) => self.add(socket, End::Client, interest),
-            Err(error) => Err(format!("connecting to {to}: {error}").into()),
+            Ok(()) | Err(Errno::INPROGRESS) => {}
+            Err(error) => return Err(format!("connecting to {to}: {error}").into()),
         }
+        let mut session = self.sessions.as_ref().map(Sessions::of_client).transpose()?;
+        if let Some(session) = &mut session
+            && !session.flush(&socket)?
+        {
+            return Err("a connection to a balancer was not established at once".into());
+        }
+        self.add(socket, End::Client, interest, session)
     }
 
     /// The connection at `id`, if it has not been closed.
@@ -92,9 +109,12 @@ impl Net {
 
     /// Closes a connection.
     pub fn close(&mut self, id: Id) {
-        if self.conns[id].take().is_some() {
-            self.free.push(id);
+        let Some(Conn { socket, session, is_finishing, .. }) = self.conns[id].take() else { return };
+        if let Some(mut session) = session.filter(|_| !is_finishing) {
+            // The other end may have closed first.
+            let _ = session.finish_sending(&socket);
         }
+        self.free.push(id);
     }
 
     /// Says that nothing more will be sent, and waits for the other end to do the same.
@@ -102,10 +122,49 @@ impl Net {
     /// # Errors
     /// The connection has been reset.
     pub fn finish_sending(&mut self, id: Id) -> Result<()> {
-        let Some(conn) = self.conns[id].as_ref() else { return Ok(()) };
-        net::shutdown(&conn.socket, net::Shutdown::Write)?;
-        epoll::modify(&self.epoll, &conn.socket, EventData::new_u64(id as u64), EventFlags::IN)?;
-        Ok(())
+        let Some(conn) = self.conns[id].as_mut() else { return Ok(()) };
+        conn.is_finishing = match &mut conn.session {
+            Some(session) => !session.finish_sending(&conn.socket)?,
+            None => false,
+        };
+        let interest = if conn.is_finishing { EventFlags::OUT } else { EventFlags::IN };
+        if !conn.is_finishing {
+            net::shutdown(&conn.socket, net::Shutdown::Write)?;
+        }
+        Ok(epoll::modify(&self.epoll, &conn.socket, EventData::new_u64(id as u64), interest)?)
+    }
+
+    /// A server's answer: what it received. Closes when the client's end does. Gives how many bytes were echoed.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn echo(&mut self, id: Id, buffer: &mut [u8], events: EventFlags) -> Result<u64> {
+        let mut echoed = 0;
+        while let Some(conn) = self.conn(id) {
+            match conn.receive(buffer)? {
+                Received::Bytes(bytes) => {
+                    if !conn.send(&buffer[..bytes])? {
+                        return Err("a server's answer did not fit into its socket".into());
+                    }
+                    echoed += bytes as u64;
+                    // All there was, unless the end was there with it, of which no event tells again.
+                    if bytes < buffer.len() && !events.intersects(EventFlags::RDHUP | EventFlags::HUP) {
+                        break;
+                    }
+                }
+                Received::Nothing => break,
+                Received::End => self.close(id),
+            }
+        }
+        Ok(echoed)
+    }
+
+    /// Accepts no more.
+    ///
+    /// # Errors
+    /// The kernel does not know the listener.
+    pub fn stop_listening(&self) -> Result<()> {
+        Ok(epoll::delete(&self.epoll, &self.listener)?)
     }
 
     /// Waits once and serves what is ready.
@@ -122,19 +181,51 @@ impl Net {
         for event in &events {
             match event.data.u64() {
                 LISTENER => self.accept(traffic)?,
-                id => traffic.on_ready(self, id as Id, event.flags)?,
+                id => self.on_event(traffic, id as Id, event.flags)?,
             }
         }
         self.events = events;
         Ok(())
     }
 
+    fn on_event(&mut self, traffic: &mut dyn Traffic, id: Id, events: EventFlags) -> Result<()> {
+        let Some(conn) = self.conn(id) else { return Ok(()) };
+        if conn.is_finishing {
+            return self.finish_sending(id);
+        }
+        if conn.is_handshaking() {
+            if !self.shake_hands(id)? {
+                return Ok(());
+            }
+            traffic.on_ready(self, id, EventFlags::empty())?;
+        }
+        traffic.on_ready(self, id, events)?;
+        while self.conn(id).and_then(|conn| conn.session.as_ref()).is_some_and(|session| session.has_more()) {
+            traffic.on_ready(self, id, events)?;
+        }
+        Ok(())
+    }
+
+    /// Goes on with a handshake. When it is done, the connection waits for what the load wants.
+    fn shake_hands(&mut self, id: Id) -> Result<bool> {
+        let Some(Conn { socket, session: Some(session), interest, .. }) = &mut self.conns[id] else { return Ok(true) };
+        let is_done = session.shake_hands(socket)?;
+        if is_done && *interest != EventFlags::IN {
+            epoll::modify(&self.epoll, socket, EventData::new_u64(id as u64), *interest)?;
+        }
+        Ok(is_done)
+    }
+
     fn accept(&mut self, traffic: &mut dyn Traffic) -> Result<()> {
         loop {
             match net::accept_with(&self.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok(socket) => {
-                    let id = self.add(socket, End::Server, traffic.server_interest())?;
-                    traffic.on_ready(self, id, EventFlags::empty())?;
+                    let session = self.sessions.as_ref().map(Sessions::of_server).transpose()?.flatten();
+                    let is_ready = session.is_none();
+                    let id = self.add(socket, End::Server, traffic.server_interest(), session)?;
+                    if is_ready {
+                        traffic.on_ready(self, id, EventFlags::empty())?;
+                    }
                 }
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(error) => return Err(format!("accepting at a server: {error}").into()),
@@ -142,13 +233,20 @@ impl Net {
         }
     }
 
-    fn add(&mut self, socket: OwnedFd, end: End, interest: EventFlags) -> Result<Id> {
+    fn add(&mut self, socket: OwnedFd, end: End, interest: EventFlags, session: Option<Session>) -> Result<Id> {
         let id = self.free.pop().unwrap_or_else(|| {
             self.conns.push(None);
             self.conns.len() - 1
         });
-        epoll::add(&self.epoll, &socket, EventData::new_u64(id as u64), interest)?;
-        self.conns[id] = Some(Conn { socket, end, received: 0, sent: 0 });
+        if session.is_some() {
+            // What is sent after a handshake's last word would wait for its acknowledgement. Programs that speak TLS do this.
+            net::sockopt::set_tcp_nodelay(&socket, true)?;
+        }
+        // A handshake is received before anything else, by either end.
+        let first = if session.is_some() { EventFlags::IN } else { interest };
+        epoll::add(&self.epoll, &socket, EventData::new_u64(id as u64), first)?;
+        let session = session.map(Box::new);
+        self.conns[id] = Some(Conn { socket, end, received: 0, sent: 0, session, interest, is_finishing: false });
         Ok(id)
     }
 }
@@ -165,6 +263,11 @@ pub enum Received {
 }
 
 impl Conn {
+    /// Whether its TLS handshake is under way.
+    pub fn is_handshaking(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.is_handshaking())
+    }
+
     /// Receives once.
     ///
     /// # Errors
@@ -192,7 +295,7 @@ impl Conn {
     }
 
     /// Receives once without looking at the bytes: the kernel drops them instead of copying them, at most `buffer`'s
-    /// length of them.
+    /// length of them. Of TLS they are decrypted and then dropped.
     ///
     /// # Errors
     /// See [`Conn::receive`].
@@ -201,6 +304,14 @@ impl Conn {
     }
 
     fn receive_with(&mut self, buffer: &mut [u8], flags: RecvFlags) -> Result<Received> {
+        if let Some(session) = &mut self.session {
+            let received = match flags {
+                RecvFlags::TRUNC => session.discard(&self.socket, buffer)?,
+                _ => session.receive(&self.socket, buffer)?,
+            };
+            self.received += if let Received::Bytes(bytes) = received { bytes as u64 } else { 0 };
+            return Ok(received);
+        }
         match net::recv(&self.socket, buffer, flags) {
             Ok((_, 0)) => Ok(Received::End),
             Ok((_, bytes)) => {
@@ -218,6 +329,14 @@ impl Conn {
     /// # Errors
     /// The connection has been reset, or took only a part.
     pub fn send(&mut self, message: &[u8]) -> Result<bool> {
+        if let Some(session) = &mut self.session {
+            let sent = session.send(&self.socket, message)?;
+            self.sent += sent as u64;
+            return match sent == message.len() {
+                true => Ok(true),
+                false => Err(format!("{:?} sent {sent} of {} bytes by TLS", self.end, message.len()).into()),
+            };
+        }
         match net::send(&self.socket, message, SendFlags::NOSIGNAL) {
             Ok(sent) if sent == message.len() => {
                 self.sent += sent as u64;
@@ -229,12 +348,18 @@ impl Conn {
         }
     }
 
-    /// Sends from a file without copying its bytes; gives how many, 0 if the connection takes none now.
+    /// Sends a stretch of a stream, whatever it is: `bytes` by TLS, else `file`, which has as many, without copying them.
+    /// Gives how many were sent, 0 if the connection takes none now.
     ///
     /// # Errors
     /// The connection has been reset.
-    pub fn send_file(&mut self, file: impl AsFd, count: usize) -> Result<usize> {
-        let mut from = 0;
+    pub fn send_stretch(&mut self, file: impl AsFd, bytes: &[u8]) -> Result<usize> {
+        if let Some(session) = &mut self.session {
+            let sent = session.send(&self.socket, bytes)?;
+            self.sent += sent as u64;
+            return Ok(sent);
+        }
+        let (mut from, count) = (0, bytes.len());
         match rustix::fs::sendfile(&self.socket, file, Some(&mut from), count) {
             Ok(sent) => {
                 self.sent += sent as u64;

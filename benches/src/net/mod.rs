@@ -2,17 +2,24 @@
 //! balancer under load is the bottleneck and not the load.
 //!
 //! `ring` carries messages: a shard's own io_uring, for a sixth less CPU time than `epoll` takes for them. `epoll` carries
-//! streams, which are sent and dropped without touching them, and what has to happen at a certain time.
+//! streams, which are sent and dropped without touching them, what has to happen at a certain time, and TLS (`session`), whose
+//! messages go by way of `secure`.
 
 pub mod epoll;
 pub mod ring;
+pub mod secure;
+mod session;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 
 use crate::Result;
+use crate::tls::Identities;
+
+pub use session::Session;
 
 /// Connections that may wait to be accepted by the servers.
 const BACKLOG: i32 = 4096;
@@ -31,10 +38,57 @@ pub enum End {
 /// Place of a connection in its loop.
 pub type Id = usize;
 
+/// A loop that carries messages, all of one size. Servers answer with what they receive; what clients receive is told.
+pub trait Courier {
+    /// Begins a connection, and sends the first message over it.
+    ///
+    /// # Errors
+    /// Out of ports or descriptors, or refused.
+    fn connect(&mut self, to: SocketAddr) -> Result<Id>;
+
+    /// For connections that carry more than one message.
+    ///
+    /// # Errors
+    /// The connection has been closed.
+    fn prepare_to_stay(&mut self, id: Id) -> Result<()>;
+
+    /// Sends the message over a client's connection.
+    ///
+    /// # Errors
+    /// The connection broke.
+    fn send(&mut self, id: Id) -> Result<()>;
+
+    /// Closes a client's connection in the ordinary way.
+    fn close(&mut self, id: Id);
+
+    /// Accepts no more.
+    ///
+    /// # Errors
+    /// The kernel does not know the listener.
+    fn stop_listening(&mut self) -> Result<()>;
+
+    /// Connections that are open, of both ends, and the listening.
+    fn open(&self) -> usize;
+
+    /// Clients' connections that are open.
+    fn clients(&self) -> usize;
+
+    /// Bytes that the servers sent back.
+    fn echoed(&self) -> u64;
+
+    /// Waits once, serves what is there, and adds to `answers` which clients received how many bytes. Gives the moment when
+    /// the wait was over.
+    ///
+    /// # Errors
+    /// A connection broke.
+    fn turn(&mut self, wait: Duration, answers: &mut Vec<(Id, usize)>) -> Result<Instant>;
+}
+
 /// The listening socket of all servers. The traffic of the moment accepts on it.
 #[derive(Debug)]
 pub struct Servers {
     listener: OwnedFd,
+    identities: Identities,
 }
 
 impl Servers {
@@ -48,7 +102,7 @@ impl Servers {
         net::bind(&listener, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0))?;
         net::listen(&listener, BACKLOG)?;
         do_not_pace(&listener);
-        Ok(Self { listener })
+        Ok(Self { listener, identities: Identities::new()? })
     }
 
     /// Where they can be reached.
@@ -58,6 +112,11 @@ impl Servers {
     pub fn addresses(&self) -> Result<Vec<SocketAddr>> {
         let port = SocketAddr::try_from(net::getsockname(&self.listener)?)?.port();
         Ok((1..=SERVER_ADDRESSES).map(|last| SocketAddr::from(([127, 0, 1, last], port))).collect())
+    }
+
+    /// Who they and the balancers are, where they speak TLS.
+    pub fn identities(&self) -> &Identities {
+        &self.identities
     }
 
     fn listener(&self) -> Result<OwnedFd> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use lb_core::internal::{Chunk, News, Ring};
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 
-use super::{End, Id, Servers, do_not_pace};
+use super::{Courier, End, Id, Servers, do_not_pace};
 use crate::Result;
 
 /// The listening socket's token; connections never have it.
@@ -49,71 +49,56 @@ impl Net {
         let (conns, free, news) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Self { ring, listener, listens: true, message, conns, free, clients: 0, news, echoed: 0 })
     }
+}
 
-    /// Begins a connection, and sends the first message over it.
-    ///
-    /// # Errors
-    /// Out of ports or descriptors, or refused.
-    pub fn connect(&mut self, to: SocketAddr) -> Result<Id> {
+impl Courier for Net {
+    fn connect(&mut self, to: SocketAddr) -> Result<Id> {
         let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         do_not_pace(&socket);
         // Doesn't wait: on loopback the handshake is over before the call would sleep, unless the backlog is full.
         net::connect(&socket, &to).map_err(|error| format!("connecting to {to}: {error}"))?;
         let id = self.add(socket, End::Client);
-        self.send(id);
+        self.send(id)?;
         Ok(id)
     }
 
-    /// For connections that carry more than one message.
-    ///
-    /// # Errors
-    /// The connection has been closed.
-    pub fn prepare_to_stay(&self, id: Id) -> Result<()> {
+    fn prepare_to_stay(&mut self, id: Id) -> Result<()> {
         let socket = self.conns[id].as_ref().and_then(|conn| conn.socket.as_ref()).ok_or("a connection is closed")?;
         Ok(sockopt::set_tcp_nodelay(socket, true)?)
     }
 
-    /// Sends the message over a client's connection.
-    pub fn send(&mut self, id: Id) {
+    fn send(&mut self, id: Id) -> Result<()> {
         if let Some(Conn { socket: Some(socket), .. }) = &self.conns[id] {
             self.ring.send(socket, &self.message, id as u32);
         }
+        Ok(())
     }
 
-    /// Closes a client's connection in the ordinary way.
-    pub fn close(&mut self, id: Id) {
+    fn close(&mut self, id: Id) {
         let Some(socket) = self.conns[id].as_mut().and_then(|conn| conn.socket.take()) else { return };
         // The receive would hold the socket open.
         self.ring.cancel(&socket);
         self.ring.close(socket);
     }
 
-    /// Accepts no more.
-    pub fn stop_listening(&mut self) {
+    fn stop_listening(&mut self) -> Result<()> {
         self.ring.cancel(&self.listener);
+        Ok(())
     }
 
-    /// Connections that are open, of both ends, and the listening.
-    pub fn open(&self) -> usize {
+    fn open(&self) -> usize {
         self.conns.len() - self.free.len() + usize::from(self.listens)
     }
 
-    /// Clients' connections that are open.
-    pub fn clients(&self) -> usize {
+    fn clients(&self) -> usize {
         self.clients
     }
 
-    /// Bytes that the servers sent back.
-    pub fn echoed(&self) -> u64 {
+    fn echoed(&self) -> u64 {
         self.echoed
     }
 
-    /// Waits once, serves what is there, and adds to `answers` which clients received how many bytes. Gives the moment when
-    /// the wait was over.
-    ///
-    /// # Errors
-    /// A connection broke.
-    pub fn turn(&mut self, wait: Duration, answers: &mut Vec<(Id, usize)>) -> Result<Instant> {
+    fn turn(&mut self, wait: Duration, answers: &mut Vec<(Id, usize)>) -> Result<Instant> {
         let mut news = std::mem::take(&mut self.news);
         self.ring.turn(wait, &mut news)?;
         let now = Instant::now();
@@ -129,7 +114,9 @@ impl Net {
         self.news = news;
         Ok(now)
     }
+}
 
+impl Net {
     fn on_received(&mut self, id: Id, chunk: Chunk, answers: &mut Vec<(Id, usize)>) {
         match &self.conns[id] {
             Some(Conn { end: End::Server, socket: Some(socket) }) => {

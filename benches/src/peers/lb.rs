@@ -8,8 +8,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{Peer, Place, Process, START_WITHIN, free_port, own, version};
+use super::{Entry, Peer, Place, Ports, Process, START_WITHIN, own, version};
 use crate::Result;
+use crate::tls::{AUTHORITY_FILE, CHAIN_FILE, KEY_FILE, SERVER};
 
 /// Builds the program in release mode and gives its path.
 ///
@@ -20,8 +21,8 @@ pub fn build() -> Result<PathBuf> {
 }
 
 pub(super) fn start(place: Place<'_>, name: &'static str, program: &Path) -> Result<Peer> {
-    let Lb { version, port, process, .. } = Lb::start(place, name, program)?;
-    Ok(Peer { name, version, port, process })
+    let Lb { version, ports, process, .. } = Lb::start(place, name, program)?;
+    Ok(Peer { name, version, ports, process })
 }
 
 /// A running `lb`, for what only it is measured for.
@@ -29,27 +30,28 @@ pub(super) fn start(place: Place<'_>, name: &'static str, program: &Path) -> Res
 pub struct Lb {
     /// Program and version.
     pub version: String,
-    /// The port it listens on, on all local addresses.
-    pub port: u16,
+    /// Where it listens.
+    pub ports: Ports,
     admin: PathBuf,
     process: Process,
 }
 
 impl Lb {
-    /// Starts it with one frontend `web` and servers `s0`, `s1` and so on. Its files in the folder are called `name`.
+    /// Starts it with one frontend `web` and servers `s0`, `s1` and so on; with TLS also the frontends `terminated` and
+    /// `reencrypted`, which have the same servers. Its files in the folder are called `name`.
     ///
     /// # Errors
     /// It does not start; with what it said.
     pub fn start(place: Place<'_>, name: &str, program: &Path) -> Result<Self> {
-        let port = free_port()?;
+        let ports = Ports::free(place.tls)?;
         let in_folder = |ending: &str| place.folder.join(format!("{name}.{ending}"));
         let (file, admin) = (in_folder("ron"), in_folder("sock"));
-        fs::write(&file, configuration(place.servers, port)?)?;
+        fs::write(&file, configuration(place.servers, ports)?)?;
         let version = version(&program.to_string_lossy(), "--version").ok_or("lb does not run")?;
         let arguments = ["run", "--config", &file.to_string_lossy(), "--admin", &admin.to_string_lossy()];
         let mut process = Process::start(name, place, program, &arguments)?;
-        process.wait_until_listening(port)?;
-        Ok(Self { version, port, admin, process })
+        process.wait_until_listening(ports)?;
+        Ok(Self { version, ports, admin, process })
     }
 
     /// Its process.
@@ -71,15 +73,30 @@ impl Lb {
     }
 }
 
-fn configuration(servers: &[SocketAddr], port: u16) -> Result<String> {
-    let mut text = format!(
-        "(\n  shards: 1,\n  shutdown_grace: \"10ms\",\n  frontends: [(\n    name: \"web\", bind: \"0.0.0.0:{port}\", \
-         policy: round_robin,\n    servers: [\n"
-    );
-    for (index, server) in servers.iter().enumerate() {
-        writeln!(text, "      (name: \"s{index}\", ip: \"{}\", port: {}),", server.ip(), server.port())?;
+fn configuration(servers: &[SocketAddr], ports: Ports) -> Result<String> {
+    let mut text = "(\n  shards: 1,\n  shutdown_grace: \"10ms\",\n".to_owned();
+    if ports.tls.is_some() {
+        write!(
+            text,
+            "  certificates: [\n    (name: \"site\", chain: \"{CHAIN_FILE}\", key: \"{KEY_FILE}\"),\n    \
+             (name: \"ca\", bundle: \"{AUTHORITY_FILE}\"),\n  ],\n"
+        )?;
     }
-    text.push_str("    ],\n  )],\n)\n");
+    text.push_str("  frontends: [\n");
+    let to_server = format!("ssl_offload: true, server_certificate: \"ca\", server_name: \"{SERVER}\"");
+    for (entry, name, frontend, server) in [
+        (Entry::Plain, "web", "", ""),
+        (Entry::Terminated, "terminated", "certificates: [\"site\"], ", "ssl_offload: true"),
+        (Entry::Reencrypted, "reencrypted", "certificates: [\"site\"], ", &*to_server),
+    ] {
+        let Some(port) = ports.of(entry) else { continue };
+        writeln!(text, "    (name: \"{name}\", bind: \"0.0.0.0:{port}\", policy: round_robin, {frontend}servers: [")?;
+        for (index, addr) in servers.iter().enumerate() {
+            writeln!(text, "      (name: \"s{index}\", ip: \"{}\", port: {}, {server}),", addr.ip(), addr.port())?;
+        }
+        text.push_str("    ]),\n");
+    }
+    text.push_str("  ],\n)\n");
     Ok(text)
 }
 

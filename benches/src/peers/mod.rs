@@ -31,6 +31,54 @@ pub struct Place<'a> {
     pub core: usize,
     /// The servers behind it.
     pub servers: &'a [SocketAddr],
+    /// Whether it also takes TLS; the files of [`crate::tls::Identities::write`] are in the folder.
+    pub tls: bool,
+}
+
+/// The way into a balancer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Entry {
+    /// Bytes as they are.
+    Plain,
+    /// TLS, which ends in the balancer.
+    Terminated,
+    /// TLS, and again TLS to the server.
+    Reencrypted,
+}
+
+/// The ports a balancer listens on, on all local addresses.
+#[derive(Debug, Clone, Copy)]
+pub struct Ports {
+    /// That of [`Entry::Plain`].
+    pub plain: u16,
+    /// That of terminated and that of re-encrypted connections. None: it takes no TLS here.
+    tls: Option<[u16; 2]>,
+}
+
+impl Ports {
+    /// Ports that are free now. Another process could take one before the balancer does; the balancer then says so and the
+    /// run ends.
+    fn free(tls: bool) -> Result<Self> {
+        let listen = || TcpListener::bind("0.0.0.0:0");
+        // All are held until all are known: so they differ.
+        let listeners = [listen()?, listen()?, listen()?];
+        let port = |index: usize| listeners[index].local_addr().map(|addr| addr.port());
+        Ok(Self { plain: port(0)?, tls: if tls { Some([port(1)?, port(2)?]) } else { None } })
+    }
+
+    /// The port of an entry, where there is one.
+    pub fn of(&self, entry: Entry) -> Option<u16> {
+        match entry {
+            Entry::Plain => Some(self.plain),
+            Entry::Terminated => self.tls.map(|[terminated, _]| terminated),
+            Entry::Reencrypted => self.tls.map(|[_, reencrypted]| reencrypted),
+        }
+    }
+
+    /// All of them.
+    fn all(self) -> impl Iterator<Item = u16> {
+        [self.plain].into_iter().chain(self.tls.into_iter().flatten())
+    }
 }
 
 /// A balancer that is running. It is stopped when this is dropped.
@@ -40,8 +88,8 @@ pub struct Peer {
     pub name: &'static str,
     /// Program and version.
     pub version: String,
-    /// The port it listens on, on all local addresses.
-    pub port: u16,
+    /// Where it listens.
+    pub ports: Ports,
     process: Process,
 }
 
@@ -108,8 +156,12 @@ impl Process {
         Ok(Self { child, log })
     }
 
-    /// Returns when the process listens on `port`. Does not connect: that would leave a connection behind.
-    fn wait_until_listening(&mut self, port: u16) -> Result<()> {
+    /// Returns when the process listens on all of `ports`. Does not connect: that would leave a connection behind.
+    fn wait_until_listening(&mut self, ports: Ports) -> Result<()> {
+        ports.all().try_for_each(|port| self.wait_until_listening_on(port))
+    }
+
+    fn wait_until_listening_on(&mut self, port: u16) -> Result<()> {
         let deadline = Instant::now() + START_WITHIN;
         while !is_listening(port)? {
             let ended = self.child.try_wait()?;
@@ -148,12 +200,6 @@ fn is_listening(port: u16) -> Result<bool> {
         fields.next().is_some_and(|local| local.ends_with(&wanted)) && fields.nth(1) == Some(LISTEN)
     };
     Ok(table.lines().any(matches))
-}
-
-/// A port that is free now. Another process could take it before the balancer does; the balancer then says so and the run
-/// ends.
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("0.0.0.0:0")?.local_addr()?.port())
 }
 
 /// The first line of what a program says about its version, if there is such a program.

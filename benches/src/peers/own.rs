@@ -4,17 +4,17 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::{Peer, Place, Process, free_port};
+use super::{Peer, Place, Ports, Process};
 use crate::Result;
 
 /// The relay of this name: its program, and what stands in for a version.
 pub(super) fn start(place: Place<'_>, name: &'static str, program: &str, version: &str) -> Result<Option<Peer>> {
-    let port = free_port()?;
+    let ports = Ports::free(false)?;
     let servers: Vec<String> = place.servers.iter().map(SocketAddr::to_string).collect();
-    let arguments = ["--port", &port.to_string(), "--servers", &servers.join(",")];
+    let arguments = ["--port", &ports.plain.to_string(), "--servers", &servers.join(",")];
     let mut process = Process::start(name, place, &build("benches", program)?, &arguments)?;
-    process.wait_until_listening(port)?;
-    Ok(Some(Peer { name, version: version.to_owned(), port, process }))
+    process.wait_until_listening(ports)?;
+    Ok(Some(Peer { name, version: version.to_owned(), ports, process }))
 }
 
 /// Builds a program of this workspace in release mode and gives its path.
