@@ -129,8 +129,7 @@ impl Session {
     pub(crate) fn receive(&mut self, bytes: &mut [u8], outlets: &mut impl Outlets) -> Result<Stage, Failed> {
         let received = self.process(bytes, outlets);
         if let Err(Failed::Tls(_)) = received {
-            // The alert. That it can't be sent either is no news.
-            let _ = self.machine.run(&mut [], &mut self.stage, outlets);
+            self.machine.say_the_rest(outlets);
         }
         if self.pending.is_empty() && self.pending.capacity() > 0 {
             self.pending = Vec::new();
@@ -224,6 +223,27 @@ impl Machine {
             *stage = Stage::Open;
         }
         Ok(used)
+    }
+
+    /// Sends the alert of a session that has failed. rustls gives out what it has to say before it looks at the bytes, and
+    /// only as long as that may it be asked: what it remembers of a failed handshake refers to bytes that are gone.
+    fn say_the_rest(&mut self, outlets: &mut impl Outlets) {
+        while self.wants_write() {
+            let (_, step) = match self {
+                Self::Accepts(connection) => step(connection.process_tls_records(&mut []), outlets),
+                Self::Dials(connection) => step(connection.process_tls_records(&mut []), outlets),
+            };
+            if step.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn wants_write(&self) -> bool {
+        match self {
+            Self::Accepts(connection) => connection.wants_write(),
+            Self::Dials(connection) => connection.wants_write(),
+        }
     }
 
     fn is_handshaking(&self) -> bool {
