@@ -52,7 +52,8 @@ fn slow_and_garbage_handshakes_by_the_thousand_harm_no_good_client() {
     assert_eq!(tls_failed(&status, "timeout"), SLOW as u64, "{}", status["tls"]);
     assert_eq!(all_failed(&status), SLOW as u64 + GARBAGE, "{}", status["tls"]);
     assert_eq!(tls(&status, "in_progress"), 0);
-    wait::until("buffers are given back", || scene.lb.buffer_bytes() <= buffers);
+    // A group of buffers may stay mapped.
+    wait::until("buffers are given back", || scene.lb.buffer_bytes() <= buffers + (2 << 20));
 }
 
 #[test]
@@ -121,11 +122,16 @@ fn a_server_that_does_not_finish_the_handshake_in_time_is_passed_over() {
 fn more_handshakes_than_allowed_are_not_in_progress_at_once() {
     const MOST: u64 = 4;
     let scene = Scene::with_more(|frontend| frontend.set("max_handshakes", MOST), |config| config.set("shards", 1));
-    let silent: Vec<_> = (0..20).map(|_| connect(scene.addr)).collect();
+    let hello = client_hello(SITE, &scene.trusting);
+    let begin = |_| {
+        let mut stream = connect(scene.addr);
+        stream.write_all(&hello[..10]).unwrap();
+        stream
+    };
+    let silent: Vec<_> = (0..20).map(begin).collect();
     wait::until("those who are too many are turned away", || {
         let status = scene.lb.frontend("web");
         assert!(tls(&status, "in_progress") <= MOST, "{}", status["tls"]);
-        println!("{}", status["tls"]);
         tls_failed(&status, "crowded_out") == 20 - MOST
     });
     drop(silent);
