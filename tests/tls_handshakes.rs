@@ -52,7 +52,8 @@ fn slow_and_garbage_handshakes_by_the_thousand_harm_no_good_client() {
     assert_eq!(tls_failed(&status, "timeout"), SLOW as u64, "{}", status["tls"]);
     assert_eq!(all_failed(&status), SLOW as u64 + GARBAGE, "{}", status["tls"]);
     assert_eq!(tls(&status, "in_progress"), 0);
-    wait::until("buffers are given back", || scene.lb.buffer_bytes() <= buffers);
+    // A group of buffers may stay mapped.
+    wait::until("buffers are given back", || scene.lb.buffer_bytes() <= buffers + (2 << 20));
 }
 
 #[test]
@@ -120,8 +121,14 @@ fn a_server_that_does_not_finish_the_handshake_in_time_is_passed_over() {
 #[test]
 fn more_handshakes_than_allowed_are_not_in_progress_at_once() {
     const MOST: u64 = 4;
-    let scene = Scene::with(|frontend| frontend.set("max_handshakes", MOST));
-    let silent: Vec<_> = (0..20).map(|_| connect(scene.addr)).collect();
+    let scene = Scene::with_more(|frontend| frontend.set("max_handshakes", MOST), |config| config.set("shards", 1));
+    let hello = client_hello(SITE, &scene.trusting);
+    let begin = |_| {
+        let mut stream = connect(scene.addr);
+        stream.write_all(&hello[..10]).unwrap();
+        stream
+    };
+    let silent: Vec<_> = (0..20).map(begin).collect();
     wait::until("those who are too many are turned away", || {
         let status = scene.lb.frontend("web");
         assert!(tls(&status, "in_progress") <= MOST, "{}", status["tls"]);
@@ -379,7 +386,10 @@ fn versions_and_ciphers_are_those_of_today() {
     ] {
         let (succeeded, said) = SClient::start(scene.addr, arguments).end();
         assert!(!succeeded, "{arguments:?}: {said}");
-        wait::until("it is counted", || tls_failed(&scene.lb.frontend("web"), cause) == 1);
+        let counted = || scene.lb.frontend("web")["tls"].clone();
+        wait::until(&format!("{cause} is counted: {}", counted()), || {
+            tls_failed(&scene.lb.frontend("web"), cause) == 1
+        });
     }
     let mut stream = connect(scene.addr);
     stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();

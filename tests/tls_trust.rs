@@ -85,7 +85,7 @@ fn a_server_whose_certificate_another_servers_has_signed_gets_nothing() {
 fn a_certificate_of_a_server_in_the_bundle_vouches_for_no_other() {
     let pinned = Identity::self_signed(&["other.example"]).as_authority();
     let identity = pinned.issue(&["app.example"]);
-    gets_nothing(&Case::new(&identity, "unknown_ca", &["no CA"]).trusting(&pinned));
+    gets_nothing(&Case::new(&identity, "bad_certificate", &["no CA"]).trusting(&pinned));
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn what_is_right_is_trusted() {
     let incomplete = between.issue(&["app.example"]).without_intermediates();
     for (what, identity, trusted, settings) in [
         ("a name", &authority.issue(&["app.example"]), authority.pem(), BY_NAME),
-        ("a wildcard", &authority.issue(&["*.example"]), authority.pem(), BY_NAME),
+        ("a wildcard", &authority.issue(&["*.app.example"]), authority.pem(), ", server_name: \"www.app.example\""),
         ("an address", &authority.issue(&["127.0.0.1"]), authority.pem(), BY_ADDRESS),
         ("an address as a name", &authority.issue(&["10.1.2.3"]), authority.pem(), ", server_name: \"10.1.2.3\""),
         ("an intermediate that the server sends", &between.issue(&["app.example"]), authority.pem(), BY_NAME),

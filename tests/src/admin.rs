@@ -104,6 +104,8 @@ pub struct Confirmed {
     pub durable: bool,
     pub connections_on_replaced: u64,
     pub message: String,
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// It was not done.
