@@ -118,7 +118,9 @@ impl Cause {
             | Why::ServerTlsVersionIsDisabledByOurConfig
             | Why::SupportedVersionsExtensionRequired
             | Why::Tls12NotOffered
-            | Why::Tls12NotOfferedOrEnabled => Self::NoSharedVersion,
+            | Why::Tls12NotOfferedOrEnabled
+            // Clients of older versions send none.
+            | Why::SignatureAlgorithmsExtensionRequired => Self::NoSharedVersion,
             Why::NoCipherSuitesInCommon
             | Why::NoKxGroupsInCommon
             | Why::NoSignatureSchemesInCommon
@@ -126,8 +128,7 @@ impl Cause {
             | Why::NoEcPointFormatsInCommon
             | Why::UncompressedEcPointsRequired
             | Why::NamedGroupsExtensionRequired
-            | Why::KeyShareExtensionRequired
-            | Why::SignatureAlgorithmsExtensionRequired => Self::NoSharedCipher,
+            | Why::KeyShareExtensionRequired => Self::NoSharedCipher,
             _ => Self::Other,
         }
     }

@@ -111,6 +111,8 @@ pub(crate) struct Half {
     room: Room,
     gauge: Gauge,
     source: End,
+    /// Whether the source has said that it ends: what it has sent is whole, whatever becomes of its side of the connection.
+    has_said_end: bool,
     sink: End,
 }
 
@@ -127,6 +129,7 @@ impl Half {
             room: Room::Some,
             gauge: Gauge::new(),
             source: End::Open,
+            has_said_end: false,
             sink: End::Open,
         }
     }
@@ -288,7 +291,7 @@ impl Half {
     /// The source has said that nothing more comes from it, while its side of the connection is still open.
     pub(crate) fn end_source(&mut self) {
         if self.source == End::Open {
-            self.source = End::Ended;
+            (self.source, self.has_said_end) = (End::Ended, true);
         }
     }
 
@@ -307,7 +310,7 @@ impl Half {
     /// The source is another one from here on. Only while nothing is received from it.
     pub(crate) fn renew_source(&mut self) {
         debug_assert_eq!(self.receive, Receive::Idle, "the kernel receives from the source");
-        (self.source, self.is_source_ready) = (End::Open, true);
+        (self.source, self.has_said_end, self.is_source_ready) = (End::Open, false, true);
     }
 
     /// Buffers came back.
@@ -338,9 +341,12 @@ impl Half {
         }
     }
 
-    /// Nothing more comes from the source. What has come is still delivered.
+    /// Nothing more comes from the source. What has come is still delivered; if the source has said before that this was all,
+    /// nothing has happened to this direction.
     pub(crate) fn break_source(&mut self) {
-        self.source = End::Broken;
+        if !self.has_said_end {
+            self.source = End::Broken;
+        }
     }
 
     pub(crate) fn is_source_open(&self) -> bool {

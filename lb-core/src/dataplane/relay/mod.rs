@@ -62,11 +62,12 @@ impl Relay {
         }
     }
 
-    /// True if both directions have come to their end, but for a last end that closing the sockets passes on by itself.
+    /// True if both directions have come to their end, but for a last end that closing the sockets passes on by itself; or
+    /// one has, and nobody is there any more whom the other could reach.
     pub(crate) fn is_complete(&self) -> bool {
+        let is_over = |half: &Half| half.is_complete() || half.is_about_to_end() || half.is_sink_broken();
         let (one, other) = (&self.to_server, &self.to_client);
-        (one.is_complete() && (other.is_complete() || other.is_about_to_end()))
-            || (other.is_complete() && one.is_about_to_end())
+        (one.is_complete() && is_over(other)) || (other.is_complete() && is_over(one))
     }
 
     /// True if a peer broke off and what it had sent before is delivered.
