@@ -33,8 +33,8 @@ pub fn used_by_this_thread() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
-/// The memory of a process that is in RAM, in bytes: `VmRSS` of `/proc/PID/status`. The kernel's own memory for it
-/// (sockets, ring entries) is not in it; the rings themselves, mapped into the process, are.
+/// The memory of a process and its child processes that is in RAM, in bytes: `VmRSS` of `/proc/PID/status`. The kernel's own
+/// memory for it (sockets, ring entries) is not in it; the rings themselves, mapped into the process, are.
 ///
 /// # Errors
 /// The process has ended.
@@ -42,7 +42,9 @@ pub fn resident_bytes(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS in /proc")?;
     let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kibibytes * 1024)
+    // The first thread starts the children.
+    let children = children(Path::new(&format!("/proc/{pid}/task/{pid}"))).into_iter();
+    Ok(kibibytes * 1024 + children.map(resident_bytes).sum::<Result<u64>>()?)
 }
 
 /// Keeps this thread, and the threads it starts from now on, on one core.
