@@ -354,6 +354,11 @@ impl Conn {
         self.relay.from(Side::Client).hold(is_held);
     }
 
+    /// Whether the client has ended its side.
+    pub(crate) fn has_client_ended(&mut self) -> bool {
+        self.relay.from(Side::Client).is_source_ended()
+    }
+
     /// Takes out what the client has sent so far. Only while there is no server.
     pub(crate) fn take_early(&mut self) -> impl Iterator<Item = Piece> + use<> {
         self.relay.from(Side::Client).take_waiting().into_iter()

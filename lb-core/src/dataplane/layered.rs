@@ -67,6 +67,11 @@ impl Shard {
         let news = layers.accept(greeting, &mut Outgoing::new(self.ring.own_buffers(), &mut self.outgoing));
         self.on_handshake_begun(key, turn);
         self.follow_layers(Side::Client, key, news, turn);
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if session.conn.is_greeting() && session.conn.has_client_ended() {
+            // It has ended in the middle of its handshake, before that began here.
+            self.on_fault(Side::Client, key, &Fault::Truncated, turn);
+        }
     }
 
     /// A server that has to be told or asked something first has accepted the connection.
@@ -122,6 +127,9 @@ impl Shard {
         for piece in session.conn.take_early() {
             layers.keep_early(self.ring.open(piece).0);
             self.ring.give_back(piece.buffer);
+        }
+        if session.conn.has_client_ended() {
+            layers.keep_end();
         }
         session.layers = Some(layers);
     }

@@ -421,6 +421,11 @@ impl Layers {
         Ok(())
     }
 
+    /// The client had ended before there were layers.
+    pub(super) fn keep_end(&mut self) {
+        self.has_client_ended = true;
+    }
+
     /// Bytes of the client's that came before there were layers.
     pub(super) fn keep_early(&mut self, bytes: &[u8]) {
         self.early.extend_from_slice(bytes);

@@ -54,6 +54,9 @@ impl Gauge {
     /// A stream of this direction is copied, as its bytes are changed on the way.
     pub(super) fn forbid_splicing(&mut self) {
         self.may_splice = false;
+        if self.way == Way::Splice {
+            self.way = Way::CopyLarge;
+        }
     }
 
     pub(super) fn way(&self) -> Way {
@@ -148,6 +151,14 @@ mod tests {
         assert!(!after_runs(&mut gauge, 1024 / 4, 128 << 10));
         assert_eq!(gauge.way(), Way::CopyLarge);
         assert!(after_runs(&mut gauge, 1, 128 << 10));
+    }
+
+    #[test]
+    fn a_stream_that_may_not_be_spliced_any_more_is_not() {
+        let mut gauge = Gauge::new();
+        assert!(after_runs(&mut gauge, 1, 128 << 10));
+        gauge.forbid_splicing();
+        assert_eq!(gauge.way(), Way::CopyLarge);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::sys::ring::{PIECES_MAX, Piece};
 /// Receiving pauses when this many buffers wait to be sent. The kernel may deliver 33 more before it stops, together 49
 /// buffers or 196 KiB, below the 256 KiB of user memory that a slow reader may hold.
 const PAUSE_AT: usize = 16;
-/// Receiving resumes when no more than this many wait: with one large buffer more 160 KiB.
+/// Receiving resumes when no more than this many wait: with one large buffer more 240 KiB.
 const RESUME_AT: usize = 4;
 /// A queue that has grown beyond this for a burst is given back when it is empty again.
 const KEPT_CAPACITY: usize = 8;
