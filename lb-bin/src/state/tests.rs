@@ -223,14 +223,14 @@ fn a_certificate_is_taken_from_its_files_where_they_have_changed_and_from_the_st
     let place = Place::new();
     let [old, renewed, changed] = ["old", "renewed", "changed"].map(|text| pair("site", text));
     let (other, added) = (pair("other", "of the file"), pair("added", "at run time"));
-    let configured = [old.clone(), other.clone(), pair("gone", "of the file")];
+    let configured = [old, other.clone(), pair("gone", "of the file")];
     let mut opened = place.open_with(TEXT, &configured);
     // At run time one is changed, one added, one removed.
     save_certificates(&mut opened.state, 3, &[changed.clone(), other.clone(), added.clone()]);
     drop(opened);
     let opened = place.open_with(TEXT, &configured);
     assert_eq!(opened.resume.revision, 3);
-    assert_eq!(opened.kept.unwrap().0, [changed.clone(), other.clone(), added.clone()], "the files are as they were");
+    assert_eq!(opened.kept.unwrap().0, [changed, other.clone(), added.clone()], "the files are as they were");
     drop(opened.state);
     let mut opened = place.open_with(TEXT, &[renewed.clone(), other.clone(), pair("gone", "renewed, too")]);
     assert_eq!(opened.resume.revision, 4, "another one is running");
@@ -238,7 +238,7 @@ fn a_certificate_is_taken_from_its_files_where_they_have_changed_and_from_the_st
     assert_eq!(kept, [renewed.clone(), other.clone(), added]);
     save_certificates(&mut opened.state, 4, &kept);
     drop(opened.state);
-    let opened = place.open_with(TEXT, &[renewed.clone(), other.clone(), pair("gone", "renewed, too")]);
+    let opened = place.open_with(TEXT, &[renewed, other, pair("gone", "renewed, too")]);
     assert_eq!((opened.resume.revision, opened.kept.unwrap().0), (4, kept), "what was read is noted");
 }
 

@@ -189,7 +189,7 @@ pub struct Frontend {
     /// Whether clients must show one. Only with `client_ca`.
     #[serde(default)]
     pub(crate) client_auth: ClientAuth,
-    /// How long a handshake may take, a client's as well as a server's.
+    /// How long a client may take for what comes before a server is chosen: its handshake, a PROXY header, a ClientHello.
     #[serde(default = "handshake_timeout")]
     pub(crate) handshake_timeout: Millis,
     /// Most handshakes of clients that each shard has in progress.

@@ -354,6 +354,11 @@ impl Conn {
         self.relay.from(Side::Client).hold(is_held);
     }
 
+    /// Whether nothing can go to a peer any more: an end of what comes from it, then, is none in order.
+    pub(crate) fn is_gone(&mut self, side: Side) -> bool {
+        self.relay.to(side).is_sink_broken()
+    }
+
     /// Whether the client has ended its side.
     pub(crate) fn has_client_ended(&mut self) -> bool {
         self.relay.from(Side::Client).is_source_ended()

@@ -39,6 +39,10 @@ impl Shard {
         let Some(layers) = session.layers.as_mut().filter(|_| session.conn.wants(side)) else {
             return session.conn.on_receive_ended(side, ReceiveEnd::SourceEnded);
         };
+        if session.conn.is_gone(side) {
+            session.conn.on_receive_ended(side, ReceiveEnd::Stopped);
+            return session.conn.on_broken(side, |piece| self.ring.give_back(piece.buffer));
+        }
         let is_clean = layers.is_clean_end(side);
         if is_clean.is_err() {
             session.conn.on_receive_ended(side, ReceiveEnd::Stopped);
@@ -61,7 +65,10 @@ impl Shard {
         self.add_layers(key);
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.endpoint = Some(Arc::clone(endpoint));
-        let (Some(greeting), Some(layers)) = (greeting, &mut session.layers) else { return };
+        session.stop_waiting();
+        let (Some(greeting), Some(layers)) = (greeting, &mut session.layers) else {
+            return session.conn.on_no_server();
+        };
         session.greeting_timeout = greeting.config.handshake_timeout().as_millis();
         session.conn.on_must_greet();
         let news = layers.accept(greeting, &mut Outgoing::new(self.ring.own_buffers(), &mut self.outgoing));
@@ -115,9 +122,9 @@ impl Shard {
         self.on_fault(side, key, &Fault::TimedOut, turn);
     }
 
-    /// The server has reset the connection amid its handshake.
-    pub(super) fn on_handshake_cut(&mut self, key: Key, turn: &Turn<'_>) {
-        self.on_fault(Side::Server, key, &Fault::Truncated, turn);
+    /// A peer has reset the connection amid its handshake.
+    pub(super) fn on_handshake_cut(&mut self, side: Side, key: Key, turn: &Turn<'_>) {
+        self.on_fault(side, key, &Fault::Truncated, turn);
     }
 
     /// Gives a connection layers that keep what the client has sent so far, unless it has some.
@@ -223,9 +230,10 @@ impl Shard {
         let frontend = turn.table.frontend(session.frontend);
         let greeting = frontend.and_then(|frontend| frontend.greeting.as_ref());
         let max = greeting.map_or(u32::MAX, |greeting| greeting.config.max_handshakes());
+        let frontend = session.frontend;
         self.handshakes.begin(key, &mut self.sessions);
-        while self.handshakes.under_way() > max
-            && let Some(oldest) = self.handshakes.oldest(&self.sessions)
+        while self.handshakes.under_way(frontend) > max
+            && let Some(oldest) = self.handshakes.oldest(frontend, &self.sessions)
         {
             self.on_fault(Side::Client, oldest, &Fault::CrowdedOut, turn);
             if oldest != key {
@@ -243,7 +251,8 @@ impl Shard {
 
     fn on_fault_of_client(&mut self, key: Key, fault: &Fault) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        if let Some(cause) = fault.cause() {
+        let speaks_tls = session.layers.as_ref().is_some_and(|layers| layers.expects_tls());
+        if let Some(cause) = fault.cause().filter(|_| speaks_tls) {
             session.counters.shards[self.number].tls.on_failed(cause);
         }
         tracing::debug!("a client fails: {fault}");

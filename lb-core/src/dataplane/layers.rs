@@ -190,6 +190,11 @@ impl Layers {
         self.client.is_some()
     }
 
+    /// Whether the client is to speak TLS with us.
+    pub(super) fn expects_tls(&self) -> bool {
+        self.client.is_some() || self.greeting.as_ref().is_some_and(|greeting| greeting.terminates)
+    }
+
     /// Whether the handshake with the client goes on, and the client has begun it.
     pub(super) fn is_accepting(&self) -> bool {
         self.client.as_ref().is_some_and(|session| session.stage() == Stage::Handshake)
@@ -365,19 +370,19 @@ impl Layers {
     /// A peer sends nothing more: the other one is told, if it speaks TLS with us, once everything before has gone there.
     /// Gives whether the client is greeted by that.
     pub(super) fn end(&mut self, side: Side, out: &mut Outgoing<'_>) -> Result<News, Fault> {
-        let mut news = News::default();
+        let was_greeted = self.is_greeted();
+        if side == Side::Client && matches!(self.hears, Hears::Hello | Hears::NoProxy) {
+            // Nothing more comes that would decide what it is: it is what it is.
+            self.hears = Hears::Bytes;
+            let mut heard = std::mem::take(&mut self.heard);
+            self.hear_bytes(&mut heard, out)?;
+        }
+        let news = News { is_greeted: !was_greeted && self.is_greeted(), ..News::default() };
         let other = match side {
             Side::Server => &mut self.client,
             Side::Client if self.is_open => &mut self.server,
             Side::Client => {
                 self.has_client_ended = true;
-                let was_greeted = self.is_greeted();
-                if matches!(self.hears, Hears::Hello | Hears::NoProxy) {
-                    self.hears = Hears::Bytes;
-                    let heard = std::mem::take(&mut self.heard);
-                    self.early.extend_from_slice(&heard);
-                }
-                news.is_greeted = !was_greeted && self.is_greeted();
                 return Ok(news);
             }
         };

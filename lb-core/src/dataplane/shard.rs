@@ -166,7 +166,7 @@ impl Shard {
             now: 0,
             now_micros: 0,
             random: fastrand::Rng::new(),
-            handshakes: Handshakes::default(),
+            handshakes: Handshakes::new(number),
             outgoing: Pieces::default(),
             sent_at_once: Vec::new(),
             pipes: Pipes::new(spare.pipes),

@@ -118,6 +118,11 @@ impl OwnBuffers {
         }
     }
 
+    /// Whether more than so many bytes are mapped, beside a group of each size.
+    pub(super) fn is_beyond(&self, max: usize) -> bool {
+        self.bytes() > max + OwnSize::ALL.len() * GROUP_BYTES
+    }
+
     /// True if there may be groups that are not needed.
     pub(super) fn has_grown(&self) -> bool {
         self.groups.len() > OwnSize::ALL.len()

@@ -92,6 +92,8 @@ pub(crate) struct Ring {
     ring: IoUring,
     buffers: Buffers,
     own_buffers: OwnBuffers,
+    /// Bytes of our own buffers beyond which nothing more is received that might need some.
+    own_bytes_max: usize,
     staging: Staging,
     /// Completions that had to be taken out early, because the kernel took no submission before.
     early: Vec<Completion>,
@@ -121,7 +123,8 @@ impl Ring {
         };
         let (alarm, doorbell_count) = (Box::new(Timespec::new()), Box::new(0));
         let own_buffers = OwnBuffers::default();
-        Ok(Self { ring, buffers, own_buffers, staging, early: Vec::new(), alarm, doorbell_count })
+        let own_bytes_max = buffer_bytes_max;
+        Ok(Self { ring, buffers, own_buffers, own_bytes_max, staging, early: Vec::new(), alarm, doorbell_count })
     }
 
     /// Accepts on a listening socket: one connection, or all until cancelled.
@@ -153,6 +156,9 @@ impl Ring {
         size: BufferSize,
         user_data: impl FnOnce(u16) -> u64,
     ) -> Option<u16> {
+        if self.own_buffers.is_beyond(self.own_bytes_max) {
+            return None;
+        }
         let group = self.buffers.group(size, &self.ring.submitter())?;
         let fd = Fd(socket.as_raw_fd());
         let receive = match size {

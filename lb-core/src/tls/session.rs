@@ -353,14 +353,15 @@ fn write_step<Data>(
     (status.discard, step)
 }
 
+/// There is always room for a second record: the answer to a KeyUpdate may come first.
 fn write<Data>(
     traffic: &mut WriteTraffic<'_, Data>,
     what: Writing<'_>,
     outlets: &mut impl Outlets,
 ) -> Result<usize, Failed> {
     let written = match what {
-        Writing::Bytes(bytes) => traffic.encrypt(bytes, outlets.room(bytes.len() + RECORD_OVERHEAD)?),
-        Writing::End => traffic.queue_close_notify(outlets.room(RECORD_OVERHEAD + 2)?),
+        Writing::Bytes(bytes) => traffic.encrypt(bytes, outlets.room(bytes.len() + 2 * RECORD_OVERHEAD)?),
+        Writing::End => traffic.queue_close_notify(outlets.room(2 * RECORD_OVERHEAD + 2)?),
     };
     written.map_err(|error| match error {
         EncryptError::EncryptExhausted => Error::EncryptError.into(),

@@ -94,8 +94,12 @@ impl Shard {
     /// A peer has reset the connection.
     fn on_reset(&mut self, side: Side, key: Key, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        match session.conn.is_meeting() && side == Side::Server {
-            true => self.on_handshake_cut(key, turn),
+        let is_amid_handshake = match side {
+            Side::Client => session.is_handshaking,
+            Side::Server => session.conn.is_meeting(),
+        };
+        match is_amid_handshake {
+            true => self.on_handshake_cut(side, key, turn),
             false => session.conn.on_broken(side, |piece| self.ring.give_back(piece.buffer)),
         }
     }
@@ -162,6 +166,10 @@ impl Shard {
             return self.send(side, key, SendMode::Wait);
         }
         self.on_bytes_sent(side, key, completion.result.max(0) as usize, self.now);
+        let is_meeting = self.sessions.get(key).is_some_and(|session| session.conn.is_meeting());
+        if is_broken(completion.result) && is_meeting && side == Side::Server {
+            self.on_handshake_cut(side, key, turn);
+        }
         if is_broken(completion.result)
             && let Some(session) = self.sessions.get_mut(key)
         {

@@ -10,6 +10,8 @@ use crate::sys::ring::{PIECES_MAX, Piece};
 /// Receiving pauses when this many buffers wait to be sent. The kernel may deliver 33 more before it stops, together 49
 /// buffers or 196 KiB, below the 256 KiB of user memory that a slow reader may hold.
 const PAUSE_AT: usize = 16;
+/// Or this many bytes: records of TLS are larger than small buffers.
+const PAUSE_AT_BYTES: u32 = 64 << 10;
 /// Receiving resumes when no more than this many wait: with one large buffer more 240 KiB.
 const RESUME_AT: usize = 4;
 /// A queue that has grown beyond this for a burst is given back when it is empty again.
@@ -97,6 +99,8 @@ enum End {
 pub(crate) struct Half {
     /// Received and not sent yet. While a send is in the kernel its pieces are at the front.
     queue: VecDeque<Piece>,
+    /// Bytes in the queue.
+    queued: u32,
     receive: Receive,
     /// True until buffers come back after there was none.
     is_starved: bool,
@@ -120,6 +124,7 @@ impl Half {
     pub(crate) fn new() -> Self {
         Self {
             queue: VecDeque::new(),
+            queued: 0,
             receive: Receive::Idle,
             is_starved: false,
             is_held: false,
@@ -207,7 +212,11 @@ impl Half {
     }
 
     fn must_stop_receiving(&self) -> bool {
-        self.queue.len() >= PAUSE_AT || self.sink == End::Broken || self.is_held || self.gauge.way() == Way::Splice
+        self.queue.len() >= PAUSE_AT
+            || self.queued >= PAUSE_AT_BYTES
+            || self.sink == End::Broken
+            || self.is_held
+            || self.gauge.way() == Way::Splice
     }
 
     /// The source has sent this. Gives it back if there is nobody to send it to, or the source had said that it was done.
@@ -220,7 +229,9 @@ impl Half {
         if self.sink != End::Open {
             return Some(piece);
         }
-        self.gauge.on_moved(usize::from(piece.end - piece.start));
+        let bytes = piece.end - piece.start;
+        self.gauge.on_moved(bytes.into());
+        self.queued += u32::from(bytes);
         self.queue.push_back(piece);
         None
     }
@@ -298,6 +309,7 @@ impl Half {
     /// Takes out what waits for the sink. Only while nothing is being sent to it.
     pub(crate) fn take_waiting(&mut self) -> VecDeque<Piece> {
         debug_assert_eq!(self.sending, 0, "the kernel reads from the queue");
+        self.queued = 0;
         std::mem::take(&mut self.queue)
     }
 
@@ -321,6 +333,7 @@ impl Half {
     /// The first `sent` bytes have gone out; what is sent whole is given to `give_back`.
     pub(crate) fn on_sent(&mut self, mut sent: usize, mut give_back: impl FnMut(Piece)) {
         self.sending = 0;
+        self.queued = self.queued.saturating_sub(sent as u32);
         while let Some(piece) = self.queue.front_mut() {
             let length = usize::from(piece.end - piece.start);
             if sent < length {
@@ -375,6 +388,7 @@ impl Half {
     /// Empties the queue unless the kernel still reads from it.
     pub(crate) fn discard(&mut self, mut give_back: impl FnMut(Piece)) {
         if self.sending == 0 {
+            self.queued = 0;
             self.queue.drain(..).for_each(&mut give_back);
         }
     }
