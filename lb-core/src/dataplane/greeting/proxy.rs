@@ -21,7 +21,8 @@ const FIXED: usize = BINARY.len() + 4;
 const REST_MAX: usize = 2048;
 
 /// Most bytes of a header: nobody needs to keep more to read one.
-pub(crate) const HEADER_MAX: usize = FIXED + REST_MAX;
+#[cfg(any(test, feature = "internal"))]
+const HEADER_MAX: usize = FIXED + REST_MAX;
 
 /// Version 2 in the upper half of a byte, the command in the lower one.
 const V2_LOCAL: u8 = 0x20;
