@@ -157,12 +157,11 @@ impl Shard {
     }
 
     fn put_outgoing(&mut self, key: Key) {
-        let conn = self.sessions.get_mut(key).map(|session| &mut session.conn);
-        let mut conn = conn;
+        let mut session = self.sessions.get_mut(key);
         for sink in [Side::Client, Side::Server] {
             for piece in self.outgoing[sink as usize].drain(..) {
-                let unwanted = match &mut conn {
-                    Some(conn) if piece.end > 0 => conn.put(sink, piece),
+                let unwanted = match &mut session {
+                    Some(session) if piece.end > 0 => session.conn.put(sink, piece),
                     _ => Some(piece),
                 };
                 unwanted.into_iter().for_each(|piece| self.ring.give_back(piece.buffer));
