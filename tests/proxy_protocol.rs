@@ -176,7 +176,8 @@ fn a_listed_proxy_must_say_whom_it_speaks_for() {
 #[test]
 fn a_header_from_anybody_else_is_an_error() {
     let server = Backend::echo();
-    let lb = behind(server.addr(), "[\"192.0.2.0/24\", \"127.0.0.7\"]");
+    let frontend = Frontend::new("web").set("accept_proxy_from", "[\"192.0.2.0/24\", \"127.0.0.7\"]");
+    let lb = Lb::start(Config::of(frontend.server("a", server.addr())));
     let to = lb.addr("web");
     let header = header_of("v1", "198.51.100.7:5000".parse().unwrap(), to);
     for header in [&header, &header_of("v2", "198.51.100.7:5000".parse().unwrap(), to)] {
