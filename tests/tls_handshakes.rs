@@ -26,7 +26,7 @@ use tests::{
 fn slow_and_garbage_handshakes_by_the_thousand_harm_no_good_client() {
     const SLOW: usize = 1000;
     const GARBAGE: u64 = 2000;
-    let scene = Scene::with(|frontend| frontend.set("handshake_timeout", "\"3s\""));
+    let scene = Scene::with(|frontend| frontend.set("handshake_timeout", "\"6s\""));
     let (trusting, buffers) = (Arc::clone(&scene.trusting), scene.lb.buffer_bytes());
     let tries = Tries::start(scene.addr, move |addr| tries::echo_in_tls(addr, &trusting));
     let hello = client_hello(SITE, &scene.trusting);

@@ -885,7 +885,8 @@ mod tests {
             for (count, happened) in seen.iter_mut().zip(happened) {
                 *count += usize::from(happened);
             }
-            if began.elapsed() > Duration::from_secs(10) {
+            // On a busy machine it goes on until everything has happened.
+            if began.elapsed() > Duration::from_secs(10) && seen.iter().all(|count| *count > 100) {
                 println!("{seed} connections simulated");
                 break;
             }
