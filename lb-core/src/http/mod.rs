@@ -1,0 +1,12 @@
+//! HTTP/1.1 as a shard reads and writes it.
+
+/// What a request's head may have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Bytes of its first line.
+    pub(crate) line: u32,
+    /// Header fields.
+    pub(crate) fields: u16,
+    /// Bytes of all of it.
+    pub(crate) head: u32,
+}
