@@ -60,6 +60,8 @@ mod balancer;
 pub mod config;
 mod control;
 mod dataplane;
+#[allow(dead_code, unused_imports, reason = "the exchange is being built")]
+mod http;
 #[cfg(feature = "internal")]
 #[doc(hidden)]
 pub mod internal;
@@ -75,6 +77,7 @@ pub use control::{
     Saved, ServerHealth, ServerStatus, ServerTlsStatus, Service, ShardStatus, Snapshot, StartError, Status, Store,
     TlsStatus, Traffic, Transaction,
 };
+pub use http::Cause as HttpCause;
 pub use sys::limits::raise_descriptors;
 pub use sys::socket::inherited_listener;
 pub use tls::cause::Cause;
