@@ -26,7 +26,6 @@ use super::relay::{Pipe, Pipes, ReadyStream, SentAtOnce, Side};
 use super::stopwatch::{Event, Finding, Stopwatch};
 use super::waiting::{Wait, Waiting};
 use crate::http::exchange::Exchange;
-use crate::http::{Cause, Wrong};
 use crate::sys::published;
 use crate::sys::ring::{Completion, Ring, SendMode};
 use crate::sys::{signals, socket};

@@ -11,7 +11,7 @@ use super::request::{self, Method, Request};
 use super::response::{self, Response};
 use super::{Cause, Fields, Framing, Limits, Version, Wrong, cookie, write};
 use crate::dataplane::Side;
-use crate::table::Http;
+use crate::table::http::Http;
 use crate::table::persistence::{CookiePersistence, Mode, Persistence};
 use crate::tls::session::Failed;
 
@@ -224,7 +224,7 @@ impl Exchange {
 
     /// Gives the length of the head, if all of it is there.
     fn read_head(&mut self, heard: &[u8], asker: &Asker<'_>) -> Result<Option<usize>, Wrong> {
-        if request::end(heard, self.searched).is_none() && heard.len() <= self.limits.head as usize {
+        if super::end(heard, self.searched).is_none() && heard.len() <= self.limits.head as usize {
             // A line that is too long already is told so at once.
             let line = self.limits.line as usize;
             let is_short = heard.len() <= line || heard[..line].contains(&b'\n');
@@ -242,8 +242,7 @@ impl Exchange {
     fn begin(&mut self, request: &Request<'_, '_>, asker: &Asker<'_>) {
         self.method = request.method;
         self.is_http10 = request.version == Version::Http10;
-        let keeps = if self.is_http10 { request.connection.keeps_alive } else { !request.connection.closes };
-        self.keeps_client = keeps && !asker.is_last;
+        self.keeps_client = request.connection.persists(request.version) && !asker.is_last;
         self.wants_upgrade = request.upgrade.is_some();
         self.request = match request.framing {
             Framing::None | Framing::Length(0) | Framing::UntilClose => Reading::Done,
@@ -367,17 +366,15 @@ impl Exchange {
         }
         self.status = response.status;
         self.has_begun = true;
-        let (is_http10, is_until_close) =
-            (response.version == Version::Http10, matches!(response.framing, Framing::UntilClose));
-        let keeps = if is_http10 { response.connection.keeps_alive } else { !response.connection.closes };
-        self.keeps_server &= keeps && !is_until_close;
+        let is_until_close = response.framing == Framing::UntilClose;
+        self.keeps_server &= response.connection.persists(response.version) && !is_until_close;
         let is_unframed = is_until_close || self.is_http10 && matches!(response.framing, Framing::Chunked);
         self.keeps_client &= !is_unframed && !self.is_tunnel;
         if let Some(name) = &self.learns {
             let mut set = response.fields.iter().filter(|field| field.name.eq_ignore_ascii_case("set-cookie"));
             self.learned = set.find_map(|field| cookie::set_by(field.value, name)).map(<[u8]>::to_vec);
         }
-        let client = write::Client { is_http10: self.is_http10, keeps: self.keeps_client, method: self.method };
+        let client = write::Client { is_http10: self.is_http10, keeps: self.keeps_client };
         write::response(response, &client, &self.set_cookie, &mut self.made);
         self.answer = match response.framing {
             _ if self.is_tunnel => Reading::Done,
@@ -545,7 +542,7 @@ impl Exchange {
 fn wanted(request: &Request<'_, '_>, persistence: &Persistence, settings: &CookiePersistence) -> Option<u64> {
     let mut cookies = request.fields.iter().filter(|field| field.name.eq_ignore_ascii_case("cookie"));
     let value = cookies.find_map(|field| cookie::find(field.value, &settings.name))?;
-    persistence.by_cookie(value)
+    persistence.by_cookie(value).map(|stay| stay.endpoint.load.id)
 }
 
 impl Body {

@@ -1,27 +1,16 @@
-<<<<<<< HEAD
-//! HTTP/1.1 as a shard reads and writes it.
-
-/// What a request's head may have.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    /// Bytes of its first line.
-    pub(crate) line: u32,
-    /// Header fields.
-    pub(crate) fields: u16,
-    /// Bytes of all of it.
-    pub(crate) head: u32,
-}
-=======
 //! HTTP/1 as it is read, by RFC 9110 and RFC 9112: heads, what frames their bodies, and chunks.
 //!
 //! Pure: bytes in, what they mean out; neither sockets nor clock, and no memory is allocated. Whatever two parsers could
 //! read differently is refused, because the server behind is another parser.
 
 pub(crate) mod chunked;
+pub(crate) mod cookie;
+pub(crate) mod exchange;
 pub(crate) mod fields;
 mod head;
 pub(crate) mod request;
 pub(crate) mod response;
+mod write;
 
 use std::fmt;
 
@@ -193,4 +182,3 @@ mod tests {
         }
     }
 }
->>>>>>> http-reader

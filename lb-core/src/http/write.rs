@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use httparse::Header;
 
 use super::exchange::Asker;
-use super::request::{Method, Request};
+use super::request::Request;
 use super::response::Response;
 use super::{Framing, Wrong, cookie};
 use crate::table::persistence::CookiePersistence;
@@ -19,8 +19,6 @@ pub(super) struct Client {
     pub(super) is_http10: bool,
     /// Whether it may ask again.
     pub(super) keeps: bool,
-    /// How it has asked.
-    pub(super) method: Method,
 }
 
 /// A request's head, as it goes to a server.
@@ -86,17 +84,13 @@ fn put_forwarded(request: &Request<'_, '_>, asker: &Asker<'_>, into: &mut Vec<u8
 /// A final response's head, or one that switches protocols, as it goes to the client. With `set_cookie`, the client gets that.
 pub(super) fn response(response: &Response<'_, '_>, client: &Client, set_cookie: &[u8], into: &mut Vec<u8>) {
     put_status(response, into);
-    // Says how long an answer would be that has no body: not what frames this one.
-    let tells_length = client.method == Method::Head || response.status == 304;
-    for field in response.fields {
-        let is_length = tells_length && field.name.eq_ignore_ascii_case("content-length");
-        if is_length || !response.connection.is_hop_by_hop(field.name) {
-            put_field(field, into);
-        }
-    }
-    match response.framing {
-        Framing::Chunked if client.is_http10 => {}
-        framing => put_framing(framing, into),
+    let fields = response.fields.iter().filter(|field| !response.connection.is_hop_by_hop(field.name));
+    fields.for_each(|field| put_field(field, into));
+    match (response.framing, response.length) {
+        (Framing::Chunked, _) if client.is_http10 => {}
+        // How long the answer would be if it had a body.
+        (Framing::None, Some(length)) => put_framing(Framing::Length(length), into),
+        (framing, _) => put_framing(framing, into),
     }
     if !set_cookie.is_empty() {
         put(into, &[b"Set-Cookie: ", set_cookie, b"\r\n"]);
