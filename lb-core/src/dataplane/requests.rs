@@ -60,14 +60,12 @@ impl Shard {
         let frontend = turn.table.frontend(session.frontend);
         let settings = frontend.and_then(|frontend| Some((frontend, frontend.http.as_ref()?)));
         let has_come = session.exchange().is_some_and(|exchange| !exchange.is_idle());
-        let Some((frontend, http)) = settings else {
-            // It is gone, or speaks another protocol now.
-            return session.conn.begin_close(Ending::Close);
+        let has_ended = session.exchange().is_some_and(|exchange| exchange.has_client_ended());
+        let Some((frontend, http)) = settings.filter(|_| has_come || !has_ended) else {
+            // The frontend is gone, or speaks another protocol now, or the client has left.
+            return self.part(key);
         };
         if !has_come {
-            if session.exchange().is_some_and(|exchange| exchange.has_client_ended()) {
-                session.conn.begin_close(Ending::Close);
-            }
             return;
         }
         if session.conn.is_delivering(Side::Client) {
@@ -82,7 +80,7 @@ impl Shard {
                 session.counters.shards[self.number].http.requests.add(1);
                 session.conn.on_greeted();
             }
-            Ok(false) if exchange.has_client_ended() => session.conn.begin_close(Ending::Close),
+            Ok(false) if has_ended => self.part(key),
             Ok(false) => self.await_head(key, frontend),
             Err(wrong) => self.refuse(key, wrong, turn),
         }
