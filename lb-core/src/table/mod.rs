@@ -2,6 +2,7 @@
 
 pub(crate) mod counters;
 pub(crate) mod http;
+pub(crate) mod persistence;
 mod latency;
 pub(crate) mod publish;
 mod server;
@@ -54,6 +55,8 @@ pub(crate) struct Frontend {
     pub(crate) greeting: Option<Arc<Greeting>>,
     /// How its requests are handled; `None` if it passes bytes on.
     pub(crate) http: Option<Arc<Http>>,
+    /// On which servers clients stay, if they do.
+    pub(crate) persistence: Option<Box<persistence::Persistence>>,
     /// Its servers: the first group has all, or, where the name in a ClientHello decides, those that are in no group.
     pub(crate) groups: Box<[Group]>,
     pub(crate) max_connections: u32,
@@ -131,6 +134,7 @@ impl Frontend {
             sockets,
             greeting,
             http: Http::of(config).map(Arc::new),
+            persistence: None,
             groups,
             max_connections: config.max_connections().unwrap_or(u32::MAX),
             connect_timeout: config.connect_timeout(),
@@ -155,6 +159,12 @@ impl Frontend {
     /// The tier of a place.
     pub(crate) fn tier(&self, place: Place) -> Option<&Tier> {
         self.groups.get(place.group).map(|group| group.tier(place.rank))
+    }
+
+    /// Whether requests may go to this endpoint: of anybody, or of clients who stay on it.
+    pub(crate) fn may_serve(&self, endpoint: &Arc<Endpoint>) -> bool {
+        let stay = self.persistence.as_ref().and_then(|persistence| persistence.stay(endpoint.load.id));
+        self.has(endpoint) || stay.is_some_and(|stay| Arc::ptr_eq(&stay.endpoint, endpoint))
     }
 
     /// Whether a server at this endpoint may get connections.
