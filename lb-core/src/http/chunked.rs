@@ -1,6 +1,8 @@
 //! A body in chunks (RFC 9112 7.1), read as it comes.
 
-use super::fields::{is_token, is_token_byte};
+use memchr::memchr;
+
+use super::fields::{begins_with, is_nearly_framing, is_token, is_token_byte};
 use super::{Cause, Limits, Wrong};
 
 /// Reads a body in chunks. What it has read it never needs again, but for a trailer line that is not whole yet.
@@ -183,7 +185,7 @@ impl Chunked {
     fn trailer<'b>(&mut self, bytes: &'b [u8], seen: u32) -> Result<(Option<Part<'b>>, usize), Wrong> {
         let seen = bytes.len().min(seen as usize);
         let most = bytes.len().min(self.bytes_left as usize);
-        let Some(end) = bytes[..most].iter().skip(seen).position(|&byte| byte == b'\n').map(|end| seen + end) else {
+        let Some(end) = memchr(b'\n', &bytes[seen.min(most)..most]).map(|end| seen + end) else {
             if bytes.len() >= self.bytes_left as usize {
                 return Err(Wrong::new(Cause::HeadTooLarge, "the trailers are too large"));
             }
@@ -203,41 +205,22 @@ impl Chunked {
     }
 }
 
-/// Whether a trailer field is passed on (RFC 9110 6.5.1): not if it frames, routes, or authorises, which no trailer may.
+/// Whether a trailer field is passed on. Not if it is of a kind that is to be known before the body (RFC 9110 6.5.1): those
+/// that frame, route, authorise, modify the request, control the response or say how the content is coded.
 ///
 /// # Errors
 /// It is no field.
 fn may_pass(line: &[u8]) -> Result<bool, Wrong> {
-    const NEVER: [&str; 22] = [
-        "transfer-encoding",
-        "content-length",
-        "host",
-        "connection",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "upgrade",
-        "authorization",
-        "proxy-authorization",
-        "cookie",
-        "set-cookie",
-        "content-encoding",
-        "content-type",
-        "content-range",
-        "cache-control",
-        "expect",
-        "max-forwards",
-        "range",
-        "forwarded",
-        "location",
-    ];
-    let colon = line.iter().position(|&byte| byte == b':').unwrap_or(0);
-    let (name, value) = line.split_at(colon);
-    if !is_token(name) || !value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..)) {
-        return Err(Wrong::malformed("a trailer line is no field"));
+    const NEVER: &str = "host connection keep-alive proxy-connection te trailer upgrade via forwarded max-forwards expect \
+        authorization proxy-authorization www-authenticate proxy-authenticate cookie set-cookie range cache-control \
+        pragma age date expires location retry-after vary warning";
+    const NEVER_BEGINNINGS: [&str; 3] = ["content-", "x-forwarded-", "if-"];
+    const WRONG: Wrong = Wrong::malformed("a trailer line is no field");
+    let (name, value) = line.split_at(memchr(b':', line).ok_or(WRONG)?);
+    let name = str::from_utf8(name).ok().filter(|name| is_token(name.as_bytes())).ok_or(WRONG)?;
+    if !value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..)) {
+        return Err(WRONG);
     }
-    let begins =
-        |beginning: &[u8]| name.len() > beginning.len() && name[..beginning.len()].eq_ignore_ascii_case(beginning);
-    Ok(!begins(b"x-forwarded-") && !NEVER.iter().any(|one| one.as_bytes().eq_ignore_ascii_case(name)))
+    let is_one_of = |names: &str| names.split_ascii_whitespace().any(|one| one.eq_ignore_ascii_case(name));
+    Ok(!is_one_of(NEVER) && !NEVER_BEGINNINGS.iter().any(|start| begins_with(name, start)) && !is_nearly_framing(name))
 }

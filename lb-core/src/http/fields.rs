@@ -24,7 +24,7 @@ impl<'b> Fields<'b> {
 }
 
 /// What the `Connection` fields of a message say.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Connection<'b> {
     /// The sender closes after this exchange.
     pub(crate) closes: bool,
@@ -82,27 +82,16 @@ impl<'b> Connection<'b> {
 /// Whether a field is for whoever handles the message in the end. A client that names such a field in `Connection` would
 /// have it taken away from the server: https://nathandavison.com/blog/abusing-http-hop-by-hop-request-headers.
 fn is_end_to_end(name: &str) -> bool {
-    const NAMES: [&str; 14] = [
-        "host",
-        "cookie",
-        "cookie2",
-        "set-cookie",
-        "authorization",
-        "forwarded",
-        "via",
-        "cache-control",
-        "date",
-        "expect",
-        "location",
-        "origin",
-        "vary",
-        "range",
-    ];
+    const NAMES: &str = "host cookie cookie2 set-cookie authorization forwarded via cache-control date expect location \
+        origin vary range";
     const BEGINNINGS: [&str; 3] = ["x-forwarded-", "content-", "x-real-"];
-    NAMES.iter().any(|one| one.eq_ignore_ascii_case(name))
-        || BEGINNINGS
-            .iter()
-            .any(|one| name.get(..one.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(one)))
+    NAMES.split_ascii_whitespace().any(|one| one.eq_ignore_ascii_case(name))
+        || BEGINNINGS.iter().any(|beginning| begins_with(name, beginning))
+}
+
+/// Whether a name begins so, in capitals or not.
+pub(super) fn begins_with(name: &str, beginning: &str) -> bool {
+    name.get(..beginning.len()).is_some_and(|start| start.eq_ignore_ascii_case(beginning))
 }
 
 /// What the fields that frame a message say.
@@ -136,7 +125,23 @@ impl Frames {
         if self.length.is_some() { Err(Self::BOTH) } else { Ok(()) }
     }
 
+    /// Checks a field that is none of those that frame.
+    pub(super) fn check_other(name: &str) -> Result<(), Wrong> {
+        // By far the most fields are too short, so that their names are not looked at.
+        if name.len() >= "contentlength".len() && is_nearly_framing(name) {
+            return Err(Wrong::malformed("a field's name is nearly that of one that frames the body"));
+        }
+        Ok(())
+    }
+
     const BOTH: Wrong = Wrong::malformed("both Content-Length and Transfer-Encoding");
+}
+
+/// Whether a field's name is that of one that frames, but for `-` and `_`. Some servers read `Content_Length` as if it were
+/// `Content-Length`.
+pub(super) fn is_nearly_framing(name: &str) -> bool {
+    let letters = || name.bytes().filter(|byte| !matches!(byte, b'-' | b'_')).map(|byte| byte.to_ascii_lowercase());
+    letters().eq(*b"contentlength") || letters().eq(*b"transferencoding")
 }
 
 /// A Content-Length. What a signed number of 64 bits cannot hold overflows in other parsers.

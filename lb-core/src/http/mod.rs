@@ -4,8 +4,12 @@
 //! read differently is refused, because the server behind is another parser.
 
 pub(crate) mod chunked;
+#[cfg(test)]
+mod corpora;
 pub(crate) mod fields;
 mod head;
+#[cfg(any(test, feature = "internal"))]
+pub(crate) mod referee;
 pub(crate) mod request;
 pub(crate) mod response;
 

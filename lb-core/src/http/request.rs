@@ -2,11 +2,12 @@
 
 use httparse::{Header, Status};
 
-use super::fields::{Connection, Fields, Frames};
-use super::{Cause, Framing, Limits, Version, Wrong, head};
+use super::fields::{Connection, Fields, Frames, elements};
+use super::head::{Candidate, check_line_ends, explain};
+use super::{Cause, Framing, Limits, Version, Wrong};
 
 /// A request's head. Everything in it is a part of the bytes it was read from.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Request<'b, 'f> {
     pub(crate) method: Method,
     /// As it is written: names of methods differ by case.
@@ -75,34 +76,33 @@ pub(crate) fn read<'b, 'f>(
     limits: &Limits,
     room: &'f mut Fields<'b>,
 ) -> Result<Option<(Request<'b, 'f>, usize)>, Wrong> {
-    let (head, skipped) = head::within(bytes, limits, true)?;
-    let line = head::first_line(head, limits, Cause::LineTooLong)?;
+    let head = Candidate::new(bytes, limits, true)?;
     let mut parsed = httparse::Request::new(&mut []);
-    let length = match parsed.parse_with_uninit_headers(head, room.room(limits.fields)) {
+    let length = match parsed.parse_with_uninit_headers(head.bytes, room.room(limits.fields)) {
         Ok(Status::Complete(length)) => length,
-        Ok(Status::Partial) => return head::unfinished(head, limits),
-        Err(httparse::Error::Version) => return Err(version(line)),
-        Err(error) => return Err(head::explain(error)),
+        Ok(Status::Partial) => return head.unfinished(),
+        Err(httparse::Error::Version) => {
+            return head.line().map_or_else(|| head.unfinished(), |line| Err(version(line)));
+        }
+        Err(error) => return Err(explain(error)),
     };
-    if !head::has_whole_line_ends(&head[..length]) {
-        return Err(Wrong::malformed("a line ends by LF without CR"));
-    }
+    check_line_ends(&head.bytes[..length])?;
     let (Some(method_name), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
         return Err(Wrong::malformed("a bad request line"));
     };
     let version = if version == 0 { Version::Http10 } else { Version::Http11 };
     let request = understand(method_name, target, version, parsed.headers)?;
-    Ok(Some((request, skipped + length)))
+    Ok(Some((request, head.skipped + length)))
 }
 
-/// Whether a request line that has another version than those known has one of HTTP at all.
-fn version(line: Option<&[u8]>) -> Wrong {
-    let word = line.and_then(|line| line.rsplit(|&byte| byte == b' ').next()).unwrap_or_default();
+/// What is wrong with a request line whose version is not known: another version, or none of HTTP at all.
+fn version(line: &[u8]) -> Wrong {
+    let word = memchr::memrchr(b' ', line).map_or(line, |space| &line[space + 1..]);
     match word {
         [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
             Wrong::new(Cause::Version, "a version other than HTTP/1.0 and HTTP/1.1")
         }
-        _ => Wrong::malformed("a bad version"),
+        _ => Wrong::malformed("no version of HTTP"),
     }
 }
 
@@ -122,18 +122,15 @@ fn understand<'b, 'f>(
         seen.add(field, version)?;
     }
     let host = seen.host;
-    match host {
-        Some(host) if !is_host(host) => return Err(Wrong::malformed("Host is no host")),
-        None if version == Version::Http11 => return Err(Wrong::malformed("no Host")),
-        _ => {}
+    if host.is_some_and(|host| !is_host(host)) {
+        return Err(Wrong::malformed("Host is no host"));
+    }
+    if host.is_none() && version == Version::Http11 {
+        return Err(Wrong::malformed("no Host"));
     }
     check_target(method, target, host)?;
-    let framing = match seen.frames {
-        Frames { is_chunked: true, .. } => Framing::Chunked,
-        Frames { length: Some(length), .. } => Framing::Length(length),
-        _ => Framing::None,
-    };
-    let upgrade = seen.upgrade.filter(|_| seen.connection.upgrades && version == Version::Http11);
+    let framing = seen.framing(method)?;
+    let upgrade = seen.upgrade(version, framing);
     let connection = seen.connection;
     Ok(Request { method, method_name, target, version, fields, framing, connection, upgrade, host })
 }
@@ -151,19 +148,54 @@ impl<'b> Seen<'b> {
     fn add(&mut self, field: &Header<'b>, version: Version) -> Result<(), Wrong> {
         let Header { name, value } = *field;
         match name.len() {
-            4 if name.eq_ignore_ascii_case("host") => {
-                if self.host.replace(value).is_some() {
-                    return Err(Wrong::malformed("Host twice"));
-                }
-            }
-            7 if name.eq_ignore_ascii_case("upgrade") => self.upgrade = Some(value),
-            10 if name.eq_ignore_ascii_case("connection") => self.connection.add(value)?,
-            14 if name.eq_ignore_ascii_case("content-length") => self.frames.add_length(value)?,
-            17 if name.eq_ignore_ascii_case("transfer-encoding") => self.frames.add_coding(value, version)?,
-            _ => {}
+            4 if name.eq_ignore_ascii_case("host") => once(&mut self.host, value, "Host twice"),
+            6 if name.eq_ignore_ascii_case("expect") => check_expect(value, version),
+            7 if name.eq_ignore_ascii_case("upgrade") => once(&mut self.upgrade, value, "Upgrade twice"),
+            10 if name.eq_ignore_ascii_case("connection") => self.connection.add(value),
+            14 if name.eq_ignore_ascii_case("content-length") => self.frames.add_length(value),
+            17 if name.eq_ignore_ascii_case("transfer-encoding") => self.frames.add_coding(value, version),
+            _ => Frames::check_other(name),
         }
-        Ok(())
     }
+
+    /// What ends the body (RFC 9112 6.3).
+    ///
+    /// # Errors
+    /// GET or HEAD with a body: it means nothing, and servers that expect none read it as the next request (RFC 9110 9.3.1).
+    fn framing(&self, method: Method) -> Result<Framing, Wrong> {
+        let framing = match self.frames {
+            Frames { is_chunked: true, .. } => Framing::Chunked,
+            Frames { length: Some(length), .. } => Framing::Length(length),
+            Frames { length: None, .. } => Framing::None,
+        };
+        match (method, framing) {
+            (Method::Get | Method::Head, Framing::Chunked | Framing::Length(1..)) => {
+                Err(Wrong::malformed("GET or HEAD with a body"))
+            }
+            _ => Ok(framing),
+        }
+    }
+
+    /// What the client would change to. Not with a body, which would be of both protocols, and not to HTTP/2, which nobody
+    /// in front of the server would understand any more: the server gets such requests as plain HTTP/1.1.
+    fn upgrade(&self, version: Version, framing: Framing) -> Option<&'b [u8]> {
+        let has_body = !matches!(framing, Framing::None | Framing::Length(0));
+        let upgrade = self.upgrade.filter(|_| self.connection.upgrades && version == Version::Http11 && !has_body)?;
+        let is_http = |protocol: &[u8]| protocol.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"h2"));
+        (!elements(upgrade).any(is_http)).then_some(upgrade)
+    }
+}
+
+fn once<'b>(seen: &mut Option<&'b [u8]>, value: &'b [u8], twice: &'static str) -> Result<(), Wrong> {
+    if seen.replace(value).is_some() { Err(Wrong::malformed(twice)) } else { Ok(()) }
+}
+
+/// Whether a body waits for `100 Continue` must not be a question: only that expectation is known (RFC 9110 10.1.1).
+fn check_expect(value: &[u8], version: Version) -> Result<(), Wrong> {
+    if version == Version::Http11 && !value.eq_ignore_ascii_case(b"100-continue") {
+        return Err(Wrong::malformed("Expect is not 100-continue"));
+    }
+    Ok(())
 }
 
 /// Checks a request's target (RFC 9112 3.2).

@@ -3,12 +3,13 @@
 use httparse::{Header, ParserConfig, Status};
 
 use super::fields::{Connection, Fields, Frames};
-use super::{Cause, Framing, Limits, Method, Version, Wrong, head};
+use super::head::{Candidate, check_line_ends, explain};
+use super::{Cause, Framing, Limits, Method, Version, Wrong};
 
 /// A response's head. Everything in it is a part of the bytes it was read from.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Response<'b, 'f> {
-    /// 100 to 999.
+    /// 100 to 599.
     pub(crate) status: u16,
     /// May be empty, and is if there are bytes in it that are not ASCII.
     pub(crate) reason: &'b str,
@@ -45,19 +46,16 @@ fn read_head<'b, 'f>(
     method: Method,
     room: &'f mut Fields<'b>,
 ) -> Result<Option<(Response<'b, 'f>, usize)>, Wrong> {
-    let (head, _) = head::within(bytes, limits, false)?;
-    head::first_line(head, limits, Cause::BadResponse)?;
+    let head = Candidate::new(bytes, limits, false)?;
     let mut parsed = httparse::Response::new(&mut []);
     let room = room.room(limits.fields);
-    let length = match ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, head, room) {
+    let length = match ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, head.bytes, room) {
         Ok(Status::Complete(length)) => length,
-        Ok(Status::Partial) => return head::unfinished(head, limits),
-        Err(error) => return Err(head::explain(error)),
+        Ok(Status::Partial) => return head.unfinished(),
+        Err(error) => return Err(explain(error)),
     };
-    if !head::has_whole_line_ends(&head[..length]) {
-        return Err(Wrong::malformed("a line ends by LF without CR"));
-    }
-    let (Some(status @ 100..), Some(version)) = (parsed.code, parsed.version) else {
+    check_line_ends(&head.bytes[..length])?;
+    let (Some(status @ 100..600), Some(version)) = (parsed.code, parsed.version) else {
         return Err(Wrong::malformed("a bad status line"));
     };
     let version = if version == 0 { Version::Http10 } else { Version::Http11 };
@@ -81,19 +79,22 @@ fn understand<'b, 'f>(
             10 if name.eq_ignore_ascii_case("connection") => connection.add(value)?,
             14 if name.eq_ignore_ascii_case("content-length") => frames.add_length(value)?,
             17 if name.eq_ignore_ascii_case("transfer-encoding") => frames.add_coding(value, version)?,
-            _ => {}
+            _ => Frames::check_other(name)?,
         }
     }
-    let length = frames.length;
-    let must_not_have_body = matches!(status, 100..200 | 204);
-    let framing = match frames {
-        _ if must_not_have_body || status == 304 || method == Method::Head => Framing::None,
-        Frames { is_chunked: true, .. } => Framing::Chunked,
-        Frames { length: Some(length), .. } => Framing::Length(length),
-        _ => Framing::UntilClose,
+    let Frames { length, is_chunked } = frames;
+    let states_body = is_chunked || length.is_some_and(|length| length > 0);
+    if states_body && status < 200 {
+        return Err(Wrong::malformed("a body in an interim response"));
+    }
+    // What a server sends that states a body in 204 is known only to the server, so it must send no more.
+    connection.closes |= states_body && status == 204;
+    let framing = match length {
+        _ if status < 200 || matches!(status, 204 | 304) || method == Method::Head => Framing::None,
+        _ if is_chunked => Framing::Chunked,
+        Some(length) => Framing::Length(length),
+        None => Framing::UntilClose,
     };
-    // A body would be read as the next response.
-    connection.closes |= must_not_have_body && (frames.is_chunked || length.is_some_and(|length| length > 0));
     let upgrade = upgrade.filter(|_| connection.upgrades && version == Version::Http11);
     Ok(Response { status, reason, version, fields, framing, length, connection, upgrade })
 }
