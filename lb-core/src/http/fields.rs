@@ -184,3 +184,84 @@ pub(super) const fn is_token_byte(byte: u8) -> bool {
             b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
         )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(values: &[&'static str]) -> Result<Connection<'static>, Wrong> {
+        let mut connection = Connection::default();
+        values.iter().try_for_each(|value| connection.add(value.as_bytes()))?;
+        Ok(connection)
+    }
+
+    #[test]
+    fn who_keeps_a_connection_depends_on_the_version_and_what_is_said() {
+        let persists = |values: &[&'static str]| {
+            let connection = connection(values).unwrap();
+            [Version::Http10, Version::Http11].map(|version| connection.persists(version))
+        };
+        assert_eq!(persists(&[]), [false, true]);
+        assert_eq!(persists(&["keep-alive"]), [true, true]);
+        assert_eq!(persists(&["Close"]), [false, false]);
+        assert_eq!(persists(&["x, CLOSE"]), [false, false]);
+        assert_eq!(persists(&["keep-alive", "close"]), [false, false]);
+        assert_eq!(persists(&["Keep-Alive , TE", ""]), [true, true]);
+        assert_eq!(persists(&["closed"]), [false, true]);
+    }
+
+    #[test]
+    fn what_is_for_one_connection_is_known_by_itself_or_named() {
+        let plain = connection(&["keep-alive"]).unwrap();
+        for name in
+            ["Connection", "keep-alive", "Proxy-Connection", "TE", "Upgrade", "transfer-encoding", "CONTENT-LENGTH"]
+        {
+            assert!(plain.is_hop_by_hop(name), "{name}");
+        }
+        for name in ["Trailer", "Host", "X-Custom", "Cookie", "ETag", "Content-Type", "Te-St"] {
+            assert!(!plain.is_hop_by_hop(name), "{name}");
+        }
+        let named = connection(&["x-custom, close", "ETag,,http2-settings"]).unwrap();
+        for name in ["X-Custom", "etag", "HTTP2-Settings", "Connection"] {
+            assert!(named.is_hop_by_hop(name), "{name}");
+        }
+        assert!(!named.is_hop_by_hop("X-Other"));
+    }
+
+    #[test]
+    fn what_servers_need_cannot_be_named_away() {
+        let names = "Host, Cookie, Set-Cookie, Authorization, X-Forwarded-For, X-Forwarded-Proto, Forwarded, Content-Type, X-Real-IP";
+        let connection = connection(&[names]).unwrap();
+        for name in names.split(", ") {
+            assert!(!connection.is_hop_by_hop(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_in_connection_are_tokens_and_their_fields_few() {
+        for wrong in ["a b", "close;x", "\"close\"", "close\u{e9}", "keep-alive: x"] {
+            assert!(connection(&[wrong]).is_err(), "{wrong}");
+        }
+        assert!(connection(&["a"; 4]).is_ok());
+        assert!(connection(&["a"; 5]).is_err());
+    }
+
+    #[test]
+    fn names_that_are_nearly_those_that_frame_are_known() {
+        for name in [
+            "Content_Length",
+            "content__length",
+            "ContentLength",
+            "Transfer_Encoding",
+            "TRANSFER-_ENCODING",
+            "_content-length",
+        ] {
+            assert!(Frames::check_other(name).is_err(), "{name}");
+        }
+        for name in
+            ["Content-Type", "Content-Lengths", "X-Content-Length", "Transfer-Encodings", "TE", "Content-Language"]
+        {
+            assert!(Frames::check_other(name).is_ok(), "{name}");
+        }
+    }
+}
