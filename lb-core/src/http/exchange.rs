@@ -6,10 +6,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::chunked::{Chunked, Part};
-use super::request::{self, Method, Request};
-use super::response::{self, Response};
-use super::{Cause, Fields, Framing, Limits, Version, Wrong, cookie, write};
+use super::{
+    Cause, Chunked, Fields, Framing, Limits, Method, Part, Request, Response, Version, Wrong, cookie, request, response,
+    write,
+};
 use crate::dataplane::Side;
 use crate::table::http::Http;
 use crate::table::persistence::{CookiePersistence, Mode, Persistence};
