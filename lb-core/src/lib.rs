@@ -60,6 +60,7 @@ mod balancer;
 pub mod config;
 mod control;
 mod dataplane;
+mod http;
 #[cfg(feature = "internal")]
 #[doc(hidden)]
 pub mod internal;

@@ -1,0 +1,3 @@
+//! HTTP/1.1, read without sockets.
+
+pub(crate) mod cookie;
