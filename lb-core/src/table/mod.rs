@@ -1,5 +1,6 @@
 //! The only meeting point of the planes: what the control plane publishes and the shards read.
 
+mod affinities;
 pub(crate) mod counters;
 mod latency;
 pub(crate) mod publish;
