@@ -2,6 +2,7 @@
 
 mod affinities;
 pub(crate) mod counters;
+pub(crate) mod http;
 mod latency;
 pub(crate) mod publish;
 mod server;
@@ -20,6 +21,7 @@ use crate::config::{self, Millis, Name, OnUnavailable};
 use crate::sys::doorbell::Doorbell;
 use crate::tls::accept::Acceptor;
 use counters::{FrontendCounters, ProcessLimit, ShardCounters};
+use http::Http;
 use publish::Publication;
 
 pub(crate) use latency::PeakEwma;
@@ -51,6 +53,8 @@ pub(crate) struct Frontend {
     pub(crate) sockets: Arc<[Box<[RawFd]>]>,
     /// What is to be done with a client before a server is chosen, or may be once one is.
     pub(crate) greeting: Option<Arc<Greeting>>,
+    /// How its requests are handled; `None` if it passes bytes on.
+    pub(crate) http: Option<Arc<Http>>,
     /// Its servers: the first group has all, or, where the name in a ClientHello decides, those that are in no group.
     pub(crate) groups: Box<[Group]>,
     pub(crate) max_connections: u32,
@@ -127,6 +131,7 @@ impl Frontend {
             listener,
             sockets,
             greeting,
+            http: Http::of(config).map(Arc::new),
             groups,
             max_connections: config.max_connections().unwrap_or(u32::MAX),
             connect_timeout: config.connect_timeout(),
