@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::choose::{Claim, Tried, claim};
 use super::key::Operation;
+use super::persist::Staying;
 use super::shard::{Session, Shard, Turn};
 use super::stopwatch::Event;
 use super::waiting::WaitsFor;
@@ -21,11 +22,11 @@ use crate::turns::timers::Time;
 const SPILL_PAUSE: Time = 60_000;
 
 /// What there is for a connection.
-enum Chosen<'a> {
+pub(super) enum Chosen<'a> {
     /// A server; the connection counts for it already.
     Server(&'a Frontend, &'a Arc<Endpoint>),
-    /// It has to wait until a server has room.
-    Wait(&'a Frontend),
+    /// It has to wait until a server has room, or this one has.
+    Wait(&'a Frontend, Option<u64>),
     /// No server is available.
     Nobody(&'a Frontend),
     /// It is over: its frontend is gone, or servers were tried for long enough.
@@ -43,9 +44,11 @@ impl Shard {
                 self.terminate(key, endpoint, turn);
             }
             Chosen::Server(frontend, endpoint) => self.connect_to(key, frontend, endpoint, turn),
-            Chosen::Wait(frontend) => self.wait_for(key, WaitsFor::Room, frontend.queue_timeout.as_millis()),
+            Chosen::Wait(frontend, server) => {
+                self.wait_for(key, WaitsFor::Room, server, frontend.queue_timeout.as_millis());
+            }
             Chosen::Nobody(frontend) => match frontend.on_unavailable {
-                OnUnavailable::Wait(limit) => self.wait_for(key, WaitsFor::Server, limit.as_millis()),
+                OnUnavailable::Wait(limit) => self.wait_for(key, WaitsFor::Server, None, limit.as_millis()),
                 OnUnavailable::Reset => self.give_up(key),
             },
             Chosen::Over => self.give_up(key),
@@ -77,15 +80,35 @@ impl Shard {
         } else if self.now >= session.try_until {
             return Chosen::Over;
         }
-        let Some(group) = frontend.group(session.group()) else { return Chosen::Nobody(frontend) };
+        let random = self.random.u64(..);
+        let Some(session) = self.sessions.get(key) else { return Chosen::Over };
         let waits = session.wait.is_some_and(|wait| wait.what == WaitsFor::Room);
         let may_wait = waits || session.counters.waiting.load(Ordering::Relaxed) < frontend.queue;
+        let staying = Staying::of(session, frontend, self.now);
+        let stay = staying.as_ref().and_then(|staying| self.stay_for(staying, session, may_wait));
+        stay.unwrap_or_else(|| match self.balance(session, frontend, random, (waits, may_wait)) {
+            Chosen::Server(frontend, chosen) if let Some(staying) = &staying => {
+                Chosen::Server(frontend, self.settle(staying, session, chosen, turn))
+            }
+            chosen => chosen,
+        })
+    }
+
+    /// Chooses by the policy.
+    fn balance<'a>(
+        &self,
+        session: &Session,
+        frontend: &'a Frontend,
+        random: u64,
+        (waits, may_wait): (bool, bool),
+    ) -> Chosen<'a> {
+        let Some(group) = frontend.group(session.group()) else { return Chosen::Nobody(frontend) };
         // Who comes later is served later.
-        let is_behind_others = !waits && self.waiting.has_queue(frontend.id, session.group());
+        let is_behind_others = !waits && self.waiting.has_queue(frontend.id, session.group(), None);
         let choice = Choice {
             client: session.client_ip(group.main.policy.as_ref()),
             attempt: session.tried.len() as u32,
-            random: self.random.u64(..),
+            random,
             now: self.now_micros,
         };
         let terminated = session.is_terminated();
@@ -95,7 +118,7 @@ impl Shard {
         };
         let standby = match main {
             Claim::Server(position) => return Chosen::Server(frontend, &group.main.candidates[position].endpoint),
-            Claim::Full if may_wait => return Chosen::Wait(frontend),
+            Claim::Full if may_wait => return Chosen::Wait(frontend, None),
             Claim::Full | Claim::Nobody => claim(&group.standby, &session.tried, terminated, &choice),
         };
         match standby {
@@ -105,7 +128,7 @@ impl Shard {
                 }
                 Chosen::Server(frontend, &group.standby.candidates[position].endpoint)
             }
-            Claim::Full if may_wait => Chosen::Wait(frontend),
+            Claim::Full if may_wait => Chosen::Wait(frontend, None),
             Claim::Full | Claim::Nobody => Chosen::Nobody(frontend),
         }
     }
@@ -253,13 +276,12 @@ impl Session {
         if !policy.needs_client() {
             return UNKNOWN;
         }
-        let proxied = self.layers.as_ref().and_then(|layers| layers.proxied()).map(|(source, _)| source);
-        // Fails if the client has gone already: then it does not matter who serves it.
-        proxied.or_else(|| socket::peer_addr(&self.client).ok()).map_or(UNKNOWN, |addr| addr.ip().to_canonical())
+        // If it has gone already, it does not matter who serves it.
+        self.client_addr().unwrap_or(UNKNOWN)
     }
 
     /// Whether the client's TLS ends here.
-    fn is_terminated(&self) -> bool {
+    pub(super) fn is_terminated(&self) -> bool {
         self.layers.as_ref().is_some_and(|layers| layers.terminates())
     }
 
