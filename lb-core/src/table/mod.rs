@@ -2,8 +2,8 @@
 
 pub(crate) mod counters;
 pub(crate) mod http;
-pub(crate) mod persistence;
 mod latency;
+pub(crate) mod persistence;
 pub(crate) mod publish;
 mod server;
 
