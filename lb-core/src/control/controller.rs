@@ -304,7 +304,8 @@ impl Controller {
         self.shared.publication.publish(self.running.table(self.revision, self.generation, closing));
         self.shared.ring_doorbells();
         self.wait_until_used()?;
-        self.running.changed_since(&before).for_each(RunningFrontend::on_settled);
+        let changed = self.running.changed_since(&before);
+        changed.for_each(|frontend| frontend.on_settled(before.find(frontend.entry.id), now));
         self.replaced.extend(before.changed_since(&self.running).map(|frontend| Arc::clone(&frontend.table)));
         // Closes the listeners that no table has any more.
         drop(before);

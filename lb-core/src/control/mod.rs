@@ -9,6 +9,7 @@ mod ejection;
 pub(crate) mod health;
 mod history;
 mod listeners;
+mod persistence;
 mod probe;
 mod running;
 mod standby;
