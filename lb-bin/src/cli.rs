@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lb_core::config::{
-    Check, ClientAuth, CookieSettings, HttpSettings, IpPersistence, OnUnavailable, OrNone, PassiveConnections, PassiveUse,
-    PassiveWhen, PolicyKind, Protocol, SendProxy, ServerCheck, SniPattern, SniRoute,
+    Check, ClientAuth, CookieSettings, HttpSettings, IpPersistence, OnUnavailable, OrNone, PassiveConnections,
+    PassiveUse, PassiveWhen, PolicyKind, Protocol, SendProxy, ServerCheck, SniPattern, SniRoute,
 };
 
 use crate::ron_text;

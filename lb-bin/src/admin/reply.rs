@@ -338,7 +338,7 @@ impl FrontendRow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lb_core::{Cause, ServerTlsStatus, TlsStatus};
+    use lb_core::{Cause, HttpCause, HttpResponses, HttpStatus, ServerTlsStatus, TlsStatus};
 
     fn applied() -> Applied {
         Applied {
@@ -413,7 +413,7 @@ mod tests {
     fn status() -> Status {
         let server = Server::new("app1", "127.0.0.1:9001".parse().unwrap()).unwrap();
         let bind = Bind::Addr("127.0.0.1:0".parse().unwrap());
-        let frontend = lb_core::config::Frontend::new("web", bind).unwrap().with_max_connections(5);
+        let frontend = Frontend::new("web", bind).unwrap().with_max_connections(5);
         let frontend = Arc::new(frontend.with_server(server));
         let servers = vec![ServerStatus {
             server: Arc::clone(&frontend.servers()[0]),
@@ -439,6 +439,12 @@ mod tests {
             service: Service::Unavailable,
             traffic: lb_core::Traffic { accepted: 6, accepted_per_second: 1.5, ..Default::default() },
             tls: Some(TlsStatus { handshakes: 9, failed: [(Cause::Timeout, 1)].into(), ..TlsStatus::default() }),
+            http: Some(HttpStatus {
+                requests: 8,
+                responses: HttpResponses { successful: 5, ..HttpResponses::default() },
+                refused: [(HttpCause::LineTooLong, 3)].into(),
+                ..HttpStatus::default()
+            }),
             servers,
         }];
         Status {

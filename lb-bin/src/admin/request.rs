@@ -714,10 +714,19 @@ mod tests {
         assert_eq!(update("cookie:()").cookie, Some(CookieSettings::default()));
         let cases = [
             ("ip_persistence:(size:0)", r#"Refused(reason:"size: 0 is not in 1 to 100000000",field:"size")"#),
-            ("ip_persistence:\"size=0\"", r#"Refused(reason:"ip_persistence: size: 0 is not in 1 to 100000000",field:"ip_persistence")"#),
+            (
+                "ip_persistence:\"size=0\"",
+                r#"Refused(reason:"ip_persistence: size: 0 is not in 1 to 100000000",field:"ip_persistence")"#,
+            ),
             ("http:(max_head:1)", r#"Refused(reason:"max_head: 1 is not in 256 to 65536",field:"max_head")"#),
-            ("http:(max_hea:1)", r#"Refused(reason:"unknown field \"max_hea\", did you mean \"max_head\"?",field:"max_hea")"#),
-            ("cookie:(path:\"a;b\")", r#"Refused(reason:"\"a;b\" is no cookie's path: it begins with /, has at most 256 bytes and none of ;,\"\\ or space",field:"path")"#),
+            (
+                "http:(max_hea:1)",
+                r#"Refused(reason:"unknown field \"max_hea\", did you mean \"max_head\"?",field:"max_hea")"#,
+            ),
+            (
+                "cookie:(path:\"a;b\")",
+                r#"Refused(reason:"\"a;b\" is no cookie's path: it begins with /, has at most 256 bytes and none of ;,\"\\ or space",field:"path")"#,
+            ),
             ("protocol:htp", r#"Refused(reason:"unknown value \"htp\", did you mean \"http\"?",field:"protocol")"#),
         ];
         for (fields, reply) in cases {

@@ -354,10 +354,7 @@ mod tests {
                  header_timeout:\"10s\",keep_alive_timeout:\"1m\",response_timeout:\"1m\",x_forwarded:true,\
                  forwarded:true),ip_persistence:\"ttl=30m,size=1000000,prefix_v4=32,prefix_v6=48\")",
             ),
-            (
-                "frontend update web --ip-persistence none",
-                "UpdateFrontend(name:\"web\",ip_persistence:\"none\")",
-            ),
+            ("frontend update web --ip-persistence none", "UpdateFrontend(name:\"web\",ip_persistence:\"none\")"),
             ("persistence key", "PersistenceKey()"),
             ("certificate remove site --if-revision 3", "RemoveCertificate(name:\"site\",if_revision:3)"),
             ("certificate list", "ListCertificates()"),

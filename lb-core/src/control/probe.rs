@@ -15,7 +15,7 @@ use rustls::{ClientConnection, ProtocolVersion};
 use super::Wanted;
 use super::change::{Options, Refused};
 use super::controller::Controller;
-use super::state::{Entry, State};
+use super::state::State;
 use super::tls::{Peer, Used, dialer, is_same_endpoint, peers};
 use crate::config::{Frontend, SendProxy, Server};
 use crate::dataplane::greeting::proxy;

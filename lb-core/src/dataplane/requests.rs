@@ -147,8 +147,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let Some(exchange) = session.layers.as_mut().and_then(|layers| layers.exchange_mut()) else { return false };
         let (keeps_client, keeps_server) = (exchange.keeps_client(), exchange.keeps_server());
-        let (is_tunnel, is_asked_whole, status) =
-            (exchange.is_tunnel(), exchange.is_asked_whole(), exchange.status());
+        let (is_tunnel, is_asked_whole, status) = (exchange.is_tunnel(), exchange.is_asked_whole(), exchange.status());
         let learned = exchange.take_learned();
         session.counters.shards[self.number].http.count(status);
         if let (Some(learned), Some(endpoint)) = (learned, &session.endpoint) {
@@ -167,7 +166,8 @@ impl Shard {
             self.part(key);
             return false;
         }
-        let is_shared = session.endpoint.as_ref().is_some_and(|endpoint| endpoint.transport.send_proxy == SendProxy::Off);
+        let is_shared =
+            session.endpoint.as_ref().is_some_and(|endpoint| endpoint.transport.send_proxy == SendProxy::Off);
         let is_stopping = turn.shared.stop() != Stop::No;
         self.leave_endpoint(key, turn);
         self.release_link(key, keeps_server && is_shared && !is_stopping);
@@ -270,7 +270,8 @@ impl Shard {
         let at = said.load(Ordering::Relaxed);
         let is_due = wrong.cause != Cause::Version && (at == 0 || self.now >= at + FAILURE_PAUSE);
         if is_due && said.compare_exchange(at, self.now.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            let server = session.endpoint.as_ref().map_or_else(String::new, |endpoint| format!(" by {}", endpoint.addr));
+            let server =
+                session.endpoint.as_ref().map_or_else(String::new, |endpoint| format!(" by {}", endpoint.addr));
             let (name, status) = (&frontend.name, wrong.cause.status());
             tracing::warn!("frontend {name}: requests are answered with {status}{server}: {}", wrong.reason);
         }

@@ -147,8 +147,7 @@ impl Shard {
         }
         let mut settled = std::mem::take(&mut self.sent_at_once);
         for SentAtOnce { side, key, bytes, at } in settled.drain(..) {
-            let has_more_to_do =
-                self.sessions.get_mut(key).is_some_and(|session| session.is_waiting_for_send(side));
+            let has_more_to_do = self.sessions.get_mut(key).is_some_and(|session| session.is_waiting_for_send(side));
             self.on_bytes_sent(side, key, bytes, at);
             if has_more_to_do {
                 self.follow_exchange(key, turn);
