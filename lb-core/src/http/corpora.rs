@@ -294,6 +294,8 @@ mod llhttp {
                 start = status.split(' ').next().unwrap().into();
             } else if let Some(written) = span("body") {
                 body.extend(unescape(written));
+            } else if let Some((_, end)) = line.split_once(" span[body]=") {
+                body.push(if end == "cr" { b'\r' } else { b'\n' });
             } else if line.ends_with(" message complete") {
                 case.messages.push(Message { start: std::mem::take(&mut start), body: std::mem::take(&mut body) });
             } else if let Some((_, error)) = line.split_once(" error code=") {
@@ -321,32 +323,90 @@ mod llhttp {
         bytes
     }
 
+    /// What llhttp reads in its strict mode and is refused here, and as what.
+    const STRICTER: [(Cause, &[&str]); 4] = [
+        (
+            Cause::Malformed,
+            &[
+                // More than one empty line between requests.
+                "CRLF between requests, implicit `keep-alive`",
+                "Funky `Content-Length` with body", // With GET.
+                "No HTTP version",
+                "SOURCE request with ICE",
+                "OPTIONS request with RTSP",
+                "ANNOUNCE request with RTSP",
+                // `*` with another method than OPTIONS.
+                "M-SEARCH request",
+                "PRI request HTTP2",
+                // Another authority than Host's.
+                "Host terminated by a query string",
+                "`host:port` terminated by a query string",
+                "`host:port` terminated by a space",
+                "`host:port` and basic auth",
+                "Fragment in URI",
+            ],
+        ),
+        (
+            Cause::NotAllowed,
+            &["CONNECT request", "CONNECT request with CAPS", "CONNECT with body", "Underscore in hostname"],
+        ),
+        (
+            Cause::UnknownCoding,
+            &[
+                "POST with `chunked` as last transfer-encoding",
+                "POST with `chunked` as last transfer-encoding (multiple headers)",
+            ],
+        ),
+        (
+            Cause::BadResponse,
+            &[
+                "HTTP 101 response with Upgrade and Content-Length header",
+                "HTTP 101 response with Upgrade and Transfer-Encoding header",
+                // An empty line before a response.
+                "HTTP 304 with Content-Length",
+                "HTTP 100 first, then 400",
+                "Should parse multiple events",
+                "Response starting with CRLF",
+                "RTSP response",
+                "ICE response",
+                "HTTP version 0.9",
+                "`chunked` before other transfer-encoding",
+                "multiple transfer-encoding where chunked is not the last one",
+                "`chunkedchunked` transfer-encoding does not enable chunked enconding",
+            ],
+        ),
+    ];
+
+    /// What llhttp refuses because it knows all methods by name; any token is one (RFC 9110 9.1).
+    const METHODS: [&str; 2] = ["HTTP protocol and ANNOUNCE method", "Invalid method"];
+
+    fn check(case: &Case, is_request: bool) {
+        let mut input = if is_request { with_hosts(&case.input) } else { case.input.clone() };
+        let is_lenient = case.kind.contains("-lenient-") && !case.kind.contains("keep-alive");
+        let is_refused = case.error.is_some() || (is_lenient && !case.kind.contains("data-after-close"));
+        if is_refused {
+            // Some stop where llhttp knows enough; a head is judged when it is whole.
+            input.extend(b"\r\n\r\n");
+        }
+        let (messages, end) = read_all(&input, is_request);
+        let end = end.map_err(|wrong| wrong.cause);
+        if is_refused {
+            assert!(end.is_err() || METHODS.contains(&&case.heading[..]), "{case:?}: {messages:?}");
+        } else if end.is_ok() {
+            assert_eq!(messages, case.messages, "{case:?}");
+        } else {
+            let known = STRICTER.iter().find(|(_, headings)| headings.contains(&&case.heading[..]));
+            assert_eq!(end.err(), known.map(|(cause, _)| *cause), "{case:?}");
+        }
+    }
+
     #[test]
     fn what_llhttp_refuses_is_refused_and_what_it_reads_is_read_alike_or_known_to_be_refused() {
         for (folder, is_request) in [("llhttp/request", true), ("llhttp/response", false)] {
-            for (file, text) in files(folder) {
-                for case in cases(&text) {
-                    let input = if is_request { with_hosts(&case.input) } else { case.input.clone() };
-                    let (messages, end) = read_all(&input, is_request);
-                    println!(
-                        "{folder}/{file}\t{}\t{}\t{}\t{:?}\t{:?}",
-                        case.heading,
-                        case.kind,
-                        match (case.error, end.is_err(), messages == case.messages) {
-                            (Some(_), true, _) => "ok-both-refuse",
-                            (Some(_), false, _) => "WE ACCEPT",
-                            (None, true, _) => "STRICTER",
-                            (None, false, true) => "ok-same",
-                            (None, false, false) => "DIFFERENT",
-                        },
-                        case.error,
-                        end.map_err(|e| e.reason)
-                    );
-                    if end.is_ok() && messages != case.messages {
-                        println!("   ours {messages:?}\n theirs {:?}", case.messages);
-                    }
-                }
-            }
+            let files = files(folder);
+            let cases: Vec<_> = files.iter().flat_map(|(_, text)| cases(text)).collect();
+            assert!(files.is_empty() || cases.len() > 50, "{} of {folder}", cases.len());
+            cases.iter().for_each(|case| check(case, is_request));
         }
     }
 }
