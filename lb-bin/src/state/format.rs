@@ -1,9 +1,8 @@
-//! The state file's text: a line of RON for the header, the key that cookies are made with, each certificate, each frontend, each of its servers and each
+//! The state file's text: a line of RON for the header, each certificate, each frontend, each of its servers and each
 //! revision of the history, and a checksum as the last line.
 //!
 //! ```text
-//! State(format:3,revision:7,config:"00112233aabbccdd",read:{"site":"2233445566778899"})
-//! PersistenceKey("00112233…")
+//! State(format:3,revision:7,config:"00112233aabbccdd",persistence_key:"…",read:{"site":"2233445566778899"})
 //! Certificate(name:"site",chain:"-----BEGIN…",key:"-----BEGIN…")
 //! Frontend(name:"web",bind:"127.0.0.1:7000",…)
 //! Server(name:"app1",ip:"127.0.0.1",port:9001)
@@ -28,9 +27,6 @@ use crate::ron_text;
 
 /// The format that is written, and the newest one that is read.
 const FORMAT: u32 = 3;
-
-/// What the key's line begins with.
-const KEY: &str = "PersistenceKey";
 
 /// What a state goes with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,6 +61,8 @@ struct State {
     format: u32,
     revision: u64,
     config: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    persistence_key: Option<PersistenceKey>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     read: BTreeMap<Name, String>,
 }
@@ -87,7 +85,7 @@ pub fn parse_state(bytes: &[u8]) -> Result<Kept, String> {
     let base = Base { text, read: read.collect::<Result<_, &str>>()? };
     let (certificates, frontends, history) = (Vec::new(), Vec::new(), Vec::new());
     let revision = header.revision;
-    let mut kept = Kept { revision, base, persistence_key: None, certificates, frontends, history };
+    let mut kept = Kept { revision, base, persistence_key: header.persistence_key, certificates, frontends, history };
     for (line, number) in lines {
         if let Some(server) = entry::<Server>(line, "Server", number)? {
             let frontend = kept.frontends.pop().ok_or_else(|| format!("line {number}: a server without a frontend"))?;
@@ -98,10 +96,8 @@ pub fn parse_state(bytes: &[u8]) -> Result<Kept, String> {
             kept.history.push(record);
         } else if let Some(certificate) = entry(line, "Certificate", number)? {
             kept.certificates.push(certificate);
-        } else if let Some(key) = entry(line, KEY, number)? {
-            kept.persistence_key = Some(key);
         } else {
-            return Err(format!("line {number} is neither a key, a certificate, a frontend, a server nor a record"));
+            return Err(format!("line {number} is neither a certificate, a frontend, a server nor a record"));
         }
     }
     Ok(kept)
@@ -180,11 +176,9 @@ impl Image {
         let length: usize = self.frontends.iter().map(Section::len).sum::<usize>() + lists;
         let mut text = String::with_capacity(length + 256 + 64 * base.read.len());
         let read = base.read.iter().map(|(name, content)| (name.clone(), format!("{content:016x}"))).collect();
-        let header = State { format: FORMAT, revision: self.revision, config: format!("{:016x}", base.text), read };
+        let (config, persistence_key) = (format!("{:016x}", base.text), self.persistence_key.clone());
+        let header = State { format: FORMAT, revision: self.revision, config, persistence_key, read };
         text.push_str(&format!("State{}\n", ron_text::write(&header)?));
-        if let Some(key) = &self.persistence_key {
-            text.push_str(&format!("{KEY}({})\n", ron_text::write(key)?));
-        }
         text.push_str(&self.certificates.text);
         for section in &self.frontends {
             text.push_str(&section.settings);

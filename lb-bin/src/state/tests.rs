@@ -232,7 +232,10 @@ fn the_key_of_cookies_is_kept_whatever_becomes_of_the_rest() {
     assert_eq!(opened.persistence_key, None);
     save(&mut opened.state, 1, &[web(&[("a", 1)])]).unwrap();
     let text = fs::read_to_string(place.state()).unwrap();
-    assert!(text.contains(&format!("\nPersistenceKey(\"{}\")\n", "a5".repeat(32))), "{text}");
+    assert!(
+        text.contains(&format!("config:\"000000000000abcd\",persistence_key:\"{}\")\n", "a5".repeat(32))),
+        "{text}"
+    );
     assert!(!format!("{:?} {:?}", opened.state, parse_state(text.as_bytes())).contains("a5a5"));
     drop(opened);
     assert_eq!(place.open(TEXT).persistence_key, Some(key()));

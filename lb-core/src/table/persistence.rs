@@ -28,13 +28,13 @@ pub(crate) struct Stay {
 pub(crate) struct CookiePersistence {
     /// The one to look for.
     pub(crate) name: Arc<str>,
-    pub(crate) mode: CookieMode,
+    pub(crate) mode: Mode,
     /// Whether it is taken out of requests.
     pub(crate) strip: bool,
 }
 
 /// Whose cookie it is.
-pub(crate) enum CookieMode {
+pub(crate) enum Mode {
     /// Ours: responses get what is before the value, the value of their server, and what is after it.
     Insert { before: Box<[u8]>, after: Box<[u8]>, values: Arc<CookieValues> },
     /// The application's.
@@ -90,10 +90,17 @@ impl Persistence {
     /// The server that the value of a client's cookie stands for, if clients stay on it.
     pub(crate) fn by_cookie(&self, value: &[u8], now: Time) -> Option<&Stay> {
         let server = match &self.cookie.as_ref()?.mode {
-            CookieMode::Insert { values, .. } => values.server_of(value),
-            CookieMode::Passive(learned) => learned.get(value, now),
+            Mode::Insert { values, .. } => values.server_of(value),
+            Mode::Passive(learned) => learned.get(value, now),
         };
         self.stay(server?)
+    }
+
+    /// Remembers that a server has given this value of the application's cookie.
+    pub(crate) fn learn(&self, value: &[u8], server: u64, now: Time) {
+        if let Some(Mode::Passive(learned)) = self.cookie.as_ref().map(|cookie| &cookie.mode) {
+            learned.learn(value, server, now);
+        }
     }
 }
 
