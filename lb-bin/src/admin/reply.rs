@@ -338,7 +338,7 @@ impl FrontendRow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lb_core::{Cause, ServerTlsStatus, TlsStatus};
+    use lb_core::{Cause, HttpCause, HttpResponses, HttpStatus, ServerTlsStatus, TlsStatus};
 
     fn applied() -> Applied {
         Applied {
@@ -439,6 +439,12 @@ mod tests {
             service: Service::Unavailable,
             traffic: lb_core::Traffic { accepted: 6, accepted_per_second: 1.5, ..Default::default() },
             tls: Some(TlsStatus { handshakes: 9, failed: [(Cause::Timeout, 1)].into(), ..TlsStatus::default() }),
+            http: Some(HttpStatus {
+                requests: 8,
+                responses: HttpResponses { successful: 5, ..HttpResponses::default() },
+                refused: [(HttpCause::LineTooLong, 3)].into(),
+                ..HttpStatus::default()
+            }),
             servers,
         }];
         Status {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use lb_core::{CertificateStatus, Record, ServerHealth, Service, ShardStatus, Status, Traffic};
+use lb_core::{CertificateStatus, HttpStatus, Record, ServerHealth, Service, ShardStatus, Status, Traffic};
 use ron::ser::PrettyConfig;
 use serde::Serialize;
 
@@ -256,7 +256,9 @@ fn status(status: &Status) -> String {
     if status.connections_on_replaced > 0 {
         text += &format!("{} still live on a replaced address\n", status.connections_on_replaced);
     }
-    text += &format!("{}\n", traffic(&status.traffic));
+    text += &traffic(&status.traffic);
+    text += &requests(status);
+    text.push('\n');
     text += &shards(&status.shards);
     text.push('\n');
     let rows: Vec<FrontendRow> = status.frontends.iter().map(FrontendRow::new).collect();
@@ -283,6 +285,22 @@ fn traffic(traffic: &Traffic) -> String {
     )
 }
 
+/// A line for the requests of all frontends, if any reads them.
+fn requests(status: &Status) -> String {
+    let all: Vec<_> = status.frontends.iter().filter_map(|frontend| frontend.http.as_ref()).collect();
+    if all.is_empty() {
+        return String::new();
+    }
+    let sum = |of: fn(&HttpStatus) -> u64| all.iter().map(|http| of(http)).sum::<u64>();
+    format!(
+        "{} requests, {} over pooled connections, {} retried, {} answered by lb itself\n",
+        sum(|http| http.requests),
+        sum(|http| http.reused),
+        sum(|http| http.retried),
+        sum(|http| http.refused.values().sum()),
+    )
+}
+
 fn shards(shards: &[ShardStatus]) -> String {
     let mut table = Table::new(&[
         ("SHARD", Align::Right),
@@ -292,6 +310,7 @@ fn shards(shards: &[ShardStatus]) -> String {
         ("ACCEPTED", Align::Right),
         ("BUFFERS", Align::Right),
         ("PIPES", Align::Right),
+        ("POOLED", Align::Right),
         ("OVERFLOWS", Align::Right),
     ]);
     for (index, shard) in shards.iter().enumerate() {
@@ -303,6 +322,7 @@ fn shards(shards: &[ShardStatus]) -> String {
             shard.accepted.to_string(),
             bytes(shard.buffer_bytes),
             shard.pipes.to_string(),
+            shard.pooled.to_string(),
             shard.completion_overflows.to_string(),
         ]);
     }

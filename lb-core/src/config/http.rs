@@ -186,3 +186,62 @@ impl fmt::Display for HttpSettings {
         formatter.write_str(written.text())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_read_as_they_are_written() {
+        let settings: HttpSettings =
+            "max_line=4096, header_timeout=2s,x_forwarded=false,forwarded=true".parse().unwrap();
+        let expected = HttpSettings { max_line: 4096, header_timeout: Millis::from_secs(2), ..HttpSettings::default() };
+        assert_eq!(settings, expected.with_forwarded(false, true), "what is not written has its default");
+        assert_eq!(settings.to_string().parse(), Ok(settings));
+        let json = serde_json::to_string(&settings).unwrap();
+        assert_eq!(serde_json::from_str::<HttpSettings>(&json).unwrap(), settings);
+        assert_eq!(serde_json::from_str::<HttpSettings>("{}").unwrap(), HttpSettings::default());
+    }
+
+    #[test]
+    fn what_is_out_of_bounds_is_refused_in_every_way_of_writing() {
+        for (name, wrong, reason) in [
+            ("max_line", 63, "63 is not in 64 to 65536"),
+            ("max_fields", 0, "0 is not in 1 to 128"),
+            ("max_fields", 129, "129 is not in 1 to 128"),
+            ("max_head", 65_537, "65537 is not in 256 to 65536"),
+        ] {
+            let invalid = format!("{name}={wrong}").parse::<HttpSettings>().unwrap_err();
+            assert_eq!((invalid.field.as_str(), invalid.reason), ("http", format!("{name}: {reason}")));
+            let error = serde_json::from_str::<HttpSettings>(&format!(r#"{{"{name}":{wrong}}}"#)).unwrap_err();
+            assert!(error.to_string().starts_with(reason), "{error}");
+        }
+        for (text, reason) in [
+            ("max_line", "\"max_line\" is no setting"),
+            ("max_lin=1", "there is no \"max_lin\" in it, only max_line, max_fields"),
+            ("max_line=100,max_line=100", "max_line is there twice"),
+            ("max_line=-1", "max_line: \"-1\" is not a number of 64 to 65536"),
+            ("forwarded=yes", "forwarded: "),
+            ("header_timeout=5", "header_timeout: \"5\" is not a duration"),
+            ("", "\"\" is no setting"),
+        ] {
+            let invalid = text.parse::<HttpSettings>().unwrap_err();
+            assert!(invalid.reason.starts_with(reason), "{text}: {}", invalid.reason);
+        }
+        let invalid = HttpSettings::default().with_limits(8192, 200, 32_768).unwrap_err();
+        assert_eq!(invalid.reason, "max_fields: 200 is not in 1 to 128");
+    }
+
+    #[test]
+    fn protocols_read_as_shown() {
+        for word in ["tcp", "http", "https"] {
+            assert_eq!(word.parse::<Protocol>().unwrap().to_string(), word);
+        }
+        assert_eq!("h2".parse::<Protocol>().unwrap_err().reason, "\"h2\" is not one of tcp, http, https");
+    }
+
+    #[test]
+    fn every_number_of_fields_that_is_allowed_can_be_read() {
+        assert!(FIELDS_MAX as usize <= crate::http::Fields::MOST);
+    }
+}

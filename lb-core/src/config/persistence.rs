@@ -509,3 +509,83 @@ impl fmt::Debug for PersistenceKey {
         formatter.write_str("[secret]")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cookie_reads_as_it_is_written() {
+        let text = "name=app,mode=passive(JSESSIONID),max_age=1h,domain=.example.com,path=/a,strip=true";
+        let cookie: CookieSettings = text.parse().unwrap();
+        let expected = CookieSettings::default()
+            .with_name(CookieName::new("app").unwrap())
+            .with_mode(CookieMode::Passive(CookieName::new("JSESSIONID").unwrap()))
+            .with_max_age(Some(CookieAge::new("1h").unwrap()))
+            .with_scope(Some(CookieDomain::new(".example.com").unwrap()), CookiePath::new("/a").unwrap())
+            .with_strip(true);
+        assert_eq!((cookie.to_string().as_str(), &cookie), (text, &expected));
+        let json = serde_json::to_string(&cookie).unwrap();
+        assert_eq!(serde_json::from_str::<CookieSettings>(&json).unwrap(), cookie);
+        assert_eq!(serde_json::from_str::<CookieSettings>("{}").unwrap(), CookieSettings::default());
+        assert_eq!(CookieSettings::default().to_string(), "name=LBSERVER,mode=insert,path=/,strip=false");
+        assert_eq!("strip=false".parse(), Ok(CookieSettings::default()));
+    }
+
+    #[test]
+    fn what_could_break_out_of_a_cookie_is_refused() {
+        for name in ["", "a b", "a=b", "a;b", "a,b", "ä", "a\r\nb", "\"a\"", "a(b)"] {
+            assert!(CookieName::new(name).is_err(), "{name:?} was accepted as a name");
+        }
+        for domain in ["", ".", "a b", "a;b", "example.com; Path=/", "-a.com", "a\r\nb", "..a"] {
+            assert!(CookieDomain::new(domain).is_err(), "{domain:?} was accepted as a domain");
+        }
+        for path in ["", "a", "/a;b", "/a b", "/a\r\nSet-Cookie: b", "/a,b", "/ä", "/\"", "/\u{7f}"] {
+            assert!(CookiePath::new(path).is_err(), "{path:?} was accepted as a path");
+        }
+        for age in ["", "0s", "500ms", "1s 1ms", "401days", "1"] {
+            assert!(CookieAge::new(age).is_err(), "{age:?} was accepted as an age");
+        }
+        assert_eq!(CookieAge::new("30days").unwrap().as_seconds(), 30 * 24 * 3600);
+    }
+
+    #[test]
+    fn a_cookie_for_one_host_has_no_domain_and_all_paths() {
+        let check = |text: &str| text.parse::<CookieSettings>().unwrap().check_whole();
+        assert_eq!(check("name=__Host-lb"), Ok(()));
+        assert_eq!(check("name=lb,domain=a.com,path=/x"), Ok(()));
+        for text in ["name=__Host-lb,domain=a.com", "name=__host-lb,path=/x"] {
+            let invalid = check(text).unwrap_err();
+            assert!(invalid.reason.ends_with("only without domain and with path: \"/\""), "{invalid}");
+        }
+    }
+
+    #[test]
+    fn ip_persistence_reads_as_it_is_written() {
+        let settings: IpPersistence = "ttl=5m,size=10,prefix_v6=56".parse().unwrap();
+        let expected = IpPersistence::default().with_ttl(Millis::from_secs(300)).with_size(10).unwrap();
+        assert_eq!(settings, expected.with_prefixes(32, 56).unwrap());
+        assert_eq!(settings.to_string(), "ttl=5m,size=10,prefix_v4=32,prefix_v6=56");
+        for (text, reason) in [
+            ("size=0", "size: 0 is not in 1 to 100000000"),
+            ("size=100000001", "size: 100000001 is not in 1 to 100000000"),
+            ("prefix_v4=0", "prefix_v4: 0 is not in 1 to 32"),
+            ("prefix_v6=129", "prefix_v6: 129 is not in 1 to 128"),
+            ("ttl=0s", "ttl: 0ns: a duration can't be zero"),
+        ] {
+            assert_eq!(text.parse::<IpPersistence>().unwrap_err().reason, reason);
+        }
+    }
+
+    #[test]
+    fn a_key_is_64_digits_and_never_shown() {
+        let text = "0123456789abcdefABCDEF".repeat(3)[..64].to_owned();
+        let key: PersistenceKey = text.parse().unwrap();
+        assert_eq!(key.expose_text(), text.to_lowercase());
+        assert_eq!((format!("{key:?}").as_str(), key.expose()[..2].to_vec()), ("[secret]", vec![0x01, 0x23]));
+        for wrong in ["", "ab", &text[1..], &format!("{text}0"), &text.replace('0', "g"), &text.replace("01", "ä")] {
+            let invalid = wrong.parse::<PersistenceKey>().unwrap_err();
+            assert_eq!(invalid.reason, "a key is 64 hexadecimal digits: `openssl rand -hex 32` makes one");
+        }
+    }
+}

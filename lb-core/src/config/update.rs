@@ -353,6 +353,15 @@ mod tests {
             .unwrap()
     }
 
+    fn http_frontend() -> Frontend {
+        tls_frontend()
+            .with_protocol(Protocol::Https)
+            .with_cookie_persistence(true)
+            .with_cookie("name=app,max_age=1h,strip=true".parse().unwrap())
+            .with_ip_persistence(Some("ttl=5m".parse().unwrap()))
+            .with_http("max_line=100,forwarded=true".parse().unwrap())
+    }
+
     fn frontend() -> Frontend {
         Frontend::new("web", Bind::Addr(([127, 0, 0, 1], 80).into())).unwrap()
     }
@@ -383,13 +392,38 @@ mod tests {
     }
 
     #[test]
+    fn a_server_keeps_its_identity_when_it_is_renamed() {
+        let update = |text: &str| serde_json::from_str::<ServerUpdate>(text).unwrap();
+        let renamed = server().with(&update(r#"{"rename":"b"}"#)).unwrap();
+        assert_eq!((renamed.name(), renamed.identity()), (&name("b"), &name("a")));
+        assert_eq!(ServerUpdate::between(&renamed, &server()), update(r#"{"rename":"a"}"#));
+        let other = server().with(&update(r#"{"rename":"none","identity":"none"}"#)).unwrap();
+        assert_eq!((other.identity(), &other.identity), (&name("none"), &None), "here it is a name");
+        assert!(renamed.is_as_configured(&renamed) && !renamed.is_as_configured(&server()));
+        let same_name = Server::new("b", server().addr()).unwrap();
+        assert!(renamed.is_as_configured(&same_name) && !same_name.is_as_configured(&renamed));
+    }
+
+    #[test]
     fn what_lies_between_two_frontends_leads_from_one_to_the_other_even_when_written() {
-        for (from, to) in [(frontend(), tls_frontend()), (tls_frontend(), frontend())] {
+        let pairs = [(frontend(), tls_frontend()), (tls_frontend(), frontend())];
+        let http = [(frontend(), http_frontend()), (http_frontend(), frontend())];
+        for (from, to) in pairs.into_iter().chain(http) {
             let update = FrontendUpdate::between(&from, &to);
             let written = serde_json::to_string(&update).unwrap();
             let read: FrontendUpdate = serde_json::from_str(&written).unwrap();
             assert_eq!(read, update, "{written}");
             assert_eq!(from.with(&read), to);
+        }
+        let described = FrontendUpdate::describe(&frontend(), &http_frontend());
+        for part in [
+            "protocol tcp → https",
+            "cookie_persistence false → true",
+            "→ name=app,mode=insert,max_age=1h,path=/,strip=true",
+            "ip_persistence none → ttl=5m,size=1000000,prefix_v4=32,prefix_v6=64",
+            "http max_line=8192,",
+        ] {
+            assert!(described.contains(part), "{described}");
         }
         let described = FrontendUpdate::describe(&frontend(), &tls_frontend());
         for part in ["certificates none → site other", "client_ca none → ca", "sni_routes none → *.a.com=blue"] {
@@ -399,7 +433,8 @@ mod tests {
 
     #[test]
     fn a_frontend_without_its_servers_has_all_its_settings() {
-        let with = tls_frontend().with_server(server());
-        assert_eq!(with.without_servers(), tls_frontend());
+        for frontend in [tls_frontend(), http_frontend()] {
+            assert_eq!(frontend.clone().with_server(server()).without_servers(), frontend);
+        }
     }
 }

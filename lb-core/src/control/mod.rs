@@ -23,8 +23,8 @@ pub use change::{Applied, Change, Options, Record, Refused, Transaction};
 pub(crate) use controller::check_config;
 pub use listeners::Listener;
 pub use status::{
-    CertificateStatus, FrontendStatus, ServerHealth, ServerStatus, ServerTlsStatus, Service, ShardStatus, Status,
-    TlsStatus, Traffic,
+    CertificateStatus, FrontendStatus, HttpResponses, HttpStatus, ServerHealth, ServerStatus, ServerTlsStatus, Service,
+    ShardStatus, Status, TlsStatus, Traffic,
 };
 pub use store::{NoStore, Saved, Snapshot, Store};
 pub(crate) use thread::ControlThread;

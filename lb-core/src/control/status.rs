@@ -13,7 +13,8 @@ use super::availability::Availability;
 use super::running::{Running, RunningFrontend};
 use super::state::{CertificateEntry, FrontendId, ServerId, State, days_until};
 use crate::config::{Frontend, Name, Server};
-use crate::table::counters::{Counter, FrontendCounters, FrontendShard, ServerCounters, TlsCounters};
+use crate::http::Cause as HttpCause;
+use crate::table::counters::{Counter, FrontendCounters, FrontendShard, HttpCounters, ServerCounters, TlsCounters};
 use crate::table::{Endpoint, Shared};
 use crate::tls::cause::Cause;
 
@@ -83,6 +84,9 @@ pub struct ShardStatus {
     pub buffer_bytes: u64,
     /// Pipes that are open for splicing, of two descriptors each.
     pub pipes: u64,
+    /// Connections to servers that wait for a request.
+    #[serde(default)]
+    pub pooled: u64,
     /// Sockets to servers whose connection is over, kept to be connected anew.
     pub kept_sockets: u64,
     /// Completions that the kernel had to put on its slow overflow list.
@@ -111,6 +115,9 @@ pub struct FrontendStatus {
     /// TLS with its clients, where it has certificates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsStatus>,
+    /// What became of requests, where they are read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpStatus>,
     /// Its servers, in the order they were added.
     pub servers: Vec<ServerStatus>,
 }
@@ -173,6 +180,36 @@ pub struct TlsStatus {
     pub in_progress: u64,
     /// Handshakes and connections that failed, by cause, where there were any.
     pub failed: BTreeMap<Cause, u64>,
+}
+
+/// The requests of a frontend's clients, since it was added.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpStatus {
+    /// Requests whose head was read.
+    pub requests: u64,
+    /// What servers answered.
+    pub responses: HttpResponses,
+    /// Requests that were sent again, because a pooled connection had died before any byte of the response.
+    pub retried: u64,
+    /// Requests that went over a pooled connection.
+    pub reused: u64,
+    /// Requests that got an answer of our own, by cause, where there were any.
+    pub refused: BTreeMap<HttpCause, u64>,
+}
+
+/// Final responses of servers by the class of their status (RFC 9110, 15).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpResponses {
+    /// 101, which changes to another protocol.
+    pub informational: u64,
+    /// 2xx.
+    pub successful: u64,
+    /// 3xx.
+    pub redirection: u64,
+    /// 4xx.
+    pub client_error: u64,
+    /// 5xx.
+    pub server_error: u64,
 }
 
 /// TLS with a server, since it was added.
@@ -308,6 +345,7 @@ pub(super) fn shards(shared: &Shared, cores: &[usize]) -> Vec<ShardStatus> {
             accepted: counters.accepted.get(),
             buffer_bytes: counters.buffer_bytes.get(),
             pipes: counters.pipes.get(),
+            pooled: counters.pooled.get(),
             kept_sockets: counters.kept_sockets.get(),
             completion_overflows: counters.completion_overflows.get(),
             stale_completions: counters.stale_completions.get(),
@@ -336,6 +374,7 @@ pub(super) fn frontends(
             waiting: u64::from(counters.waiting.load(Ordering::Relaxed)),
             service: frontend.view.service,
             tls: (!frontend.entry.frontend.certificates().is_empty()).then(|| tls_status(counters)),
+            http: frontend.entry.frontend.protocol().is_http().then(|| http_status(counters)),
             servers: servers
                 .map(|((server, endpoint), health)| server_status(server, endpoint, health, troubles))
                 .collect(),
@@ -372,6 +411,21 @@ fn tls_status(counters: &FrontendCounters) -> TlsStatus {
         resumed: shards().map(|tls| tls.resumed.get()).sum(),
         in_progress: counters.shards.iter().map(|shard| shard.handshaking.get()).sum(),
         failed: failures(shards()),
+    }
+}
+
+fn http_status(counters: &FrontendCounters) -> HttpStatus {
+    let shards = || counters.shards.iter().map(|shard| &shard.http);
+    let sum = |counter: &dyn Fn(&HttpCounters) -> &Counter| shards().map(|shard| counter(shard).get()).sum::<u64>();
+    let [informational, successful, redirection, client_error, server_error] =
+        std::array::from_fn(|class| sum(&|shard| &shard.responses[class]));
+    let refused = HttpCause::ALL.iter().map(|&cause| (cause, sum(&|shard| &shard.refused[cause as usize])));
+    HttpStatus {
+        requests: sum(&|shard| &shard.requests),
+        responses: HttpResponses { informational, successful, redirection, client_error, server_error },
+        retried: sum(&|shard| &shard.retried),
+        reused: sum(&|shard| &shard.reused),
+        refused: refused.filter(|(_, count)| *count > 0).collect(),
     }
 }
 
