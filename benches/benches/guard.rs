@@ -70,7 +70,7 @@ fn instructions() -> Result<(f64, f64)> {
     let server = echo()?;
     let folder = tempfile::tempdir()?;
     let core = usize::from(thread::available_parallelism()?.get() > 1);
-    let place = Place { folder: folder.path(), core, servers: &[server], tls: false };
+    let place = Place { folder: folder.path(), core, servers: &[server], origins: &[], entries: &[] };
     let lb = Lb::start(place, "lb", &peers::build_lb()?)?;
     let frontend = SocketAddr::from((Ipv4Addr::LOCALHOST, lb.ports.plain));
     warm_up(frontend, WARM_UP, || 0)?;

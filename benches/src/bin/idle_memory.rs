@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use benches::load::{Kind, Load, run_until};
 use benches::net::Servers;
-use benches::peers::{self, Entry, Place};
+use benches::peers::{self, Entry, Origin, Place};
 use benches::{Result, cpu};
 use clap::Parser;
 
@@ -41,15 +41,19 @@ const SILENCE: Duration = Duration::from_millis(500);
 fn main() -> Result<()> {
     let args = Args::parse();
     let folder = tempfile::tempdir()?;
-    let servers = Servers::listen()?;
+    let mut servers = Servers::listen()?;
     servers.identities().write(folder.path())?;
-    let addresses = servers.addresses()?;
-    let place = Place { folder: folder.path(), core: 1, servers: &addresses, tls: args.entry != Entry::Plain };
+    if args.entry.is_http() {
+        servers.add_origin(Origin::start(folder.path(), 0, false)?.ok_or("nginx is not installed")?);
+    }
+    let (addresses, origins) = (servers.addresses()?, servers.origin_addresses());
+    let place =
+        Place { folder: folder.path(), core: 1, servers: &addresses, origins: &origins, entries: &[args.entry] };
     let peer = match args.rival {
         Some(name) => peers::start_rival(place, &name)?.ok_or_else(|| format!("{name} is not installed"))?,
         None => peers::start_ours(place, "lb", &args.lb.map_or_else(peers::build_lb, Ok)?)?,
     };
-    let port = peer.ports.of(args.entry).ok_or_else(|| format!("{} speaks no TLS here", peer.name))?;
+    let port = peer.ports.of(args.entry).ok_or_else(|| format!("{} has no such entry", peer.name))?;
     let mut load = Kind::idle(AT_ONCE, args.entry).make(&servers)?;
 
     // What is allocated once, by the first connections, is no connection's.

@@ -1,6 +1,7 @@
 //! The traffic that balancers are measured with. Each kind checks the number of bytes that came through.
 
 mod chats;
+mod http;
 mod messages;
 mod on_epoll;
 mod paced;
@@ -11,13 +12,14 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
 
-use crate::Result;
 use crate::latency::Latency;
 use crate::net::{Courier, Servers, ring, secure};
 use crate::peers::Entry;
 use crate::tls::{Hello, Wrap};
+use crate::{Result, cpu};
 
 pub use chats::Chats;
+pub use http::{Body, Cookies, Http};
 pub use messages::{Messages, Then};
 pub use on_epoll::{OnEpoll, Part};
 pub use paced::Paced;
@@ -50,6 +52,14 @@ pub trait Load {
 
     /// Has messages that wait for their answer count as long as they have waited, where this says more than the answered ones.
     fn count_unanswered(&mut self) {}
+
+    /// The CPU time of both its ends so far.
+    ///
+    /// # Errors
+    /// A process of it has ended.
+    fn cpu(&self) -> Result<Duration> {
+        Ok(cpu::used_by_this_thread())
+    }
 
     /// How much is still open.
     fn open(&self) -> usize;
@@ -99,10 +109,24 @@ pub struct Kind {
 /// What a kind consists of.
 #[derive(Debug, Clone, Copy)]
 enum Shape {
-    Messages { at_once: usize, size: usize, then: Then },
+    Messages {
+        at_once: usize,
+        size: usize,
+        then: Then,
+    },
     Streams(Direction),
     Chats,
-    Paced { rate: f64 },
+    Paced {
+        rate: f64,
+    },
+    Requests {
+        at_once: usize,
+        body: Body,
+        cookies: Cookies,
+        then: Then,
+    },
+    /// Requests by another program, see [`crate::wrk`].
+    Wrk,
 }
 
 /// Streams of a load that has some.
@@ -117,7 +141,7 @@ impl Kind {
         Self::messages("rr64", "round trip", "64 B there and back over 64 connections", 64, 64, Then::Ask);
 
     /// All kinds, in the order in which they are measured.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 21] = [
         Self::ROUND_TRIPS,
         Self::messages("rr64x1", "round trip", "64 B there and back over 1 connection", 1, 64, Then::Ask),
         Self::messages("rr4k", "round trip", "4 KiB there and back over 64 connections", 64, 4096, Then::Ask),
@@ -161,6 +185,36 @@ impl Kind {
             Shape::Streams(Direction::Down),
         )
         .with(Hello::Full, true),
+        Self::requests(
+            "http_rr",
+            "a GET of 64 B over 64 connections that stay; each answer sets a cookie",
+            64,
+            Body::Small,
+            Cookies::Dropped,
+        ),
+        Self::requests(
+            "http_cookie_rr",
+            "as http_rr, by clients that keep their cookie",
+            64,
+            Body::Small,
+            Cookies::Kept,
+        ),
+        Self {
+            shape: Shape::Wrk,
+            ..Self::requests("http_wrk", "as http_rr, by wrk", 64, Body::Small, Cookies::Dropped)
+        },
+        Self::requests("https_rr", "as http_rr, by TLS 1.3 to the balancer", 64, Body::Small, Cookies::Dropped)
+            .with(Hello::Full, false),
+        Self {
+            unit: "GB",
+            ..Self::requests(
+                "http_down",
+                "a GET of 1 MiB over 4 connections that stay",
+                STREAMS,
+                Body::Large,
+                Cookies::Dropped,
+            )
+        },
     ];
 
     const fn messages(
@@ -172,6 +226,11 @@ impl Kind {
         then: Then,
     ) -> Self {
         Self { name, unit, about, shape: Shape::Messages { at_once, size, then }, wrap: None }
+    }
+
+    const fn requests(name: &'static str, about: &'static str, at_once: usize, body: Body, cookies: Cookies) -> Self {
+        let shape = Shape::Requests { at_once, body, cookies, then: Then::Ask };
+        Self { name, unit: "request", about, shape, wrap: None }
     }
 
     const fn handshakes(name: &'static str, about: &'static str) -> Self {
@@ -186,28 +245,46 @@ impl Kind {
         Self { wrap: Some(Wrap { hello, to_servers }), ..self }
     }
 
-    /// Connections that exchange 64 B and then stay open and silent, so many begun at a time.
+    /// Connections that exchange 64 B, or a request, and then stay open and silent, so many begun at a time.
     pub fn idle(at_once: usize, entry: Entry) -> Self {
         let idle = Self::messages("idle", "connection", "64 B there and back, then silence", at_once, 64, Then::Stay);
+        let (body, cookies, then) = (Body::Small, Cookies::Dropped, Then::Stay);
+        let http = Self { shape: Shape::Requests { at_once, body, cookies, then }, ..idle };
         match entry {
             Entry::Plain => idle,
             Entry::Terminated => idle.with(Hello::Full, false),
             Entry::Reencrypted => idle.with(Hello::Full, true),
+            Entry::Http => http,
+            Entry::Https => http.with(Hello::Full, false),
         }
     }
 
     /// Where it enters a balancer.
     pub fn entry(&self) -> Entry {
+        let is_http = matches!(self.shape, Shape::Requests { .. } | Shape::Wrk);
         match self.wrap {
+            None if is_http => Entry::Http,
+            Some(_) if is_http => Entry::Https,
             None => Entry::Plain,
             Some(Wrap { to_servers: false, .. }) => Entry::Terminated,
             Some(Wrap { to_servers: true, .. }) => Entry::Reencrypted,
         }
     }
 
-    /// The same without a balancer: where clients speak TLS, servers do.
+    /// Whether another program makes it, see [`crate::wrk`].
+    pub fn is_by_wrk(&self) -> bool {
+        matches!(self.shape, Shape::Wrk)
+    }
+
+    /// The same without a balancer: where clients speak TLS, servers do, and nobody sets cookies.
     pub fn direct(&self) -> Self {
-        Self { wrap: self.wrap.map(|wrap| Wrap { to_servers: true, ..wrap }), ..*self }
+        let shape = match self.shape {
+            Shape::Requests { at_once, body, then, .. } => {
+                Shape::Requests { at_once, body, cookies: Cookies::Unset, then }
+            }
+            other => other,
+        };
+        Self { shape, wrap: self.wrap.map(|wrap| Wrap { to_servers: true, ..wrap }), ..*self }
     }
 
     /// So many round trips of 64 B a second, over 64 connections.
@@ -250,6 +327,12 @@ impl Kind {
                 let (streams, chats) = (Stream::new(STREAMS, Direction::Down)?, Paced::new(CHAT_RATE, CHATS, 64)?);
                 Box::new(OnEpoll::new(servers, sessions, Chats::new(streams, chats))?)
             }
+            Shape::Requests { at_once, body, cookies, then } => {
+                let origin = servers.origin().ok_or("there is no server of HTTP")?;
+                let requests = Http::new(at_once, body, cookies, then, origin)?;
+                Box::new(OnEpoll::new(servers, sessions, requests)?)
+            }
+            Shape::Wrk => return Err("wrk is no load of this program".into()),
             Shape::Paced { rate } => Box::new(OnEpoll::new(servers, sessions, Paced::new(rate, 64, 64)?)?),
         })
     }
