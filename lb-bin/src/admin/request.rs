@@ -6,9 +6,9 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use lb_core::config::{
-    AlpnName, Bind, Certificate, Check, ClientAuth, Config, Delay, Frontend, Millis, Name, Network, OnUnavailable,
-    OrNone, PassiveConnections, PassiveUse, PassiveWhen, Pem, Percent, PolicyKind, Port, SecretPem, SendProxy, Server,
-    ServerCheck, ServerNameText, SniRoute, Weight,
+    AlpnName, Bind, Certificate, Check, ClientAuth, Config, CookieSettings, Delay, Frontend, HttpSettings,
+    IpPersistence, Millis, Name, Network, OnUnavailable, OrNone, PassiveConnections, PassiveUse, PassiveWhen, Pem,
+    Percent, PolicyKind, Port, Protocol, SecretPem, SendProxy, Server, ServerCheck, ServerNameText, SniRoute, Weight,
 };
 use lb_core::{Change, FrontendUpdate, Options, ServerUpdate, Transaction};
 use serde::Deserialize;
@@ -114,6 +114,7 @@ pub enum Request {
         name: Name,
         rename: Option<Name>,
         bind: Option<Bind>,
+        protocol: Option<Protocol>,
         policy: Option<PolicyKind>,
         /// 0 takes the limit away.
         max_connections: Option<u32>,
@@ -141,6 +142,10 @@ pub enum Request {
         max_handshakes: Option<NonZeroU32>,
         sni_routes: Option<Vec<SniRoute>>,
         accept_proxy_from: Option<Vec<Network>>,
+        cookie_persistence: Option<bool>,
+        cookie: Option<CookieSettings>,
+        ip_persistence: Option<OrNone<IpPersistence>>,
+        http: Option<HttpSettings>,
         if_revision: Option<u64>,
         #[serde(default)]
         dry_run: bool,
@@ -349,6 +354,7 @@ impl Request {
                     client_certificate,
                     send_proxy,
                     group,
+                    ..ServerUpdate::default()
                 };
                 (Change::UpdateServer { frontend, name, update }, Options { if_revision, dry_run, probe })
             }
@@ -371,6 +377,7 @@ impl Request {
                 name,
                 rename,
                 bind,
+                protocol,
                 policy,
                 max_connections,
                 connect_timeout,
@@ -397,6 +404,10 @@ impl Request {
                 max_handshakes,
                 sni_routes,
                 accept_proxy_from,
+                cookie_persistence,
+                cookie,
+                ip_persistence,
+                http,
                 if_revision,
                 dry_run,
                 probe,
@@ -404,6 +415,7 @@ impl Request {
                 let update = FrontendUpdate {
                     rename,
                     bind,
+                    protocol,
                     policy,
                     max_connections,
                     connect_timeout,
@@ -430,6 +442,10 @@ impl Request {
                     max_handshakes,
                     sni_routes,
                     accept_proxy_from,
+                    cookie_persistence,
+                    cookie,
+                    ip_persistence,
+                    http,
                 };
                 (Change::UpdateFrontend { name, update }, Options { if_revision, dry_run, probe })
             }

@@ -10,7 +10,7 @@ use super::closing::Closings;
 use super::listeners::{ListenerSet, Opener};
 use super::state::{Entry, FrontendId, ServerId, State};
 use super::status::Service;
-use super::tls::{self, Used};
+use super::tls::{self, Peer, Used, peers};
 use crate::balance::{Candidate, Choice, Policies, Policy};
 use crate::config::{Bind, Frontend, Millis, Mode, Name, PassiveConnections, PassiveUse, Server};
 use crate::table::counters::FrontendCounters;
@@ -306,34 +306,33 @@ impl Factory {
         used: &Used,
         before: Option<&RunningFrontend>,
     ) -> Result<Arc<[Arc<Endpoint>]>, Refused> {
-        let servers = entry.frontend.servers();
         if let Some(before) = before.filter(|before| before.entry.server_ids == entry.server_ids) {
-            let mut pairs = servers.iter().zip(before.entry.frontend.servers());
+            let mut pairs = peers(entry, used).zip(peers(&before.entry, &before.used));
             // Mostly it is the same server in memory.
-            if pairs.all(|(now, then)| tls::is_same_endpoint((now, used), (then, &before.used))) {
+            if pairs.all(|(now, then)| tls::is_same_endpoint(now, then)) {
                 return Ok(Arc::clone(&before.endpoints));
             }
         }
         // Both in the order of their identities.
         let known = before.map(|before| {
-            let servers = before.entry.frontend.servers().iter().map(|server| (server, &before.used));
-            before.entry.server_ids.iter().zip(servers.zip(before.endpoints.iter()))
+            let peers = peers(&before.entry, &before.used);
+            before.entry.server_ids.iter().zip(peers.zip(before.endpoints.iter()))
         });
         let mut known = known.into_iter().flatten().peekable();
-        let endpoint = |(server, id): (&Arc<Server>, &ServerId)| {
+        let endpoint = |(peer, id): (Peer<'_>, &ServerId)| {
             while known.next_if(|(other, _)| *other < id).is_some() {}
             let before = known.next_if(|(other, _)| *other == id).map(|(_, before)| before);
             match before {
-                Some((then, endpoint)) if tls::is_same_endpoint((server, used), then) => Ok(Arc::clone(endpoint)),
+                Some((then, endpoint)) if tls::is_same_endpoint(peer, then) => Ok(Arc::clone(endpoint)),
                 _ => {
                     let load = before.map(|(_, endpoint)| Arc::clone(&endpoint.load));
                     let load = load.unwrap_or_else(|| Arc::new(Load::new(*id, self.shards)));
-                    let transport = tls::transport(server, used, self.shards)?;
-                    Ok(Arc::new(Endpoint::new(server.addr(), transport, load)))
+                    let transport = tls::transport(peer, self.shards)?;
+                    Ok(Arc::new(Endpoint::new(peer.server.addr(), transport, load)))
                 }
             }
         };
-        servers.iter().zip(&entry.server_ids).map(endpoint).collect()
+        peers(entry, used).zip(&entry.server_ids).map(endpoint).collect()
     }
 }
 

@@ -24,9 +24,13 @@ pub(crate) mod greeting;
 mod handshakes;
 mod key;
 mod layers;
+mod links;
 mod outgoing;
 mod recycle;
+mod requests;
 mod stopwatch;
 
 #[cfg(any(test, feature = "internal"))]
 pub(crate) mod simulation;
+
+pub(crate) use relay::Side;

@@ -1,6 +1,8 @@
 //! The only meeting point of the planes: what the control plane publishes and the shards read.
 
 pub(crate) mod counters;
+pub(crate) mod http;
+pub(crate) mod persistence;
 mod latency;
 pub(crate) mod publish;
 mod server;
@@ -19,6 +21,7 @@ use crate::config::{self, Millis, Name, OnUnavailable};
 use crate::sys::doorbell::Doorbell;
 use crate::tls::accept::Acceptor;
 use counters::{FrontendCounters, ProcessLimit, ShardCounters};
+use http::Http;
 use publish::Publication;
 
 pub(crate) use latency::PeakEwma;
@@ -50,6 +53,10 @@ pub(crate) struct Frontend {
     pub(crate) sockets: Arc<[Box<[RawFd]>]>,
     /// What is to be done with a client before a server is chosen, or may be once one is.
     pub(crate) greeting: Option<Arc<Greeting>>,
+    /// How its requests are handled; `None` if it passes bytes on.
+    pub(crate) http: Option<Arc<Http>>,
+    /// On which servers clients stay, if they do.
+    pub(crate) persistence: Option<Box<persistence::Persistence>>,
     /// Its servers: the first group has all, or, where the name in a ClientHello decides, those that are in no group.
     pub(crate) groups: Box<[Group]>,
     pub(crate) max_connections: u32,
@@ -126,6 +133,8 @@ impl Frontend {
             listener,
             sockets,
             greeting,
+            http: Http::of(config).map(Arc::new),
+            persistence: None,
             groups,
             max_connections: config.max_connections().unwrap_or(u32::MAX),
             connect_timeout: config.connect_timeout(),
@@ -150,6 +159,12 @@ impl Frontend {
     /// The tier of a place.
     pub(crate) fn tier(&self, place: Place) -> Option<&Tier> {
         self.groups.get(place.group).map(|group| group.tier(place.rank))
+    }
+
+    /// Whether requests may go to this endpoint: of anybody, or of clients who stay on it.
+    pub(crate) fn may_serve(&self, endpoint: &Arc<Endpoint>) -> bool {
+        let stay = self.persistence.as_ref().and_then(|persistence| persistence.stay(endpoint.load.id));
+        self.has(endpoint) || stay.is_some_and(|stay| Arc::ptr_eq(&stay.endpoint, endpoint))
     }
 
     /// Whether a server at this endpoint may get connections.
