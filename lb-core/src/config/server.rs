@@ -443,8 +443,9 @@ impl Server {
 
     /// Whether it is what `wanted` says. A server whose identity is not said may have any.
     pub fn is_as_configured(&self, wanted: &Self) -> bool {
-        let is_any = wanted.identity.is_none();
-        if is_any { Self { identity: None, ..self.clone() } == *wanted } else { self == wanted }
+        let is_same_identity = wanted.identity.is_none() || self.identity() == wanted.identity();
+        let without_identity = |server: &Self| Self { identity: None, ..server.clone() };
+        self == wanted || is_same_identity && without_identity(self) == without_identity(wanted)
     }
 
     /// The names of the certificates that it uses, with the fields that name them.

@@ -1,10 +1,13 @@
 //! Changing some settings of a server or a frontend: which ones, to what, and what is said of it.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
+use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::certificate::NONE;
@@ -14,7 +17,7 @@ use super::{
     SendProxy, Server, ServerCheck, ServerNameText, SniRoute, Weight, check_ip,
 };
 
-/// A setting that may be missing, in an update: written as its text, or `none`.
+/// A setting that may be missing, in an update: written as its text or as in the configuration, or `"none"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrNone<T> {
     /// It is taken away.
@@ -58,10 +61,28 @@ impl<T: Display> Serialize for OrNone<T> {
     }
 }
 
-impl<'de, T: FromStr<Err = Invalid>> Deserialize<'de> for OrNone<T> {
+impl<'de, T: FromStr<Err = Invalid> + Deserialize<'de>> Deserialize<'de> for OrNone<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(|invalid: Invalid| serde::de::Error::custom(invalid.reason))
+        deserializer.deserialize_any(OrNoneVisitor(PhantomData))
+    }
+}
+
+/// Reads a text, or where it has fields the value as it is in the configuration.
+struct OrNoneVisitor<T>(PhantomData<T>);
+
+impl<'de, T: FromStr<Err = Invalid> + Deserialize<'de>> Visitor<'de> for OrNoneVisitor<T> {
+    type Value = OrNone<T>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("text in quotes")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<OrNone<T>, E> {
+        text.parse().map_err(|invalid: Invalid| E::custom(invalid.reason))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<OrNone<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(OrNone::Some)
     }
 }
 

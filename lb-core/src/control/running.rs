@@ -8,6 +8,7 @@ use super::availability::{Availability, Role, View};
 use super::change::Refused;
 use super::closing::Closings;
 use super::listeners::{ListenerSet, Opener};
+use super::persistence::{Coming, Kept};
 use super::state::{Entry, FrontendId, ServerId, State};
 use super::status::Service;
 use super::tls::{self, Peer, Used, peers};
@@ -31,6 +32,8 @@ pub(super) struct RunningFrontend {
     greeting: Option<Arc<Greeting>>,
     /// Kept as long as the frontend is there, so that clients resume their sessions whatever changes.
     tickets: Arc<Tickets>,
+    /// What clients are remembered by.
+    pub(super) kept: Kept,
     pub(super) table: Arc<table::Frontend>,
 }
 
@@ -80,7 +83,7 @@ impl Running {
         self.0.iter().filter_map(|frontend| Some((frontend, before.find(frontend.entry.id)?)))
     }
 
-    fn find(&self, id: FrontendId) -> Option<&RunningFrontend> {
+    pub(super) fn find(&self, id: FrontendId) -> Option<&RunningFrontend> {
         // In the order of the desired state, whose identities ascend.
         self.0.binary_search_by_key(&id, |frontend| frontend.entry.id).ok().map(|index| &self.0[index])
     }
@@ -168,8 +171,11 @@ impl RunningFrontend {
         config.servers().iter().zip(&self.view.roles).map(|(server, role)| end(config, server, *role, &self.view))
     }
 
-    /// Every shard uses it now.
-    pub(super) fn on_settled(&self) {
+    /// Every shard uses it now, and none what was before.
+    pub(super) fn on_settled(&self, before: Option<&Self>, now: Time) {
+        if let Some(before) = before {
+            self.kept.on_settled(&before.kept, now);
+        }
         for group in &self.table.groups {
             group.main.policy.on_settled();
             group.standby.policy.on_settled();
@@ -215,7 +221,7 @@ impl Factory {
                 Some(before) => Arc::clone(&before.listener),
                 None => self.listener(entry, &mut listeners, present, &running)?,
             };
-            running.push(self.frontend((entry, state), listener, view, before)?);
+            running.push(self.frontend((entry, state), listener, view, before, now)?);
         }
         Ok(Running(running))
     }
@@ -243,6 +249,7 @@ impl Factory {
         listener: Arc<ListenerSet>,
         view: View,
         before: Option<&RunningFrontend>,
+        now: Time,
     ) -> Result<RunningFrontend, Refused> {
         let config = &entry.frontend;
         let used = Used::by(entry, state);
@@ -256,9 +263,24 @@ impl Factory {
         };
         let groups = self.groups(config, &endpoints, &view, &counters)?;
         let sockets = (listener.id, listener.numbers(self.shards));
-        let counters = Arc::clone(&counters);
-        let table = Arc::new(table::Frontend::new(entry.id, config, sockets, greeting.clone(), groups, counters));
-        Ok(RunningFrontend { entry: Arc::clone(entry), listener, endpoints, view, used, greeting, tickets, table })
+        let kept = before.map_or_else(Kept::default, |before| before.kept.clone());
+        let (roles, key) = (&view.roles[..], state.persistence_key());
+        let coming = Coming { entry, endpoints: &endpoints, roles, groups: &groups, key };
+        let kept = kept.next(&coming, now)?;
+        let persistence = kept.table(&coming);
+        let table = table::Frontend::new(entry.id, config, sockets, greeting.clone(), groups, counters);
+        let table = Arc::new(table.with_persistence(persistence));
+        Ok(RunningFrontend {
+            entry: Arc::clone(entry),
+            listener,
+            endpoints,
+            view,
+            used,
+            greeting,
+            tickets,
+            kept,
+            table,
+        })
     }
 
     /// The servers by group: without routes all are one.
@@ -343,7 +365,7 @@ fn end(config: &Frontend, server: &Server, role: Role, view: &View) -> End {
             Role::Main { .. } => false,
             Role::Standby => true,
             // Its check fails, say. That is no reason to close what it serves while passive servers are needed.
-            Role::Out => !view.standby.takes_part(),
+            Role::Drained | Role::Out => !view.standby.takes_part(),
         };
     match (server.mode(), config.passive_connections()) {
         (Mode::Drain(Some(limit)), _) => End::Within(limit),
@@ -370,7 +392,7 @@ fn candidates(
         let (tier, weight) = match role {
             Role::Main { tenths } => (&mut main, (server.weight() * scale * u16::from(*tenths) / 10).max(1)),
             Role::Standby => (&mut standby, server.weight()),
-            Role::Out => continue,
+            Role::Drained | Role::Out => continue,
         };
         if !is_in(server) {
             continue;

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::choose::{Claim, Tried, claim};
 use super::key::Operation;
+use super::persist::Staying;
 use super::shard::{Session, Shard, Turn};
 use super::stopwatch::Event;
 use super::waiting::WaitsFor;
@@ -22,11 +23,11 @@ use crate::turns::timers::Time;
 const SPILL_PAUSE: Time = 60_000;
 
 /// What there is for a connection.
-enum Chosen<'a> {
+pub(super) enum Chosen<'a> {
     /// A server; the connection counts for it already.
     Server(&'a Frontend, &'a Arc<Endpoint>),
-    /// It has to wait until a server has room.
-    Wait(&'a Frontend),
+    /// It has to wait until a server has room, or this one has.
+    Wait(&'a Frontend, Option<u64>),
     /// No server is available.
     Nobody(&'a Frontend),
     /// It is over: its frontend is gone, or servers were tried for long enough.
@@ -47,9 +48,11 @@ impl Shard {
                 true => self.on_link_taken(key, turn),
                 false => self.connect_to(key, frontend, endpoint, turn),
             },
-            Chosen::Wait(frontend) => self.wait_for(key, WaitsFor::Room, frontend.queue_timeout.as_millis()),
+            Chosen::Wait(frontend, server) => {
+                self.wait_for(key, WaitsFor::Room, server, frontend.queue_timeout.as_millis());
+            }
             Chosen::Nobody(frontend) => match frontend.on_unavailable {
-                OnUnavailable::Wait(limit) => self.wait_for(key, WaitsFor::Server, limit.as_millis()),
+                OnUnavailable::Wait(limit) => self.wait_for(key, WaitsFor::Server, None, limit.as_millis()),
                 OnUnavailable::Reset => self.give_up(key, turn),
             },
             Chosen::Over => self.give_up(key, turn),
@@ -81,15 +84,35 @@ impl Shard {
         } else if self.now >= session.try_until {
             return Chosen::Over;
         }
-        let Some(group) = frontend.group(session.group()) else { return Chosen::Nobody(frontend) };
+        let random = self.random.u64(..);
+        let Some(session) = self.sessions.get(key) else { return Chosen::Over };
         let waits = session.wait.is_some_and(|wait| wait.what == WaitsFor::Room);
         let may_wait = waits || session.counters.waiting.load(Ordering::Relaxed) < frontend.queue;
+        let staying = Staying::of(session, frontend, self.now);
+        let stay = staying.as_ref().and_then(|staying| self.stay_for(staying, session, may_wait));
+        stay.unwrap_or_else(|| match self.balance(session, frontend, random, (waits, may_wait)) {
+            Chosen::Server(frontend, chosen) if let Some(staying) = &staying => {
+                Chosen::Server(frontend, self.settle(staying, session, chosen, turn))
+            }
+            chosen => chosen,
+        })
+    }
+
+    /// Chooses by the policy.
+    fn balance<'a>(
+        &self,
+        session: &Session,
+        frontend: &'a Frontend,
+        random: u64,
+        (waits, may_wait): (bool, bool),
+    ) -> Chosen<'a> {
+        let Some(group) = frontend.group(session.group()) else { return Chosen::Nobody(frontend) };
         // Who comes later is served later.
-        let is_behind_others = !waits && self.waiting.has_queue(frontend.id, session.group());
+        let is_behind_others = !waits && self.waiting.has_queue(frontend.id, session.group(), None);
         let choice = Choice {
             client: session.ip_for(group.main.policy.as_ref()),
             attempt: session.tried.len() as u32,
-            random: self.random.u64(..),
+            random,
             now: self.now_micros,
         };
         let terminated = session.is_terminated();
@@ -99,7 +122,7 @@ impl Shard {
         };
         let standby = match main {
             Claim::Server(position) => return Chosen::Server(frontend, &group.main.candidates[position].endpoint),
-            Claim::Full if may_wait => return Chosen::Wait(frontend),
+            Claim::Full if may_wait => return Chosen::Wait(frontend, None),
             Claim::Full | Claim::Nobody => claim(&group.standby, &session.tried, terminated, &choice),
         };
         match standby {
@@ -109,7 +132,7 @@ impl Shard {
                 }
                 Chosen::Server(frontend, &group.standby.candidates[position].endpoint)
             }
-            Claim::Full if may_wait => Chosen::Wait(frontend),
+            Claim::Full if may_wait => Chosen::Wait(frontend, None),
             Claim::Full | Claim::Nobody => Chosen::Nobody(frontend),
         }
     }
@@ -305,14 +328,14 @@ fn say_spill(frontend: &Frontend, now: Time) {
 
 impl Session {
     /// Where the client comes from, for a policy that asks.
-    fn ip_for(&mut self, policy: &dyn Policy) -> IpAddr {
+    fn ip_for(&self, policy: &dyn Policy) -> IpAddr {
         const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        // If the client has gone already, it does not matter who serves it.
-        if policy.needs_client() { self.client_ip().unwrap_or(UNKNOWN) } else { UNKNOWN }
+        // If it has gone already, it does not matter who serves it.
+        if policy.needs_client() { self.client_addr().unwrap_or(UNKNOWN) } else { UNKNOWN }
     }
 
     /// Whether the client's TLS ends here.
-    fn is_terminated(&self) -> bool {
+    pub(super) fn is_terminated(&self) -> bool {
         self.layers.as_ref().is_some_and(|layers| layers.terminates())
     }
 

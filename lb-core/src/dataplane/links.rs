@@ -269,7 +269,7 @@ impl Shard {
 impl Link {
     /// Whether requests may go to its endpoint still.
     fn is_current(&self, table: &Table) -> bool {
-        table.frontend(self.frontend).is_some_and(|frontend| frontend.may_serve(&self.endpoint))
+        table.frontend(self.frontend).is_some_and(|frontend| frontend.has(&self.endpoint))
     }
 }
 

@@ -14,6 +14,7 @@ mod accept;
 pub(crate) mod choose;
 mod connect;
 mod layered;
+mod persist;
 mod relay;
 mod waiting;
 

@@ -1,7 +1,6 @@
 //! Connections of HTTP, between sockets, relay and exchange: when a request is taken up, what follows from its answer, and
 //! what the client is told when there is none.
 
-use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use super::choose::Tried;
@@ -10,13 +9,12 @@ use super::connect::{on_failed, on_left};
 use super::layers::Fault;
 use super::outgoing::Outgoing;
 use super::relay::{ReceiveEnd, Side};
-use super::shard::{Session, Shard, Turn};
+use super::shard::{Shard, Turn};
 use super::stopwatch::Stopwatch;
 use crate::config::SendProxy;
 use crate::http::exchange::{Asker, ServerEnd};
 use crate::http::{Cause, Wrong};
 use crate::sys::ring::Piece;
-use crate::sys::socket;
 use crate::table::{Failure, Frontend, Stop};
 use crate::turns::slots::Key;
 use crate::turns::timers::Time;
@@ -60,29 +58,27 @@ impl Shard {
         let frontend = turn.table.frontend(session.frontend);
         let settings = frontend.and_then(|frontend| Some((frontend, frontend.http.as_ref()?)));
         let has_come = session.exchange().is_some_and(|exchange| !exchange.is_idle());
-        let Some((frontend, http)) = settings else {
-            // It is gone, or speaks another protocol now.
-            return session.conn.begin_close(Ending::Close);
+        let has_ended = session.exchange().is_some_and(|exchange| exchange.has_client_ended());
+        let Some((frontend, http)) = settings.filter(|_| has_come || !has_ended) else {
+            // The frontend is gone, or speaks another protocol now, or the client has left.
+            return self.part(key);
         };
         if !has_come {
-            if session.exchange().is_some_and(|exchange| exchange.has_client_ended()) {
-                session.conn.begin_close(Ending::Close);
-            }
             return;
         }
         if session.conn.is_delivering(Side::Client) {
             return;
         }
-        let client = (http.x_forwarded || http.forwarded).then(|| session.client_ip()).flatten();
+        let client = (http.x_forwarded || http.forwarded).then(|| session.client_addr()).flatten();
         let persistence = frontend.persistence.as_deref();
-        let asker = Asker { http, persistence, client, is_last: turn.shared.stop() != Stop::No };
+        let asker = Asker { http, persistence, client, is_last: turn.shared.stop() != Stop::No, now: self.now };
         let Some(exchange) = session.layers.as_mut().and_then(|layers| layers.exchange_mut()) else { return };
         match exchange.ask(&asker) {
             Ok(true) => {
                 session.counters.shards[self.number].http.requests.add(1);
                 session.conn.on_greeted();
             }
-            Ok(false) if exchange.has_client_ended() => session.conn.begin_close(Ending::Close),
+            Ok(false) if has_ended => self.part(key),
             Ok(false) => self.await_head(key, frontend),
             Err(wrong) => self.refuse(key, wrong, turn),
         }
@@ -158,9 +154,9 @@ impl Shard {
         if let (Some(learned), Some(endpoint)) = (learned, &session.endpoint) {
             let frontend = turn.table.frontend(session.frontend);
             let persistence = frontend.and_then(|frontend| frontend.persistence.as_deref());
-            persistence.into_iter().for_each(|persistence| {
+            if let Some(persistence) = persistence {
                 persistence.learn(&learned, endpoint.load.id, self.now);
-            });
+            }
         }
         if is_tunnel {
             self.begin_tunnel(key, turn);
@@ -403,18 +399,5 @@ impl Shard {
                 self.drive(key, turn);
             }
         }
-    }
-}
-
-impl Session {
-    /// Where the client comes from, as a proxy before us says or else the kernel.
-    pub(super) fn client_ip(&mut self) -> Option<IpAddr> {
-        if self.client_ip.is_none() {
-            let proxied = self.layers.as_ref().and_then(|layers| layers.proxied()).map(|(source, _)| source);
-            // Fails if the client has gone already.
-            let source = proxied.or_else(|| socket::peer_addr(&self.client).ok());
-            self.client_ip = source.map(|source| source.ip().to_canonical());
-        }
-        self.client_ip
     }
 }

@@ -6,13 +6,14 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::chunked::{Chunked, Part};
-use super::request::{self, Method, Request};
-use super::response::{self, Response};
-use super::{Cause, Fields, Framing, Limits, Version, Wrong, cookie, write};
+use super::{
+    Cause, Chunked, Fields, Framing, Limits, Method, Part, Request, Response, Version, Wrong, cookie, request, response,
+    write,
+};
 use crate::dataplane::Side;
 use crate::table::http::Http;
-use crate::table::persistence::{CookiePersistence, Mode, Persistence};
+use crate::table::persistence::{CookieMode, CookiePersistence, Persistence};
+use crate::turns::timers::Time;
 use crate::tls::session::Failed;
 
 /// Most bytes of a request, beside its head, that are kept until there is a server, and of requests that follow.
@@ -36,6 +37,7 @@ pub(crate) struct Asker<'a> {
     pub(crate) client: Option<IpAddr>,
     /// No further request is taken on this connection.
     pub(crate) is_last: bool,
+    pub(crate) now: Time,
 }
 
 /// How far one direction is.
@@ -252,7 +254,7 @@ impl Exchange {
         self.may_repeat =
             matches!(self.request, Reading::Done) && request.method.is_idempotent() && !self.wants_upgrade;
         let cookies = asker.persistence.and_then(|persistence| Some((persistence, persistence.cookie.as_ref()?)));
-        self.wanted = cookies.and_then(|(persistence, settings)| wanted(request, persistence, settings));
+        self.wanted = cookies.and_then(|(persistence, settings)| wanted(request, persistence, settings, asker.now));
         self.made.clear();
         write::request(request, asker, cookies.map(|(_, settings)| settings), &mut self.made);
     }
@@ -279,12 +281,12 @@ impl Exchange {
         self.set_cookie.clear();
         self.learns = None;
         match persistence.and_then(|persistence| persistence.cookie.as_ref()).map(|cookie| (cookie, &cookie.mode)) {
-            Some((_, Mode::Insert { before, after, values })) if self.wanted != Some(server) => {
+            Some((_, CookieMode::Insert { before, after, values })) if self.wanted != Some(server) => {
                 if let Some(value) = values.get(&server) {
                     [before, &value[..], after].iter().for_each(|part| self.set_cookie.extend_from_slice(part));
                 }
             }
-            Some((cookie, Mode::Passive(_))) => self.learns = Some(Arc::clone(&cookie.name)),
+            Some((cookie, CookieMode::Passive(_))) => self.learns = Some(Arc::clone(&cookie.name)),
             _ => {}
         }
     }
@@ -539,10 +541,15 @@ impl Exchange {
 }
 
 /// The server that the cookies of a request name.
-fn wanted(request: &Request<'_, '_>, persistence: &Persistence, settings: &CookiePersistence) -> Option<u64> {
+fn wanted(
+    request: &Request<'_, '_>,
+    persistence: &Persistence,
+    settings: &CookiePersistence,
+    now: Time,
+) -> Option<u64> {
     let mut cookies = request.fields.iter().filter(|field| field.name.eq_ignore_ascii_case("cookie"));
     let value = cookies.find_map(|field| cookie::find(field.value, &settings.name))?;
-    persistence.by_cookie(value).map(|stay| stay.endpoint.load.id)
+    persistence.by_cookie(value, now).map(|stay| stay.endpoint.load.id)
 }
 
 impl Body {

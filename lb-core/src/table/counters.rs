@@ -70,6 +70,17 @@ impl HttpCounters {
     }
 }
 
+/// What one shard counts of clients that stay on their servers.
+#[derive(Debug, Default)]
+pub(crate) struct PersistenceCounters {
+    /// Choices of the server that a client stays on.
+    pub(crate) hits: Counter,
+    /// Clients that were new, or had been forgotten.
+    pub(crate) new: Counter,
+    /// Clients that got another server because theirs was not there, down or had failed them.
+    pub(crate) moved: Counter,
+}
+
 /// What one shard counts for one server.
 #[derive(Debug, Default)]
 pub(crate) struct ServerCounters {
@@ -120,6 +131,7 @@ pub(crate) struct FrontendShard {
     pub(crate) http: HttpCounters,
     /// Handshakes with clients that are in progress.
     pub(crate) handshaking: Counter,
+    pub(crate) persistence: PersistenceCounters,
 }
 
 impl FrontendCounters {
