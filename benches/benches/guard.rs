@@ -101,10 +101,11 @@ fn stepped(unit: Unit) -> Result<Units> {
     let (server, origin) = (serve(None)?, serve(Some(ANSWER))?);
     let folder = tempfile::tempdir()?;
     let core = usize::from(thread::available_parallelism()?.get() > 1);
-    let place = Place { folder: folder.path(), core, servers: &[server], origins: &[origin], entries: &[Entry::Http] };
+    let place =
+        Place { folder: folder.path(), core, servers: &[server], origins: &[origin], entries: &[Entry::HttpToOrigin] };
     let lb = Lb::start(place, "lb", &peers::build_lb()?)?;
     let at = |entry| Some(SocketAddr::from((Ipv4Addr::LOCALHOST, lb.ports.of(entry)?)));
-    let (Some(plain), Some(http)) = (at(Entry::Plain), at(Entry::Http)) else {
+    let (Some(plain), Some(http)) = (at(Entry::Plain), at(Entry::HttpToOrigin)) else {
         return Err("lb has no such port".into());
     };
     let frontends = Frontends::new(plain, http);

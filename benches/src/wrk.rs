@@ -24,7 +24,7 @@ pub fn is_installed() -> bool {
 /// # Errors
 /// wrk does not run, or had an answer that is none.
 pub fn measure(servers: &Servers, port: u16, pid: Option<u32>, length: Duration) -> Result<Sample> {
-    let origin = servers.origin().ok_or("there is no server of HTTP")?.pid();
+    let origin = servers.origin().ok_or("nginx is not there")?.pid();
     let cpu = || pid.map_or(Ok(Duration::ZERO), cpu::used_by);
     let (before, origin_before, wrk_before) = (cpu()?, cpu::used_by(origin)?, of_children()?);
     let seconds = length.as_secs_f64().ceil().max(1.0);

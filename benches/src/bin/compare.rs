@@ -99,13 +99,13 @@ fn start_servers(args: &Args, kinds: &mut Vec<Kind>, folder: &Path) -> Result<Se
         eprintln!("wrk is not installed: its load is left out");
         kinds.retain(|kind| !kind.is_by_wrk());
     }
-    if kinds.iter().any(|kind| kind.entry().is_http()) {
-        let tls = kinds.iter().any(|kind| kind.entry() == Entry::Https);
+    if kinds.iter().any(|kind| kind.entry().is_to_origin()) {
+        let tls = kinds.iter().any(|kind| kind.entry() == Entry::HttpsToOrigin);
         match Origin::start(folder, args.load_core, tls)? {
             Some(origin) => servers.add_origin(origin),
             None => {
-                eprintln!("nginx is not installed: loads of HTTP are left out");
-                kinds.retain(|kind| !kind.entry().is_http());
+                eprintln!("nginx is not installed: the loads of which it is the server are left out");
+                kinds.retain(|kind| !kind.entry().is_to_origin());
             }
         }
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use benches::load::{Kind, Load, run_until};
 use benches::net::Servers;
-use benches::peers::{self, Entry, Origin, Place};
+use benches::peers::{self, Entry, Place};
 use benches::{Result, cpu};
 use clap::Parser;
 
@@ -41,14 +41,10 @@ const SILENCE: Duration = Duration::from_millis(500);
 fn main() -> Result<()> {
     let args = Args::parse();
     let folder = tempfile::tempdir()?;
-    let mut servers = Servers::listen()?;
+    let servers = Servers::listen()?;
     servers.identities().write(folder.path())?;
-    if args.entry.is_http() {
-        servers.add_origin(Origin::start(folder.path(), 0, false)?.ok_or("nginx is not installed")?);
-    }
-    let (addresses, origins) = (servers.addresses()?, servers.origin_addresses());
-    let place =
-        Place { folder: folder.path(), core: 1, servers: &addresses, origins: &origins, entries: &[args.entry] };
+    let addresses = servers.addresses()?;
+    let place = Place { folder: folder.path(), core: 1, servers: &addresses, origins: &[], entries: &[args.entry] };
     let peer = match args.rival {
         Some(name) => peers::start_rival(place, &name)?.ok_or_else(|| format!("{name} is not installed"))?,
         None => peers::start_ours(place, "lb", &args.lb.map_or_else(peers::build_lb, Ok)?)?,

@@ -1,4 +1,4 @@
-//! Requests of HTTP over connections that stay, each with one on its way. The answers come from [`Origin`], a process of its own.
+//! Requests of HTTP to nginx ([`Origin`]), over connections that stay, each with one on its way.
 //!
 //! Every answer's head is read: its status, its length, and whether it sets the balancer's cookie where it should and nowhere
 //! else.
@@ -10,7 +10,6 @@ use nix::sys::socket::SetSockOpt;
 use rustix::event::epoll::EventFlags;
 
 use super::balancer_address;
-use super::messages::Then;
 use super::on_epoll::Part;
 use super::stream::{ReceiveLowWater, TOLD_AT};
 use crate::latency::Latency;
@@ -45,7 +44,6 @@ pub struct Http {
     connections: usize,
     body: Body,
     cookies: Cookies,
-    then: Then,
     origin: u32,
     clients: HashMap<Id, Client>,
     buffer: Vec<u8>,
@@ -84,12 +82,11 @@ impl Http {
     ///
     /// # Errors
     /// There is no memory.
-    pub fn new(connections: usize, body: Body, cookies: Cookies, then: Then, origin: &Origin) -> Result<Self> {
+    pub fn new(connections: usize, body: Body, cookies: Cookies, origin: &Origin) -> Result<Self> {
         Ok(Self {
             connections,
             body,
             cookies,
-            then,
             origin: origin.pid(),
             clients: HashMap::new(),
             buffer: vec![0; PIECE],
@@ -116,16 +113,27 @@ impl Http {
         if let (Body::Small, Some(client)) = (self.body, self.clients.get(&id)) {
             self.latency.record(client.asked_at.elapsed());
         }
-        match self.then {
-            Then::Stay if !self.stopping => Ok(()),
-            Then::Ask if !self.stopping => self.ask(net, id),
-            Then::Ask | Then::Stay | Then::Reconnect => {
-                self.clients.remove(&id);
-                net.close(id);
-                Ok(())
-            }
+        if self.stopping {
+            self.clients.remove(&id);
+            net.close(id);
+            return Ok(());
         }
+        self.ask(net, id)
     }
+}
+
+/// Whether these bytes are a small answer, whole, and as it should be.
+///
+/// # Errors
+/// It is another answer.
+pub(super) fn is_answer(bytes: &[u8], cookies: Cookies) -> Result<bool> {
+    let Some(head) = Head::read(bytes)? else { return Ok(false) };
+    check_cookie(&head, cookies, false, &mut Vec::new())?;
+    let size = head.length + usize::try_from(head.body)?;
+    if bytes.len() > size || head.body != SMALL {
+        return Err(format!("{} B came for an answer of {size}", bytes.len()).into());
+    }
+    Ok(bytes.len() == size)
 }
 
 impl Client {
@@ -261,11 +269,8 @@ impl Part for Http {
         Ok(cpu::used_by_this_thread() + cpu::used_by(self.origin)?)
     }
 
-    fn stop(&mut self, net: &mut Net) -> Result<()> {
+    fn stop(&mut self, _: &mut Net) -> Result<()> {
         self.stopping = true;
-        if self.then == Then::Stay {
-            self.clients.drain().for_each(|(id, _)| net.close(id));
-        }
         Ok(())
     }
 

@@ -119,11 +119,17 @@ enum Shape {
     Paced {
         rate: f64,
     },
+    /// Requests, of which the servers are here.
     Requests {
+        at_once: usize,
+        cookies: Cookies,
+        then: Then,
+    },
+    /// Requests, of which nginx is the server.
+    ToOrigin {
         at_once: usize,
         body: Body,
         cookies: Cookies,
-        then: Then,
     },
     /// Requests by another program, see [`crate::wrk`].
     Wrk,
@@ -141,7 +147,7 @@ impl Kind {
         Self::messages("rr64", "round trip", "64 B there and back over 64 connections", 64, 64, Then::Ask);
 
     /// All kinds, in the order in which they are measured.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::ROUND_TRIPS,
         Self::messages("rr64x1", "round trip", "64 B there and back over 1 connection", 1, 64, Then::Ask),
         Self::messages("rr4k", "round trip", "4 KiB there and back over 64 connections", 64, 4096, Then::Ask),
@@ -185,35 +191,21 @@ impl Kind {
             Shape::Streams(Direction::Down),
         )
         .with(Hello::Full, true),
-        Self::requests(
-            "http_rr",
-            "a GET of 64 B over 64 connections that stay; each answer sets a cookie",
-            64,
-            Body::Small,
-            Cookies::Dropped,
-        ),
-        Self::requests(
-            "http_cookie_rr",
-            "as http_rr, by clients that keep their cookie",
-            64,
-            Body::Small,
-            Cookies::Kept,
-        ),
         Self {
-            shape: Shape::Wrk,
-            ..Self::requests("http_wrk", "as http_rr, by wrk", 64, Body::Small, Cookies::Dropped)
+            shape: Shape::Requests { at_once: 64, cookies: Cookies::Dropped, then: Then::Ask },
+            ..Self::to_origin("http_rr", "a GET of 64 B over 64 connections that stay; each answer sets a cookie")
         },
-        Self::requests("https_rr", "as http_rr, by TLS 1.3 to the balancer", 64, Body::Small, Cookies::Dropped)
-            .with(Hello::Full, false),
+        Self::to_origin("http_nginx", "as http_rr, with nginx as the server"),
+        Self { shape: Shape::Wrk, ..Self::to_origin("http_wrk", "the same by wrk") },
+        Self {
+            shape: Shape::ToOrigin { at_once: 64, body: Body::Small, cookies: Cookies::Kept },
+            ..Self::to_origin("http_cookie", "as http_nginx, by clients that keep their cookie")
+        },
+        Self::to_origin("https_nginx", "as http_nginx, by TLS 1.3 to the balancer").with(Hello::Full, false),
         Self {
             unit: "GB",
-            ..Self::requests(
-                "http_down",
-                "a GET of 1 MiB over 4 connections that stay",
-                STREAMS,
-                Body::Large,
-                Cookies::Dropped,
-            )
+            shape: Shape::ToOrigin { at_once: STREAMS, body: Body::Large, cookies: Cookies::Dropped },
+            ..Self::to_origin("http_down", "a GET of 1 MiB from nginx over 4 connections that stay")
         },
     ];
 
@@ -228,8 +220,8 @@ impl Kind {
         Self { name, unit, about, shape: Shape::Messages { at_once, size, then }, wrap: None }
     }
 
-    const fn requests(name: &'static str, about: &'static str, at_once: usize, body: Body, cookies: Cookies) -> Self {
-        let shape = Shape::Requests { at_once, body, cookies, then: Then::Ask };
+    const fn to_origin(name: &'static str, about: &'static str) -> Self {
+        let shape = Shape::ToOrigin { at_once: 64, body: Body::Small, cookies: Cookies::Dropped };
         Self { name, unit: "request", about, shape, wrap: None }
     }
 
@@ -248,26 +240,24 @@ impl Kind {
     /// Connections that exchange 64 B, or a request, and then stay open and silent, so many begun at a time.
     pub fn idle(at_once: usize, entry: Entry) -> Self {
         let idle = Self::messages("idle", "connection", "64 B there and back, then silence", at_once, 64, Then::Stay);
-        let (body, cookies, then) = (Body::Small, Cookies::Dropped, Then::Stay);
-        let http = Self { shape: Shape::Requests { at_once, body, cookies, then }, ..idle };
+        let shape = Shape::Requests { at_once, cookies: Cookies::Dropped, then: Then::Stay };
         match entry {
             Entry::Plain => idle,
             Entry::Terminated => idle.with(Hello::Full, false),
             Entry::Reencrypted => idle.with(Hello::Full, true),
-            Entry::Http => http,
-            Entry::Https => http.with(Hello::Full, false),
+            Entry::Http | Entry::HttpToOrigin | Entry::HttpsToOrigin => Self { shape, ..idle },
         }
     }
 
     /// Where it enters a balancer.
     pub fn entry(&self) -> Entry {
-        let is_http = matches!(self.shape, Shape::Requests { .. } | Shape::Wrk);
-        match self.wrap {
-            None if is_http => Entry::Http,
-            Some(_) if is_http => Entry::Https,
-            None => Entry::Plain,
-            Some(Wrap { to_servers: false, .. }) => Entry::Terminated,
-            Some(Wrap { to_servers: true, .. }) => Entry::Reencrypted,
+        match (self.shape, self.wrap) {
+            (Shape::Requests { .. }, _) => Entry::Http,
+            (Shape::ToOrigin { .. } | Shape::Wrk, None) => Entry::HttpToOrigin,
+            (Shape::ToOrigin { .. } | Shape::Wrk, Some(_)) => Entry::HttpsToOrigin,
+            (_, None) => Entry::Plain,
+            (_, Some(Wrap { to_servers: false, .. })) => Entry::Terminated,
+            (_, Some(Wrap { to_servers: true, .. })) => Entry::Reencrypted,
         }
     }
 
@@ -279,9 +269,8 @@ impl Kind {
     /// The same without a balancer: where clients speak TLS, servers do, and nobody sets cookies.
     pub fn direct(&self) -> Self {
         let shape = match self.shape {
-            Shape::Requests { at_once, body, then, .. } => {
-                Shape::Requests { at_once, body, cookies: Cookies::Unset, then }
-            }
+            Shape::Requests { at_once, then, .. } => Shape::Requests { at_once, cookies: Cookies::Unset, then },
+            Shape::ToOrigin { at_once, body, .. } => Shape::ToOrigin { at_once, body, cookies: Cookies::Unset },
             other => other,
         };
         Self { shape, wrap: self.wrap.map(|wrap| Wrap { to_servers: true, ..wrap }), ..*self }
@@ -327,10 +316,13 @@ impl Kind {
                 let (streams, chats) = (Stream::new(STREAMS, Direction::Down)?, Paced::new(CHAT_RATE, CHATS, 64)?);
                 Box::new(OnEpoll::new(servers, sessions, Chats::new(streams, chats))?)
             }
-            Shape::Requests { at_once, body, cookies, then } => {
-                let origin = servers.origin().ok_or("there is no server of HTTP")?;
-                let requests = Http::new(at_once, body, cookies, then, origin)?;
-                Box::new(OnEpoll::new(servers, sessions, requests)?)
+            Shape::Requests { at_once, cookies, then } => {
+                let net = ring::Net::of_requests(servers, move |bytes| http::is_answer(bytes, cookies))?;
+                Box::new(Messages::new(Box::new(net), at_once, ring::ANSWER, then)?)
+            }
+            Shape::ToOrigin { at_once, body, cookies } => {
+                let origin = servers.origin().ok_or("nginx is not there")?;
+                Box::new(OnEpoll::new(servers, sessions, Http::new(at_once, body, cookies, origin)?)?)
             }
             Shape::Wrk => return Err("wrk is no load of this program".into()),
             Shape::Paced { rate } => Box::new(OnEpoll::new(servers, sessions, Paced::new(rate, 64, 64)?)?),

@@ -85,7 +85,7 @@ pub trait Courier {
     fn turn(&mut self, wait: Duration, answers: &mut Vec<(Id, usize)>) -> Result<Instant>;
 }
 
-/// The listening socket of all servers. The traffic of the moment accepts on it. Those of HTTP are another program.
+/// The listening socket of all servers, on which the traffic of the moment accepts, and nginx where it is the server.
 #[derive(Debug)]
 pub struct Servers {
     listener: OwnedFd,
@@ -118,20 +118,20 @@ impl Servers {
     /// The port for clients that come as they would to a balancer.
     ///
     /// # Errors
-    /// The kernel does not name it, or there is no server of HTTP.
+    /// The kernel does not name it, or nginx was not added.
     pub fn port(&self, entry: Entry) -> Result<u16> {
-        match entry.is_http() {
-            true => Ok(self.origin().and_then(|origin| origin.port(entry)).ok_or("there is no server of HTTP")?),
+        match entry.is_to_origin() {
+            true => Ok(self.origin().and_then(|origin| origin.port(entry)).ok_or("nginx is not there")?),
             false => Ok(SocketAddr::try_from(net::getsockname(&self.listener)?)?.port()),
         }
     }
 
-    /// Adds a server of HTTP.
+    /// Adds nginx.
     pub fn add_origin(&mut self, origin: Origin) {
         self.origin = Some(origin);
     }
 
-    /// The server of HTTP, if one was added.
+    /// nginx, if it was added.
     pub fn origin(&self) -> Option<&Origin> {
         self.origin.as_ref()
     }

@@ -66,7 +66,8 @@ fn configuration(place: Place<'_>, ports: Ports, forwarding: Forwarding) -> Resu
         (Entry::Terminated, &*bind, ""),
         (Entry::Reencrypted, &*bind, &*server),
         (Entry::Http, "", ""),
-        (Entry::Https, &*bind, ""),
+        (Entry::HttpToOrigin, "", ""),
+        (Entry::HttpsToOrigin, &*bind, ""),
     ] {
         let Some(port) = ports.of(entry) else { continue };
         writeln!(text, "listen {entry:?}\n    bind 0.0.0.0:{port} {bind}\n    balance roundrobin")?;

@@ -91,7 +91,8 @@ fn configuration(place: Place<'_>, ports: Ports) -> Result<String> {
         (Entry::Terminated, "terminated", site.to_owned(), "ssl_offload: true"),
         (Entry::Reencrypted, "reencrypted", site.to_owned(), &*to_server),
         (Entry::Http, "http", format!("protocol: http, {http}"), ""),
-        (Entry::Https, "https", format!("protocol: https, {site}{http}"), ""),
+        (Entry::HttpToOrigin, "http-to-origin", format!("protocol: http, {http}"), ""),
+        (Entry::HttpsToOrigin, "https-to-origin", format!("protocol: https, {site}{http}"), ""),
     ] {
         let Some(port) = ports.of(entry) else { continue };
         writeln!(text, "    (name: \"{name}\", bind: \"0.0.0.0:{port}\", policy: round_robin, {frontend}servers: [")?;

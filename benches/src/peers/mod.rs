@@ -33,7 +33,7 @@ pub struct Place<'a> {
     pub core: usize,
     /// The servers behind it.
     pub servers: &'a [SocketAddr],
-    /// The servers of HTTP behind it.
+    /// Those behind it where [`Origin`] is meant to be.
     pub origins: &'a [SocketAddr],
     /// The ways into it that are needed; [`Entry::Plain`] is always there. Where one has TLS, the files of
     /// [`crate::tls::Identities::write`] are in the folder.
@@ -48,7 +48,7 @@ impl<'a> Place<'a> {
 
     /// What stands behind one way into it.
     fn behind(&self, entry: Entry) -> &'a [SocketAddr] {
-        if entry.is_http() { self.origins } else { self.servers }
+        if entry.is_to_origin() { self.origins } else { self.servers }
     }
 }
 
@@ -63,19 +63,26 @@ pub enum Entry {
     Reencrypted,
     /// Requests of HTTP, each balanced by itself, with cookies by which clients stay on their server.
     Http,
+    /// The same, with [`Origin`] behind it.
+    HttpToOrigin,
     /// The same by TLS, which ends in the balancer.
-    Https,
+    HttpsToOrigin,
 }
 
 impl Entry {
     /// Whether clients speak TLS.
     pub fn is_tls(self) -> bool {
-        matches!(self, Self::Terminated | Self::Reencrypted | Self::Https)
+        matches!(self, Self::Terminated | Self::Reencrypted | Self::HttpsToOrigin)
     }
 
     /// Whether the balancer reads requests.
     pub fn is_http(self) -> bool {
-        matches!(self, Self::Http | Self::Https)
+        matches!(self, Self::Http | Self::HttpToOrigin | Self::HttpsToOrigin)
+    }
+
+    /// Whether [`Origin`] is behind it.
+    pub fn is_to_origin(self) -> bool {
+        matches!(self, Self::HttpToOrigin | Self::HttpsToOrigin)
     }
 }
 
@@ -85,7 +92,7 @@ pub struct Ports {
     /// That of [`Entry::Plain`].
     pub plain: u16,
     /// By entry; 0: not taken here.
-    by_entry: [u16; Entry::Https as usize + 1],
+    by_entry: [u16; Entry::HttpsToOrigin as usize + 1],
 }
 
 impl Ports {
