@@ -2,6 +2,7 @@
 
 mod checks;
 mod cookie;
+mod exchange;
 mod greeting;
 mod http;
 mod ring;
@@ -20,6 +21,7 @@ use crate::table::{self, Group, Table, Tier};
 
 pub use checks::{CHECK_THREAD, Checks, read_answer};
 pub use cookie::check_cookie;
+pub use exchange::Requests;
 pub use greeting::{
     check_client_hello, check_proxy_header, client_hello_name, proxy_header_length, write_proxy_header,
 };
