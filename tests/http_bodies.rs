@@ -23,7 +23,6 @@ fn a_body_of_either_framing_arrives_in_one() {
     assert_eq!(client.ask(&chunked("00003;name=\"value\"\r\nabc\r\n000;last\r\n\r\n")).text(), "chunked abc");
     assert_eq!(client.ask("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n").text(), "length ");
     assert_eq!(client.ask("POST / HTTP/1.1\r\nHost: h\r\n\r\n").text(), "none ");
-    assert_eq!(client.ask(&request("GET", "/", &[], "a body with GET")).text(), "length a body with GET");
 }
 
 #[test]
@@ -31,7 +30,7 @@ fn extensions_of_chunks_do_not_reach_the_server() {
     // `Body` reads no extensions: what came through is a request that was read.
     let site = Site::run(|request| ok(request.text()));
     let (_lb, mut client) = client_of(&site);
-    let chunks = "3;a=b;c\r\nabc\r\n1 ; x = \"quo\\\"ted\"\r\nd\r\n0;end\r\n\r\n";
+    let chunks = "3;a=b;c\r\nabc\r\n1;x=\"quo\\\"ted; \"\r\nd\r\n0;end\r\n\r\n";
     let head = "PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
     assert_eq!(client.ask(&format!("{head}{chunks}")).text(), "abcd");
 }
