@@ -2,6 +2,7 @@
 //! have seen ([`Site`]); and a strict parser of another kind as a server ([`Referee`]). Nothing here mends what it reads.
 
 mod body;
+pub mod corpus;
 mod message;
 mod referee;
 mod site;
