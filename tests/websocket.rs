@@ -98,7 +98,7 @@ fn a_server_that_does_not_change_answers_as_to_any_request() {
     let lb = http(Frontend::new("web").server("a", site.addr()));
     let mut client = Wire::connect(lb.addr("web"));
     for _ in 0..3 {
-        let fields = [("Connection", "Upgrade"), ("Upgrade", "websocket")];
+        let fields = [("Connection", "Upgrade"), ("Upgrade", "other")];
         assert_eq!(client.get_with("/", &fields).status(), 426);
         assert_eq!(client.get("/").text(), "a page");
     }
