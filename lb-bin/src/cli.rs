@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lb_core::config::{
-    Check, ClientAuth, OnUnavailable, PassiveConnections, PassiveUse, PassiveWhen, PolicyKind, SendProxy, ServerCheck,
-    SniPattern, SniRoute,
+    Check, ClientAuth, CookieSettings, HttpSettings, IpPersistence, OnUnavailable, OrNone, PassiveConnections, PassiveUse,
+    PassiveWhen, PolicyKind, Protocol, SendProxy, ServerCheck, SniPattern, SniRoute,
 };
 
 use crate::ron_text;
@@ -81,6 +81,9 @@ pub enum ClientCommand {
     /// Add, replace, remove or list certificates
     #[command(subcommand)]
     Certificate(CertificateCommand),
+    /// Show the key that cookies are made with
+    #[command(subcommand)]
+    Persistence(PersistenceCommand),
     /// Make the running frontends and certificates those of a configuration, in one transaction
     Apply {
         /// The configuration
@@ -275,6 +278,17 @@ pub enum CertificateCommand {
     },
 }
 
+/// `lb persistence …`
+#[derive(Debug, Subcommand)]
+pub enum PersistenceCommand {
+    /// Show the key that cookies are made with, for the persistence_key of other balancers; keep it secret
+    Key {
+        /// How to print it.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+}
+
 /// Arguments of `lb certificate add` and `update`.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("content").required(true).args(["chain", "bundle"]))]
@@ -384,6 +398,9 @@ pub struct UpdateFrontend {
 /// The settings that a frontend has from the start and that can be changed in the same words.
 #[derive(Debug, Args)]
 pub struct FrontendSettings {
+    /// What is spoken with clients: bytes as they come, or HTTP, where each request is balanced by itself [default: tcp]
+    #[arg(long, value_name = "tcp|http|https")]
+    pub protocol: Option<Protocol>,
     /// How long a server may take to accept, for example 200ms [default: 5s]
     #[arg(long, value_name = "DURATION")]
     pub connect_timeout: Option<String>,
@@ -456,6 +473,18 @@ pub struct FrontendSettings {
     /// Networks whose PROXY headers are accepted, for example 10.0.0.0/8,::1; or none [default: none]
     #[arg(long, value_name = "NETWORK,…|none", value_parser = names)]
     pub accept_proxy_from: Option<List<String>>,
+    /// Whether clients stay on their servers by a cookie; needs protocol http or https [default: false]
+    #[arg(long, value_name = "true|false")]
+    pub cookie_persistence: Option<bool>,
+    /// Which cookie.
+    #[arg(long, value_name = "NAME=VALUE,…", help = COOKIE_HELP)]
+    pub cookie: Option<CookieSettings>,
+    /// How clients stay on their servers by their address.
+    #[arg(long, value_name = "NAME=VALUE,…|none", help = IP_HELP)]
+    pub ip_persistence: Option<OrNone<IpPersistence>>,
+    /// How requests are handled.
+    #[arg(long, value_name = "NAME=VALUE,…", help = HTTP_HELP)]
+    pub http: Option<HttpSettings>,
 }
 
 /// A list in one argument.
@@ -478,6 +507,13 @@ fn routes(text: &str) -> Result<List<SniRoute>, String> {
         _ => text.split(';').map(route).collect::<Result<_, _>>().map(List),
     }
 }
+
+const COOKIE_HELP: &str = "Which cookie; what is not said gets its default: \
+    name=LBSERVER,mode=insert|passive(JSESSIONID),max_age=1h,domain=example.com,path=/,strip=true";
+const IP_HELP: &str = "How clients stay on their servers by their address; what is not said gets its default: \
+    ttl=30m,size=1000000,prefix_v4=32,prefix_v6=64; none switches it off [default: none]";
+const HTTP_HELP: &str = "How requests are handled; what is not said gets its default: max_line=8192,max_fields=100,\
+    max_head=32768,header_timeout=10s,keep_alive_timeout=60s,response_timeout=60s,x_forwarded=true,forwarded=false";
 
 const CHECK_HELP: &str = "How servers are checked: tcp, tls, off, or in full, for example \
     '(kind: http(path: \"/health\"), interval: \"1s\", fall: 2)'";

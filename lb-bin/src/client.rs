@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::admin::{LINE_MAX, Reply};
-use crate::cli::{CertificateCommand, ClientCommand, FrontendCommand, Output, ServerCommand};
+use crate::cli::{CertificateCommand, ClientCommand, FrontendCommand, Output, PersistenceCommand, ServerCommand};
 use crate::paths;
 
 /// How long a reply may take. A change is confirmed in milliseconds; a probe waits for the connect timeout.
@@ -61,6 +61,7 @@ fn output_of(command: &ClientCommand) -> Output {
         ClientCommand::Server(ServerCommand::List { output, .. })
         | ClientCommand::Frontend(FrontendCommand::List { output })
         | ClientCommand::Certificate(CertificateCommand::List { output })
+        | ClientCommand::Persistence(PersistenceCommand::Key { output })
         | ClientCommand::History { output }
         | ClientCommand::Status { output } => output.output,
         _ => Output::Table,

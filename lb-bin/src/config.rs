@@ -130,7 +130,7 @@ mod tests {
             ),
             (
                 "(colour: 1)",
-                "1:2: unknown field \"colour\", known are shards, max_connections, shutdown_grace, certificates, frontends",
+                "1:2: unknown field \"colour\", known are shards, max_connections, shutdown_grace, persistence_key, certificates, frontends",
             ),
         ];
         for (text, expected) in cases {

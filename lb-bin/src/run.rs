@@ -33,6 +33,7 @@ pub fn run(args: &RunArgs, admin: Option<&Path>) -> Result<(), String> {
     let opened = StateFile::open(&args.config, source.hash, &source.config, &given.locks)?;
     let mut config = source.config;
     let grace = config.shutdown_grace.as_duration();
+    config.persistence_key = config.persistence_key.or(opened.persistence_key);
     if let Some((certificates, frontends)) = opened.kept {
         (config.certificates, config.frontends) = (certificates, frontends);
     }

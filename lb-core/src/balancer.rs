@@ -9,7 +9,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::balance::{Policies, PolicyBuilder};
-use crate::config::{Certificate, Config, Frontend, FrontendUpdate, Invalid, Millis, Name, Server, ServerUpdate};
+use crate::config::{
+    Certificate, Config, Frontend, FrontendUpdate, Invalid, Millis, Name, PersistenceKey, Server, ServerUpdate,
+};
 use crate::control::{
     Applied, Change, Command, CommandSender, Commands, ControlThread, Died, Listener, NoStore, Options, Record,
     Refused, Resume, StartError, Status, Store, Transaction, Wanted, check_config,
@@ -258,6 +260,12 @@ impl Control {
     /// [`Record::without_secrets`].
     pub fn history(&self) -> Pending<Vec<Arc<Record>>> {
         self.ask(|reply| Command::History { reply })
+    }
+
+    /// The key that the values of cookies are made with, to be given to other balancers ([`Config::persistence_key`]) that are
+    /// to send clients to the same servers. Whoever has it can choose his server.
+    pub fn persistence_key(&self) -> Pending<PersistenceKey> {
+        self.ask(|reply| Command::PersistenceKey { reply })
     }
 
     /// What runs, and how much.

@@ -1,6 +1,7 @@
 //! Doors for this project's own fuzz targets and benches. Not part of the library's interface.
 
 mod checks;
+mod cookie;
 mod greeting;
 mod ring;
 
@@ -17,6 +18,7 @@ use crate::table::publish::Publication;
 use crate::table::{self, Group, Table, Tier};
 
 pub use checks::{CHECK_THREAD, Checks, read_answer};
+pub use cookie::check_cookie;
 pub use greeting::{
     check_client_hello, check_proxy_header, client_hello_name, proxy_header_length, write_proxy_header,
 };

@@ -60,6 +60,7 @@ mod balancer;
 pub mod config;
 mod control;
 mod dataplane;
+mod http;
 #[cfg(feature = "internal")]
 #[doc(hidden)]
 pub mod internal;
@@ -75,6 +76,7 @@ pub use control::{
     Saved, ServerHealth, ServerStatus, ServerTlsStatus, Service, ShardStatus, Snapshot, StartError, Status, Store,
     TlsStatus, Traffic, Transaction,
 };
+pub use http::Cause as HttpCause;
 pub use sys::limits::raise_descriptors;
 pub use sys::socket::inherited_listener;
 pub use tls::cause::Cause;

@@ -50,6 +50,7 @@ impl Handler {
             Request::Version {} => Ok(Reply::version()),
             Request::Status {} => Ok(Reply::Status(Box::new(control.status().await?))),
             Request::History {} => Ok(Reply::history(&control.history().await?)),
+            Request::PersistenceKey {} => Ok(Reply::PersistenceKey { key: control.persistence_key().await? }),
             Request::ListCertificates {} => Ok(Reply::certificates(control.status().await?)),
             Request::ListFrontends {} => Ok(Reply::frontends(&control.status().await?)),
             Request::ListServers { frontend } => Ok(Reply::servers(&control.status().await?, frontend.as_ref())),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use lb_core::config::{Bind, Millis, Mode, Name, PolicyKind, Server};
+use lb_core::config::{Bind, Frontend, Millis, Mode, Name, PersistenceKey, PolicyKind, Protocol, Server};
 use lb_core::{
     Applied, CertificateStatus, FrontendStatus, Listener, Record, Refused, ServerHealth, ServerStatus, Service, Status,
 };
@@ -55,6 +55,11 @@ pub enum Reply {
     Frontends(Vec<FrontendRow>),
     /// The certificates, in the order they were added.
     Certificates(Vec<CertificateStatus>),
+    /// The key that cookies are made with: the only secret that is ever answered, and only to who asks for it.
+    PersistenceKey {
+        /// 64 hexadecimal digits.
+        key: PersistenceKey,
+    },
     /// The last revisions, oldest first, without private keys.
     History(Vec<Arc<Record>>),
     /// What runs, and how much.
@@ -149,8 +154,9 @@ pub enum TlsMode {
 }
 
 impl TlsMode {
-    fn of(server: &Server) -> Self {
-        match (server.ssl_offload(), server.server_certificate().is_some()) {
+    fn of(frontend: &Frontend, server: &Server) -> Self {
+        let is_ended = frontend.protocol() == Protocol::Https || server.ssl_offload();
+        match (is_ended, server.server_certificate().is_some()) {
             (false, false) => Self::Passthrough,
             (true, false) => Self::Termination,
             (true, true) => Self::ReEncryption,
@@ -178,6 +184,8 @@ pub struct FrontendRow {
     pub bind: Bind,
     /// Where it accepts.
     pub addr: SocketAddr,
+    #[serde(default)]
+    pub protocol: Protocol,
     pub policy: PolicyKind,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<u32>,
@@ -210,8 +218,7 @@ impl Reply {
             return Refusal::field("frontend", format!("there is no frontend {name}")).into();
         }
         let rows = |status: &&FrontendStatus| {
-            let frontend = status.frontend.name().clone();
-            status.servers.iter().map(move |server| ServerRow::new(frontend.clone(), server)).collect::<Vec<_>>()
+            status.servers.iter().map(|server| ServerRow::new(&status.frontend, server)).collect::<Vec<_>>()
         };
         Self::Servers(chosen.iter().flat_map(rows).collect())
     }
@@ -278,10 +285,10 @@ impl From<Applied> for Reply {
 }
 
 impl ServerRow {
-    fn new(frontend: Name, status: &ServerStatus) -> Self {
+    fn new(frontend: &Frontend, status: &ServerStatus) -> Self {
         let server = &status.server;
         Self {
-            frontend,
+            frontend: frontend.name().clone(),
             name: server.name().clone(),
             addr: server.addr(),
             weight: server.weight(),
@@ -290,7 +297,7 @@ impl ServerRow {
             drain: matches!(server.mode(), Mode::Drain(_)),
             disabled: server.mode() == Mode::Disabled,
             health: status.health.clone(),
-            tls: TlsMode::of(server),
+            tls: TlsMode::of(frontend, server),
             trouble: status.tls.as_ref().and_then(|tls| tls.trouble.clone()),
             connections: status.connections,
             served: status.served,
@@ -309,6 +316,7 @@ impl FrontendRow {
             name: frontend.name().clone(),
             bind: frontend.bind(),
             addr: status.addr,
+            protocol: frontend.protocol(),
             policy: frontend.policy().clone(),
             max_connections: frontend.max_connections(),
             connect_timeout: frontend.connect_timeout(),

@@ -6,9 +6,9 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use lb_core::config::{
-    AlpnName, Bind, Certificate, Check, ClientAuth, Config, Delay, Frontend, Millis, Name, Network, OnUnavailable,
-    OrNone, PassiveConnections, PassiveUse, PassiveWhen, Pem, Percent, PolicyKind, Port, SecretPem, SendProxy, Server,
-    ServerCheck, ServerNameText, SniRoute, Weight,
+    AlpnName, Bind, Certificate, Check, ClientAuth, Config, CookieSettings, Delay, Frontend, HttpSettings,
+    IpPersistence, Millis, Name, Network, OnUnavailable, OrNone, PassiveConnections, PassiveUse, PassiveWhen, Pem,
+    Percent, PolicyKind, Port, Protocol, SecretPem, SendProxy, Server, ServerCheck, ServerNameText, SniRoute, Weight,
 };
 use lb_core::{Change, FrontendUpdate, Options, ServerUpdate, Transaction};
 use serde::Deserialize;
@@ -114,6 +114,7 @@ pub enum Request {
         name: Name,
         rename: Option<Name>,
         bind: Option<Bind>,
+        protocol: Option<Protocol>,
         policy: Option<PolicyKind>,
         /// 0 takes the limit away.
         max_connections: Option<u32>,
@@ -141,6 +142,10 @@ pub enum Request {
         max_handshakes: Option<NonZeroU32>,
         sni_routes: Option<Vec<SniRoute>>,
         accept_proxy_from: Option<Vec<Network>>,
+        cookie_persistence: Option<bool>,
+        cookie: Option<CookieSettings>,
+        ip_persistence: Option<OrNone<IpPersistence>>,
+        http: Option<HttpSettings>,
         if_revision: Option<u64>,
         #[serde(default)]
         dry_run: bool,
@@ -199,6 +204,8 @@ pub enum Request {
     },
     /// Lists the certificates.
     ListCertificates {},
+    /// The key that cookies are made with.
+    PersistenceKey {},
     /// Several changes, all or none, as one revision.
     Transaction(Changes),
     /// Makes the running frontends those of a configuration, as one revision.
@@ -349,6 +356,7 @@ impl Request {
                     client_certificate,
                     send_proxy,
                     group,
+                    ..ServerUpdate::default()
                 };
                 (Change::UpdateServer { frontend, name, update }, Options { if_revision, dry_run, probe })
             }
@@ -371,6 +379,7 @@ impl Request {
                 name,
                 rename,
                 bind,
+                protocol,
                 policy,
                 max_connections,
                 connect_timeout,
@@ -397,6 +406,10 @@ impl Request {
                 max_handshakes,
                 sni_routes,
                 accept_proxy_from,
+                cookie_persistence,
+                cookie,
+                ip_persistence,
+                http,
                 if_revision,
                 dry_run,
                 probe,
@@ -404,6 +417,7 @@ impl Request {
                 let update = FrontendUpdate {
                     rename,
                     bind,
+                    protocol,
                     policy,
                     max_connections,
                     connect_timeout,
@@ -430,6 +444,10 @@ impl Request {
                     max_handshakes,
                     sni_routes,
                     accept_proxy_from,
+                    cookie_persistence,
+                    cookie,
+                    ip_persistence,
+                    http,
                 };
                 (Change::UpdateFrontend { name, update }, Options { if_revision, dry_run, probe })
             }
@@ -450,6 +468,7 @@ impl Request {
             Self::ListServers { .. }
             | Self::ListCertificates {}
             | Self::ListFrontends {}
+            | Self::PersistenceKey {}
             | Self::Transaction(_)
             | Self::Apply { .. }
             | Self::Undo { .. }
@@ -558,6 +577,7 @@ mod tests {
             ("TakenOver", Request::TakenOver {}),
             ("History", Request::History {}),
             ("ListFrontends", Request::ListFrontends {}),
+            ("PersistenceKey", Request::PersistenceKey {}),
             ("ListServers", Request::ListServers { frontend: None }),
         ] {
             for line in [word.to_owned(), format!("{word}()"), format!(" {word} ( ) \r")] {
@@ -678,6 +698,42 @@ mod tests {
         ];
         for (line, reply) in cases {
             assert_eq!(refusal(&line), format!("{reply}\n"), "{line}");
+        }
+    }
+
+    #[test]
+    fn persistence_is_written_as_in_the_configuration_or_as_on_the_command_line() {
+        let update = |fields: &str| match &transaction(&format!("UpdateFrontend(name:\"web\",{fields})")).changes[0] {
+            Change::UpdateFrontend { update, .. } => update.clone(),
+            other => panic!("{other:?}"),
+        };
+        let by_text = update("ip_persistence:\"ttl=5m,size=7\"");
+        assert_eq!(update("ip_persistence:(ttl:\"5m\",size:7)"), by_text);
+        assert!(matches!(by_text.ip_persistence, Some(OrNone::Some(_))));
+        assert_eq!(update("ip_persistence:\"none\"").ip_persistence, Some(OrNone::None));
+        assert_eq!(update("cookie:()").cookie, Some(CookieSettings::default()));
+        let cases = [
+            ("ip_persistence:(size:0)", r#"Refused(reason:"size: 0 is not in 1 to 100000000",field:"size")"#),
+            ("ip_persistence:\"size=0\"", r#"Refused(reason:"ip_persistence: size: 0 is not in 1 to 100000000",field:"ip_persistence")"#),
+            ("http:(max_head:1)", r#"Refused(reason:"max_head: 1 is not in 256 to 65536",field:"max_head")"#),
+            ("http:(max_hea:1)", r#"Refused(reason:"unknown field \"max_hea\", did you mean \"max_head\"?",field:"max_hea")"#),
+            ("cookie:(path:\"a;b\")", r#"Refused(reason:"\"a;b\" is no cookie's path: it begins with /, has at most 256 bytes and none of ;,\"\\ or space",field:"path")"#),
+            ("protocol:htp", r#"Refused(reason:"unknown value \"htp\", did you mean \"http\"?",field:"protocol")"#),
+        ];
+        for (fields, reply) in cases {
+            assert_eq!(refusal(&format!("UpdateFrontend(name:\"web\",{fields})")), format!("{reply}\n"), "{fields}");
+        }
+    }
+
+    #[test]
+    fn no_refusal_and_no_debug_shows_a_key_of_cookies() {
+        let key = "ab".repeat(32);
+        let request = parse_request(format!("Apply(config:(persistence_key:\"{key}\"))").as_bytes()).unwrap();
+        assert!(!format!("{request:?}").contains("abab"));
+        for wrong in [format!("{key}ab"), key.replace('b', "g")] {
+            let refused = refusal(&format!("Apply(config:(persistence_key:\"{wrong}\"))"));
+            let reason = "persistence_key: a key is 64 hexadecimal digits: `openssl rand -hex 32` makes one";
+            assert_eq!(refused, format!("Refused(reason:\"{reason}\",field:\"persistence_key\")\n"));
         }
     }
 

@@ -1,5 +1,6 @@
 //! Replies as people read them, or as RON or JSON for programs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -42,6 +43,8 @@ pub(super) fn reply(reply: &Reply, output: Output) -> Result<String, String> {
         }
         (Reply::Proposed { revision, changes, warnings }, _) => Ok(proposal(*revision, changes) + &remarks(warnings)),
         (Reply::Version { version, protocol }, _) => Ok(format!("lb {version}, admin protocol {protocol}\n")),
+        (Reply::PersistenceKey { key }, Output::Table) => Ok(format!("{}\n", key.expose_text())),
+        (Reply::PersistenceKey { key }, _) => for_programs(&BTreeMap::from([("key", key)]), output),
         (Reply::Refused { reason, field }, _) => Err(refusal(reason, field.as_deref())),
         // Only successors ask for it.
         (Reply::HandOver { .. } | Reply::Released {}, _) => Ok(reply.to_line()),
@@ -146,6 +149,7 @@ fn frontends(rows: &[FrontendRow]) -> String {
     let mut table = Table::new(&[
         ("NAME", Align::Left),
         ("ACCEPTS ON", Align::Left),
+        ("PROTOCOL", Align::Left),
         ("POLICY", Align::Left),
         ("SERVERS", Align::Right),
         ("STATE", Align::Left),
@@ -163,6 +167,7 @@ fn frontends(rows: &[FrontendRow]) -> String {
         table.row([
             row.name.to_string(),
             row.addr.to_string(),
+            row.protocol.to_string(),
             row.policy.to_string(),
             row.servers.to_string(),
             if row.paused { "paused" } else { "accepts" }.to_owned(),

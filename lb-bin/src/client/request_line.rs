@@ -2,13 +2,14 @@
 //!
 //! Values go out as they were given: the balancer checks them, so that there is one check and one wording.
 
+use lb_core::config::{IpPersistence, OrNone};
 use serde::Serialize;
 
 use std::path::Path;
 
 use crate::cli::{
     AddFrontend, AddServer, CertificateCommand, CertificateFiles, ChangeOptions, ClientCommand, FrontendCommand,
-    FrontendSettings, ServerCommand, ServerName, ServerTls, UpdateFrontend, UpdateServer,
+    FrontendSettings, PersistenceCommand, ServerCommand, ServerName, ServerTls, UpdateFrontend, UpdateServer,
 };
 use crate::{apply, certificates, config, ron_text};
 
@@ -21,6 +22,7 @@ pub(super) fn request_line(command: &ClientCommand) -> Result<String, String> {
         ClientCommand::Server(command) => server(command),
         ClientCommand::Frontend(command) => frontend(command),
         ClientCommand::Certificate(command) => certificate(command)?,
+        ClientCommand::Persistence(PersistenceCommand::Key { .. }) => Call::new("PersistenceKey"),
         ClientCommand::Apply { config: path, options } => {
             let source = config::read_config(path)?;
             let file =
@@ -106,7 +108,8 @@ fn add_frontend(args: &AddFrontend) -> Call {
         .field("bind", &args.bind)
         .field_if("policy", args.policy.as_ref())
         .field_if("max_connections", args.max_connections.as_ref())
-        .settings(&args.settings, given);
+        .settings(&args.settings, given)
+        .field_if("ip_persistence", given_ip(&args.settings));
     Call::new("AddFrontend").nested("frontend", frontend).options(&args.options, false)
 }
 
@@ -118,6 +121,7 @@ fn update_frontend(args: &UpdateFrontend) -> Call {
         .field_if("policy", args.policy.as_ref())
         .field_if("max_connections", args.max_connections.as_ref())
         .settings(&args.settings, |value| value)
+        .field_if("ip_persistence", args.settings.ip_persistence.as_ref())
         .options(&args.options, false)
 }
 
@@ -154,6 +158,14 @@ fn read_pem(path: &Path) -> Result<String, String> {
 /// What a new thing has for a setting: `none` is left out.
 fn given(value: Option<&String>) -> Option<&String> {
     value.filter(|value| *value != "none")
+}
+
+/// As `given`, and written as in the configuration.
+fn given_ip(settings: &FrontendSettings) -> Option<&IpPersistence> {
+    match &settings.ip_persistence {
+        Some(OrNone::Some(value)) => Some(value),
+        _ => None,
+    }
 }
 
 /// `Name(field:value,field:value)`, built field by field.
@@ -206,7 +218,8 @@ impl Call {
 
     /// With `of` a setting that may be missing is taken.
     fn settings(self, settings: &FrontendSettings, of: fn(Option<&String>) -> Option<&String>) -> Self {
-        self.field_if("connect_timeout", settings.connect_timeout.as_ref())
+        self.field_if("protocol", settings.protocol.as_ref())
+            .field_if("connect_timeout", settings.connect_timeout.as_ref())
             .field_if("redispatch_timeout", settings.redispatch_timeout.as_ref())
             .field_if("idle_timeout", settings.idle_timeout.as_ref())
             .field_if("queue", settings.queue.as_ref())
@@ -230,6 +243,9 @@ impl Call {
             .field_if("max_handshakes", settings.max_handshakes.as_ref())
             .field_if("sni_routes", settings.sni_routes.as_ref().map(|list| &list.0))
             .field_if("accept_proxy_from", settings.accept_proxy_from.as_ref().map(|list| &list.0))
+            .field_if("cookie_persistence", settings.cookie_persistence.as_ref())
+            .field_if("cookie", settings.cookie.as_ref())
+            .field_if("http", settings.http.as_ref())
     }
 
     fn options(self, options: &ChangeOptions, probe: bool) -> Self {
@@ -325,6 +341,24 @@ mod tests {
                 "frontend update web --certificates none --client-ca none --sni-routes none",
                 "UpdateFrontend(name:\"web\",certificates:[],client_ca:\"none\",sni_routes:[])",
             ),
+            (
+                "frontend add web 127.0.0.1:0 --protocol http --cookie-persistence true --ip-persistence ttl=5m",
+                "AddFrontend(frontend:(name:\"web\",bind:\"127.0.0.1:0\",protocol:http,cookie_persistence:true,\
+                 ip_persistence:(ttl:\"5m\",size:1000000,prefix_v4:32,prefix_v6:64)))",
+            ),
+            (
+                "frontend update web --protocol https --cookie name=app,mode=passive(JSESSIONID),max_age=1h,strip=true \
+                 --ip-persistence prefix_v6=48 --http max_line=4096,forwarded=true",
+                "UpdateFrontend(name:\"web\",protocol:https,cookie:(name:\"app\",mode:passive(\"JSESSIONID\"),\
+                 max_age:\"1h\",path:\"/\",strip:true),http:(max_line:4096,max_fields:100,max_head:32768,\
+                 header_timeout:\"10s\",keep_alive_timeout:\"1m\",response_timeout:\"1m\",x_forwarded:true,\
+                 forwarded:true),ip_persistence:\"ttl=30m,size=1000000,prefix_v4=32,prefix_v6=48\")",
+            ),
+            (
+                "frontend update web --ip-persistence none",
+                "UpdateFrontend(name:\"web\",ip_persistence:\"none\")",
+            ),
+            ("persistence key", "PersistenceKey()"),
             ("certificate remove site --if-revision 3", "RemoveCertificate(name:\"site\",if_revision:3)"),
             ("certificate list", "ListCertificates()"),
             ("server enable web a", "EnableServer(frontend:\"web\",name:\"a\")"),

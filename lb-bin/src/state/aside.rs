@@ -121,7 +121,8 @@ mod tests {
             frontend = frontend.with_server(Server::new(&format!("app{number}"), addr).unwrap());
         }
         let (base, certificates, history) = (Base::default(), Vec::new(), Vec::new());
-        let kept = Kept { revision: 1, base, certificates, frontends: vec![frontend], history };
+        let (revision, persistence_key, frontends) = (1, None, vec![frontend]);
+        let kept = Kept { revision, base, persistence_key, certificates, frontends, history };
         let lines = listing(&kept);
         assert_eq!(lines[0], "frontend web at 127.0.0.1:9000, round_robin");
         assert_eq!(lines[1], "  server app0 at 127.0.0.1:9000, weight 1");

@@ -2,7 +2,7 @@
 //! revision of the history, and a checksum as the last line.
 //!
 //! ```text
-//! State(format:2,revision:7,config:"00112233aabbccdd",read:{"site":"2233445566778899"})
+//! State(format:3,revision:7,config:"00112233aabbccdd",persistence_key:"…",read:{"site":"2233445566778899"})
 //! Certificate(name:"site",chain:"-----BEGIN…",key:"-----BEGIN…")
 //! Frontend(name:"web",bind:"127.0.0.1:7000",…)
 //! Server(name:"app1",ip:"127.0.0.1",port:9001)
@@ -12,13 +12,13 @@
 //!
 //! Lines are kept in memory: of ten thousand servers, only those that changed are written anew.
 //!
-//! Format 1 had no certificates; it is still read.
+//! Format 1 had no certificates, format 2 no key; both are still read.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use lb_core::config::{Certificate, Frontend, Name, Server};
+use lb_core::config::{Certificate, Frontend, Name, PersistenceKey, Server};
 use lb_core::{Record, Snapshot};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -26,7 +26,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::ron_text;
 
 /// The format that is written, and the newest one that is read.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// What a state goes with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub struct Kept {
     pub revision: u64,
     /// The configuration that it goes with.
     pub base: Base,
+    /// The key that cookies are made with.
+    pub persistence_key: Option<PersistenceKey>,
     /// The certificates.
     pub certificates: Vec<Certificate>,
     /// The frontends with their servers.
@@ -59,6 +61,8 @@ struct State {
     format: u32,
     revision: u64,
     config: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    persistence_key: Option<PersistenceKey>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     read: BTreeMap<Name, String>,
 }
@@ -80,7 +84,8 @@ pub fn parse_state(bytes: &[u8]) -> Result<Kept, String> {
     let read = header.read.iter().map(|(name, content)| Ok((name.clone(), hash(content)?)));
     let base = Base { text, read: read.collect::<Result<_, &str>>()? };
     let (certificates, frontends, history) = (Vec::new(), Vec::new(), Vec::new());
-    let mut kept = Kept { revision: header.revision, base, certificates, frontends, history };
+    let revision = header.revision;
+    let mut kept = Kept { revision, base, persistence_key: header.persistence_key, certificates, frontends, history };
     for (line, number) in lines {
         if let Some(server) = entry::<Server>(line, "Server", number)? {
             let frontend = kept.frontends.pop().ok_or_else(|| format!("line {number}: a server without a frontend"))?;
@@ -124,6 +129,7 @@ fn parse_hex(text: &str) -> Option<u64> {
 #[derive(Debug, Default)]
 pub(super) struct Image {
     revision: u64,
+    persistence_key: Option<PersistenceKey>,
     certificates: Lines<Certificate>,
     frontends: Vec<Section>,
     history: Lines<Record>,
@@ -136,6 +142,7 @@ impl Image {
     /// Something in it can't be written in RON.
     pub(super) fn update(&mut self, snapshot: Snapshot<'_>) -> Result<(), ron::Error> {
         self.revision = snapshot.revision;
+        self.persistence_key = snapshot.persistence_key.cloned();
         self.certificates.update(snapshot.certificates.iter(), "Certificate")?;
         let old = std::mem::take(&mut self.frontends);
         let mut old: HashMap<Name, Section> = old.into_iter().map(|section| (section.name(), section)).collect();
@@ -155,7 +162,9 @@ impl Image {
         let certificates: Vec<_> = kept.certificates.iter().cloned().map(Arc::new).collect();
         let frontends: Vec<_> = kept.frontends.iter().cloned().map(Arc::new).collect();
         let (revision, history) = (kept.revision, kept.history.iter().cloned().map(Arc::new).collect());
-        self.update(Snapshot { revision, certificates: &certificates, frontends: &frontends, history: &history })
+        let persistence_key = kept.persistence_key.as_ref();
+        let (certificates, frontends, history) = (&certificates, &frontends, &history);
+        self.update(Snapshot { revision, persistence_key, certificates, frontends, history })
     }
 
     /// The file's text.
@@ -167,7 +176,8 @@ impl Image {
         let length: usize = self.frontends.iter().map(Section::len).sum::<usize>() + lists;
         let mut text = String::with_capacity(length + 256 + 64 * base.read.len());
         let read = base.read.iter().map(|(name, content)| (name.clone(), format!("{content:016x}"))).collect();
-        let header = State { format: FORMAT, revision: self.revision, config: format!("{:016x}", base.text), read };
+        let (config, persistence_key) = (format!("{:016x}", base.text), self.persistence_key.clone());
+        let header = State { format: FORMAT, revision: self.revision, config, persistence_key, read };
         text.push_str(&format!("State{}\n", ron_text::write(&header)?));
         text.push_str(&self.certificates.text);
         for section in &self.frontends {

@@ -17,7 +17,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lb_core::config::{Certificate, CertificateContent, Config, Frontend, Name, Server};
+use lb_core::config::{Certificate, CertificateContent, Config, Frontend, Name, PersistenceKey, Server};
 use lb_core::{Resume, Saved, Snapshot, Store};
 
 use self::disk::Durability;
@@ -37,6 +37,8 @@ pub struct Opened {
     pub state: StateFile,
     /// The certificates and frontends to start with; `None` means those of the configuration.
     pub kept: Option<(Vec<Certificate>, Vec<Frontend>)>,
+    /// The key that cookies were made with so far, whatever became of the rest.
+    pub persistence_key: Option<PersistenceKey>,
     /// The revision and history to go on from.
     pub resume: Resume,
 }
@@ -98,7 +100,9 @@ impl StateFile {
         let path = with_suffix(file, ".state");
         let lock = lock(&path, given)?;
         let (mut blocked, mut outdated, mut image, mut on_disk) = (None, None, Image::default(), false);
-        let (kept, resume) = match load(&path) {
+        let loaded = load(&path);
+        let persistence_key = loaded.as_ref().ok().and_then(|kept| kept.as_ref()?.persistence_key.clone());
+        let (kept, resume) = match loaded {
             Ok(None) => (None, Resume::default()),
             Ok(Some(mut kept)) if kept.base.text == text => {
                 let is_restored = image.restore(&kept).is_ok();
@@ -119,7 +123,7 @@ impl StateFile {
         };
         let (base_since, expected, next_ticket) = (0, Vec::new(), 0);
         let inner = Inner { path, image, base, base_since, expected, next_ticket, on_disk, blocked, outdated, lock };
-        Ok(Opened { state: Self(Arc::new(Mutex::new(inner))), kept, resume })
+        Ok(Opened { state: Self(Arc::new(Mutex::new(inner))), kept, persistence_key, resume })
     }
 
     /// Says that a configuration text with this hash is about to be applied. The save that brings about its certificates and
@@ -167,7 +171,8 @@ impl Store for StateFile {
 
 impl Inner {
     fn save(&mut self, snapshot: Snapshot<'_>) -> Result<Saved, String> {
-        if let Some((config, kept)) = self.outdated.take() {
+        // Without a change it held nothing that is not in the text that it went with, but for the key.
+        if let Some((config, kept)) = self.outdated.take().filter(|(_, kept)| !kept.history.is_empty()) {
             self.blocked = aside::replaced(&self.path, &config, &kept).err();
         }
         if let Some(reason) = &self.blocked {
@@ -284,11 +289,13 @@ fn same_frontends(running: &[Arc<Frontend>], wanted: &[Frontend]) -> bool {
     running.len() == wanted.len() && wanted.iter().all(same)
 }
 
-fn same_frontend(one: &Frontend, other: &Frontend) -> bool {
-    let servers = |frontend: &Frontend| -> HashMap<Name, Arc<Server>> {
-        frontend.servers().iter().map(|server| (server.name().clone(), Arc::clone(server))).collect()
-    };
-    one.without_servers() == other.without_servers() && servers(one) == servers(other)
+fn same_frontend(running: &Frontend, wanted: &Frontend) -> bool {
+    let servers: HashMap<&Name, &Server> = running.servers().iter().map(|server| (server.name(), &**server)).collect();
+    let is_there =
+        |wanted: &Arc<Server>| servers.get(wanted.name()).is_some_and(|running| running.is_as_configured(wanted));
+    running.without_servers() == wanted.without_servers()
+        && servers.len() == wanted.servers().len()
+        && wanted.servers().iter().all(is_there)
 }
 
 #[cfg(test)]

@@ -70,9 +70,22 @@ fn history() -> VecDeque<Arc<Record>> {
     (1..=3).map(record).map(Arc::new).collect()
 }
 
+fn key() -> PersistenceKey {
+    PersistenceKey::new([0xa5; 32])
+}
+
+fn snapshot<'a>(
+    revision: u64,
+    key: &'a PersistenceKey,
+    frontends: &'a [Arc<Frontend>],
+    history: &'a VecDeque<Arc<Record>>,
+) -> Snapshot<'a> {
+    Snapshot { revision, persistence_key: Some(key), certificates: &[], frontends, history }
+}
+
 fn save(state: &mut StateFile, revision: u64, frontends: &[Frontend]) -> Result<Saved, String> {
     let frontends: Vec<_> = frontends.iter().cloned().map(Arc::new).collect();
-    state.save(Snapshot { revision, certificates: &[], frontends: &frontends, history: &history() })
+    state.save(snapshot(revision, &key(), &frontends, &history()))
 }
 
 #[test]
@@ -125,7 +138,7 @@ fn shared_servers_keep_their_lines() {
     assert!(Arc::ptr_eq(&first.servers()[1], &second.servers()[1]));
     for (revision, frontend) in [(1, &first), (2, &second), (3, &first), (4, &first)] {
         let frontends = [Arc::clone(frontend)];
-        state.save(Snapshot { revision, certificates: &[], frontends: &frontends, history: &history() }).unwrap();
+        state.save(snapshot(revision, &key(), &frontends, &history())).unwrap();
         let kept = parse_state(&fs::read(place.state()).unwrap()).unwrap();
         assert_eq!(kept.frontends, [Frontend::clone(frontend)]);
     }
@@ -193,19 +206,65 @@ fn a_change_of_any_byte_is_noticed() {
 
 #[test]
 fn another_format_is_not_guessed_at() {
-    let body = "State(format:3,revision:1,config:\"0000000000000000\")\n";
+    let body = "State(format:4,revision:1,config:\"0000000000000000\")\n";
     let sum = xxhash_rust::xxh3::xxh3_64(body.as_bytes());
     let reason = parse_state(format!("{body}Checksum(\"{sum:016x}\")\n").as_bytes()).unwrap_err();
-    assert_eq!(reason, "it has format 3, this lb reads formats up to 2");
+    assert_eq!(reason, "it has format 4, this lb reads formats up to 3");
 }
 
 #[test]
-fn a_file_of_format_1_is_read() {
+fn a_file_of_an_earlier_format_is_read() {
     let frontend = "Frontend(name:\"web\",bind:\"127.0.0.1:7000\",max_connections:9)\n";
-    let body = format!("State(format:1,revision:5,config:\"000000000000abcd\")\n{frontend}");
-    let sum = xxhash_rust::xxh3::xxh3_64(body.as_bytes());
-    let kept = parse_state(format!("{body}Checksum(\"{sum:016x}\")\n").as_bytes()).unwrap();
-    assert_eq!((kept.revision, kept.base, kept.frontends), (5, Base { text: TEXT, ..Base::default() }, vec![web(&[])]));
+    for format in [1, 2] {
+        let body = format!("State(format:{format},revision:5,config:\"000000000000abcd\")\n{frontend}");
+        let sum = xxhash_rust::xxh3::xxh3_64(body.as_bytes());
+        let kept = parse_state(format!("{body}Checksum(\"{sum:016x}\")\n").as_bytes()).unwrap();
+        let base = Base { text: TEXT, ..Base::default() };
+        assert_eq!((kept.revision, kept.base, kept.frontends), (5, base, vec![web(&[])]));
+        assert_eq!(kept.persistence_key, None);
+    }
+}
+
+#[test]
+fn the_key_of_cookies_is_kept_whatever_becomes_of_the_rest() {
+    let place = Place::new();
+    let mut opened = place.open(TEXT);
+    assert_eq!(opened.persistence_key, None);
+    save(&mut opened.state, 1, &[web(&[("a", 1)])]).unwrap();
+    let text = fs::read_to_string(place.state()).unwrap();
+    assert!(
+        text.contains(&format!("config:\"000000000000abcd\",persistence_key:\"{}\")\n", "a5".repeat(32))),
+        "{text}"
+    );
+    assert!(!format!("{:?} {:?}", opened.state, parse_state(text.as_bytes())).contains("a5a5"));
+    drop(opened);
+    assert_eq!(place.open(TEXT).persistence_key, Some(key()));
+    let edited = place.open(EDITED);
+    assert!(edited.kept.is_none());
+    assert_eq!(edited.persistence_key, Some(key()));
+}
+
+#[test]
+fn a_state_without_changes_is_not_set_aside_when_the_configuration_was_edited() {
+    let place = Place::new();
+    let frontends = [Arc::new(web(&[("a", 1)]))];
+    let (key, none) = (key(), VecDeque::new());
+    place.open(TEXT).state.save(snapshot(1, &key, &frontends, &none)).unwrap();
+    let mut edited = place.open(EDITED);
+    edited.state.save(snapshot(1, &key, &frontends, &none)).unwrap();
+    assert_eq!(place.set_aside("replaced"), Vec::<String>::new());
+    assert_eq!(base_on_disk(&place), EDITED);
+}
+
+#[test]
+fn a_text_that_does_not_say_an_identity_is_in_effect_with_any() {
+    let place = Place::new();
+    let mut state = place.open(TEXT).state;
+    let running = web(&[]).with_server(server("b", 2).with_identity("a".parse().unwrap()));
+    let ticket = state.expect(EDITED, &config(&[web(&[("b", 2)])]));
+    save(&mut state, 2, &[running]).unwrap();
+    assert_eq!(base_on_disk(&place), EDITED, "noted by the save itself");
+    state.settle(ticket, Some(2));
 }
 
 fn pair(name: &str, text: &str) -> Certificate {
@@ -215,7 +274,7 @@ fn pair(name: &str, text: &str) -> Certificate {
 fn save_certificates(state: &mut StateFile, revision: u64, certificates: &[Certificate]) {
     let certificates: Vec<_> = certificates.iter().cloned().map(Arc::new).collect();
     let (certificates, frontends, history) = (&certificates[..], &[], &history());
-    state.save(Snapshot { revision, certificates, frontends, history }).unwrap();
+    state.save(Snapshot { revision, persistence_key: None, certificates, frontends, history }).unwrap();
 }
 
 #[test]

@@ -37,6 +37,11 @@ impl Millis {
         Self(duration.as_millis().clamp(1, MILLIS_MAX) as u32)
     }
 
+    /// So many seconds, at least 1 ms and at most 30 days.
+    pub(super) fn from_secs(seconds: u64) -> Self {
+        Self::from_duration_clamped(Duration::from_secs(seconds))
+    }
+
     /// The number of milliseconds.
     pub fn as_millis(self) -> u32 {
         self.0

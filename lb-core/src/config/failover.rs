@@ -169,7 +169,7 @@ impl fmt::Display for OnUnavailable {
 }
 
 /// What stands between the brackets of `word(…)`, with or without quotes.
-fn argument<'a>(text: &'a str, word: &str) -> Option<&'a str> {
+pub(super) fn argument<'a>(text: &'a str, word: &str) -> Option<&'a str> {
     let inner = text.strip_prefix(word)?.strip_prefix('(')?.strip_suffix(')')?;
     Some(inner.strip_prefix('"').and_then(|inner| inner.strip_suffix('"')).unwrap_or(inner))
 }

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::server::is_default;
 use super::{
-    AlpnName, Check, ClientAuth, Delay, FRONTENDS_MAX, Invalid, Millis, Name, Network, OnUnavailable,
-    PassiveConnections, PassiveUse, PassiveWhen, Percent, SERVERS_MAX, Server, SniRoute, tls,
+    AlpnName, Check, ClientAuth, CookieSettings, Delay, FRONTENDS_MAX, HttpSettings, Invalid, IpPersistence, Millis,
+    Name, Network, OnUnavailable, PassiveConnections, PassiveUse, PassiveWhen, Percent, Protocol, SERVERS_MAX, Server,
+    SniRoute, tls,
 };
 
 /// Where a frontend accepts connections.
@@ -124,6 +126,9 @@ impl std::str::FromStr for PolicyKind {
 pub struct Frontend {
     pub(crate) name: Name,
     pub(crate) bind: Bind,
+    /// What is spoken with clients.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) protocol: Protocol,
     #[serde(default)]
     pub(crate) policy: PolicyKind,
     /// Most connections at once; beyond it accepting pauses.
@@ -201,6 +206,18 @@ pub struct Frontend {
     /// Where a PROXY header is accepted from, and expected.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) accept_proxy_from: Vec<Network>,
+    /// Whether clients stay on their servers by a cookie.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) cookie_persistence: bool,
+    /// Which cookie. Only with `cookie_persistence`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) cookie: CookieSettings,
+    /// How clients stay on their servers by their address, if they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ip_persistence: Option<IpPersistence>,
+    /// How requests are handled. Only where they are read.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) http: HttpSettings,
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "servers")]
     pub(crate) servers: Vec<Arc<Server>>,
 }
@@ -215,6 +232,7 @@ impl Frontend {
         Ok(Self {
             name: Name::new(name)?,
             bind,
+            protocol: Protocol::default(),
             policy: PolicyKind::default(),
             max_connections: None,
             connect_timeout: connect_timeout(),
@@ -241,6 +259,10 @@ impl Frontend {
             max_handshakes: max_handshakes(),
             sni_routes: Vec::new(),
             accept_proxy_from: Vec::new(),
+            cookie_persistence: false,
+            cookie: CookieSettings::default(),
+            ip_persistence: None,
+            http: HttpSettings::default(),
             servers: Vec::new(),
         })
     }
@@ -265,8 +287,16 @@ impl Frontend {
             client_ca: self.client_ca.clone(),
             sni_routes: self.sni_routes.clone(),
             accept_proxy_from: self.accept_proxy_from.clone(),
+            cookie: self.cookie.clone(),
             ..*self
         }
+    }
+
+    /// The same frontend with another protocol.
+    #[must_use]
+    pub fn with_protocol(mut self, protocol: Protocol) -> Self {
+        self.protocol = protocol;
+        self
     }
 
     /// The same frontend with another policy.
@@ -333,6 +363,34 @@ impl Frontend {
         self
     }
 
+    /// The same frontend, with clients kept on their servers by a cookie or not.
+    #[must_use]
+    pub fn with_cookie_persistence(mut self, cookie_persistence: bool) -> Self {
+        self.cookie_persistence = cookie_persistence;
+        self
+    }
+
+    /// The same frontend with another cookie, for [`Frontend::with_cookie_persistence`].
+    #[must_use]
+    pub fn with_cookie(mut self, cookie: CookieSettings) -> Self {
+        self.cookie = cookie;
+        self
+    }
+
+    /// The same frontend, with clients kept on their servers by their address or not.
+    #[must_use]
+    pub fn with_ip_persistence(mut self, ip_persistence: Option<IpPersistence>) -> Self {
+        self.ip_persistence = ip_persistence;
+        self
+    }
+
+    /// The same frontend with requests handled otherwise.
+    #[must_use]
+    pub fn with_http(mut self, http: HttpSettings) -> Self {
+        self.http = http;
+        self
+    }
+
     /// The frontend's name, unique in the balancer.
     pub fn name(&self) -> &Name {
         &self.name
@@ -341,6 +399,11 @@ impl Frontend {
     /// Where it accepts, as configured (port 0 stays 0 here).
     pub fn bind(&self) -> Bind {
         self.bind
+    }
+
+    /// What it speaks with its clients.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
     /// How it chooses a server.
@@ -482,6 +545,31 @@ impl Frontend {
     /// Where a PROXY header is accepted from, and expected.
     pub fn accept_proxy_from(&self) -> &[Network] {
         &self.accept_proxy_from
+    }
+
+    /// Whether clients stay on their servers by a cookie.
+    pub fn cookie_persistence(&self) -> bool {
+        self.cookie_persistence
+    }
+
+    /// By which cookie. Means something only with [`Frontend::cookie_persistence`].
+    pub fn cookie(&self) -> &CookieSettings {
+        &self.cookie
+    }
+
+    /// How clients stay on their servers by their address, if they do.
+    pub fn ip_persistence(&self) -> Option<&IpPersistence> {
+        self.ip_persistence.as_ref()
+    }
+
+    /// How requests are handled. Means something only where [`Protocol::is_http`].
+    pub fn http(&self) -> &HttpSettings {
+        &self.http
+    }
+
+    /// Whether the client's TLS ends here before the bytes go to `server`, one of its own: with `https` always.
+    pub(crate) fn offloads(&self, server: &Server) -> bool {
+        self.protocol == Protocol::Https || server.ssl_offload()
     }
 
     /// The names of the certificates that it uses itself, with the fields that name them.

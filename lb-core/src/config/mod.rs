@@ -7,9 +7,12 @@ mod check;
 mod duration;
 mod failover;
 mod frontend;
+mod http;
 mod name;
 mod network;
+mod persistence;
 mod server;
+mod text;
 mod tls;
 mod update;
 
@@ -23,8 +26,12 @@ pub use check::{Bytes, Check, CheckKind, HttpHost, HttpPath, HttpStatus};
 pub use duration::{Delay, Millis};
 pub use failover::{OnUnavailable, PassiveConnections, PassiveUse, PassiveWhen, Percent};
 pub use frontend::{Bind, Frontend, PolicyKind};
+pub use http::{HttpSettings, Protocol};
 pub use name::Name;
 pub use network::Network;
+pub use persistence::{
+    CookieAge, CookieDomain, CookieMode, CookieName, CookiePath, CookieSettings, IpPersistence, PersistenceKey,
+};
 use server::check_ip;
 pub use server::{Mode, Port, Server, ServerCheck, Weight};
 pub use tls::{AlpnName, ClientAuth, SendProxy, ServerNameText, SniPattern, SniRoute};
@@ -70,6 +77,9 @@ pub struct Config {
     /// How long connections may go on after the balancer was told to stop; default 30 s.
     #[serde(default = "shutdown_grace")]
     pub shutdown_grace: Millis,
+    /// The key that the values of cookies are made with; `None` is the one that was kept, or at first a random one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence_key: Option<PersistenceKey>,
     /// The certificates and bundles, unique by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "certificates")]
     pub certificates: Vec<Certificate>,
@@ -84,6 +94,7 @@ impl Default for Config {
             shards: None,
             max_connections: None,
             shutdown_grace: shutdown_grace(),
+            persistence_key: None,
             certificates: Vec::new(),
             frontends: Vec::new(),
         }
@@ -102,6 +113,13 @@ impl Config {
     #[must_use]
     pub fn certificate(mut self, certificate: Certificate) -> Self {
         self.certificates.push(certificate);
+        self
+    }
+
+    /// Sets the key that the values of cookies are made with.
+    #[must_use]
+    pub fn with_persistence_key(mut self, key: PersistenceKey) -> Self {
+        self.persistence_key = Some(key);
         self
     }
 

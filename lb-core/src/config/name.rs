@@ -16,6 +16,9 @@ const NAME_MAX: usize = 64;
 pub struct Name(Arc<str>);
 
 impl Name {
+    /// Longest name, in bytes.
+    pub(crate) const MAX: usize = NAME_MAX;
+
     /// Checks `name`.
     ///
     /// # Errors

@@ -191,6 +191,9 @@ pub struct Server {
     /// Which of the frontend's routes lead to it.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "tls::group")]
     pub(crate) group: Option<Name>,
+    /// What cookies know it by; its name where that is missing, and never the same as its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) identity: Option<Name>,
 }
 
 impl Server {
@@ -218,6 +221,7 @@ impl Server {
             client_certificate: None,
             send_proxy: SendProxy::Off,
             group: None,
+            identity: None,
         })
     }
 
@@ -297,6 +301,14 @@ impl Server {
     pub fn with_group(mut self, group: Option<Name>) -> Result<Self, Invalid> {
         self.group = group.map(|group| not_none("group", group)).transpose()?;
         Ok(self)
+    }
+
+    /// The same server, known to cookies by this instead of its name. A client stays on the server with the identity that it
+    /// was on, whatever the server's name and address are by now.
+    #[must_use]
+    pub fn with_identity(mut self, identity: Name) -> Self {
+        self.identity = Some(identity).filter(|identity| *identity != self.name);
+        self
     }
 
     /// The same server in another mode.
@@ -424,6 +436,18 @@ impl Server {
         self.group.as_ref()
     }
 
+    /// What cookies know it by: its name, or the one it had before it was renamed.
+    pub fn identity(&self) -> &Name {
+        self.identity.as_ref().unwrap_or(&self.name)
+    }
+
+    /// Whether it is what `wanted` says. A server whose identity is not said may have any.
+    pub fn is_as_configured(&self, wanted: &Self) -> bool {
+        let is_same_identity = wanted.identity.is_none() || self.identity() == wanted.identity();
+        let without_identity = |server: &Self| Self { identity: None, ..server.clone() };
+        self == wanted || is_same_identity && without_identity(self) == without_identity(wanted)
+    }
+
     /// The names of the certificates that it uses, with the fields that name them.
     pub(crate) fn certificates(&self) -> impl Iterator<Item = (&'static str, &Name)> {
         let bundle = self.server_certificate.iter().map(|name| ("server_certificate", name));
@@ -439,7 +463,7 @@ fn is_true(value: &bool) -> bool {
     *value
 }
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 

@@ -1,13 +1,13 @@
 //! The small values of TLS settings: names of servers and protocols, routes by name, and who shows a certificate.
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use rustls::pki_types::{DnsName, ServerName};
 use serde::{Deserialize, Serialize};
 
 use super::certificate::{NONE, not_none};
+use super::text::{by_text, words};
 use super::{Invalid, Name};
 
 /// Longest name of a protocol in ALPN, in bytes (RFC 7301, 3.1).
@@ -37,65 +37,8 @@ pub enum ClientAuth {
     Optional,
 }
 
-/// `Display` and `FromStr` of an enum by the words that serde uses.
-macro_rules! words {
-    ($type:ident, $field:literal, $($variant:ident $word:literal),*) => {
-        impl fmt::Display for $type {
-            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str(match self {
-                    $(Self::$variant => $word,)*
-                })
-            }
-        }
-
-        impl FromStr for $type {
-            type Err = Invalid;
-
-            fn from_str(text: &str) -> Result<Self, Invalid> {
-                match text {
-                    $($word => Ok(Self::$variant),)*
-                    _ => Err(Invalid::new($field, format!("{text:?} is not one of {}", [$($word),*].join(", ")))),
-                }
-            }
-        }
-    };
-}
-
 words!(SendProxy, "send_proxy", Off "off", V1 "v1", V2 "v2");
 words!(ClientAuth, "client_auth", Required "required", Optional "optional");
-
-/// Serialized as the text that it is made from.
-macro_rules! by_text {
-    ($type:ident) => {
-        impl fmt::Debug for $type {
-            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(formatter, "{:?}", self.to_string())
-            }
-        }
-
-        impl FromStr for $type {
-            type Err = Invalid;
-
-            fn from_str(text: &str) -> Result<Self, Invalid> {
-                Self::new(text)
-            }
-        }
-
-        impl TryFrom<String> for $type {
-            type Error = String;
-
-            fn try_from(text: String) -> Result<Self, String> {
-                Self::new(&text).map_err(|invalid| invalid.reason)
-            }
-        }
-
-        impl From<$type> for String {
-            fn from(value: $type) -> Self {
-                value.to_string()
-            }
-        }
-    };
-}
 
 /// The name that a server's certificate must be for: a DNS name, or an IP address.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

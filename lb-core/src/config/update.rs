@@ -1,20 +1,23 @@
 //! Changing some settings of a server or a frontend: which ones, to what, and what is said of it.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
+use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::certificate::NONE;
 use super::{
-    AlpnName, Bind, Check, ClientAuth, Delay, Frontend, Invalid, Millis, Name, Network, OnUnavailable,
-    PassiveConnections, PassiveUse, PassiveWhen, Percent, PolicyKind, Port, SendProxy, Server, ServerCheck,
-    ServerNameText, SniRoute, Weight, check_ip,
+    AlpnName, Bind, Check, ClientAuth, CookieSettings, Delay, Frontend, HttpSettings, Invalid, IpPersistence, Millis,
+    Name, Network, OnUnavailable, PassiveConnections, PassiveUse, PassiveWhen, Percent, PolicyKind, Port, Protocol,
+    SendProxy, Server, ServerCheck, ServerNameText, SniRoute, Weight, check_ip,
 };
 
-/// A setting that may be missing, in an update: written as its text, or `none`.
+/// A setting that may be missing, in an update: written as its text or as in the configuration, or `"none"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrNone<T> {
     /// It is taken away.
@@ -58,10 +61,28 @@ impl<T: Display> Serialize for OrNone<T> {
     }
 }
 
-impl<'de, T: FromStr<Err = Invalid>> Deserialize<'de> for OrNone<T> {
+impl<'de, T: FromStr<Err = Invalid> + Deserialize<'de>> Deserialize<'de> for OrNone<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(|invalid: Invalid| serde::de::Error::custom(invalid.reason))
+        deserializer.deserialize_any(OrNoneVisitor(PhantomData))
+    }
+}
+
+/// Reads a text, or where it has fields the value as it is in the configuration.
+struct OrNoneVisitor<T>(PhantomData<T>);
+
+impl<'de, T: FromStr<Err = Invalid> + Deserialize<'de>> Visitor<'de> for OrNoneVisitor<T> {
+    type Value = OrNone<T>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("text in quotes")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<OrNone<T>, E> {
+        text.parse().map_err(|invalid: Invalid| E::custom(invalid.reason))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<OrNone<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(OrNone::Some)
     }
 }
 
@@ -131,6 +152,8 @@ update! {
             ip: IpAddr,
             /// Most connections at once; 0 takes the limit away.
             max_connections: u32,
+            /// What cookies know it by. A server that is only renamed keeps it.
+            identity: Name,
         }
         optional {
             server_certificate: Name,
@@ -161,6 +184,7 @@ update! {
         }
         optional {
             client_ca: Name,
+            ip_persistence: IpPersistence,
         }
         lists {
             certificates: Name,
@@ -170,6 +194,7 @@ update! {
         }
         plain {
             bind: Bind,
+            protocol: Protocol,
             policy: PolicyKind,
             connect_timeout: Millis,
             redispatch_timeout: Millis,
@@ -190,6 +215,9 @@ update! {
             client_auth: ClientAuth,
             handshake_timeout: Millis,
             max_handshakes: NonZeroU32,
+            cookie_persistence: bool,
+            cookie: CookieSettings,
+            http: HttpSettings,
         }
     }
 }
@@ -201,7 +229,9 @@ impl Server {
     /// An address that can't be connected to.
     pub fn with(mut self, update: &ServerUpdate) -> Result<Self, Invalid> {
         update.apply_plain(&mut self);
+        let identity = update.identity.as_ref().unwrap_or(self.identity()).clone();
         self.name = update.rename.clone().unwrap_or(self.name);
+        self = self.with_identity(identity);
         self.ip = update.ip.map(check_ip).transpose()?.unwrap_or(self.ip);
         self.max_connections = limit(update.max_connections, self.max_connections);
         Ok(self)
@@ -214,6 +244,7 @@ impl ServerUpdate {
         Self {
             rename: changed(&from.name, &to.name),
             ip: changed(&from.ip, &to.ip),
+            identity: changed(from.identity(), to.identity()),
             max_connections: changed(&from.max_connections, &to.max_connections).map(Option::unwrap_or_default),
             ..Self::between_plain(from, to)
         }
@@ -224,6 +255,7 @@ impl ServerUpdate {
         let mut differences = Differences::default();
         differences.field("name", &old.name, &new.name);
         differences.field("ip", &old.ip, &new.ip);
+        differences.field("identity", old.identity(), new.identity());
         differences.field("max_connections", &shown(&old.max_connections), &shown(&new.max_connections));
         Self::describe_plain(old, new, &mut differences);
         differences.0.join(", ")

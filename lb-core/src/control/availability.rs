@@ -12,7 +12,7 @@ use super::health::Verdict;
 use super::standby::Standby;
 use super::state::{Entry, FrontendId, ServerId, State};
 use super::status::{ServerHealth, Service};
-use crate::config::{Mode, Server};
+use crate::config::{Millis, Mode, Server};
 use crate::table::{Failure, Suspicion};
 
 /// Into how many steps a slow start is divided.
@@ -40,6 +40,8 @@ struct Known {
     ejection: Ejection,
     /// True while the operator has it drained or disabled.
     is_out: bool,
+    /// While it is drained with a limit: that limit, and when it is reached.
+    drained: Option<(Millis, Time)>,
     /// When it came back after it had been out, down or ejected.
     back_since: Option<Time>,
 }
@@ -69,7 +71,9 @@ enum Fitness {
     Available,
     /// Until then.
     Ejected(Time),
-    /// It is down, drained or disabled.
+    /// It is drained, and would be available otherwise. Until then, or as long as it is.
+    Drained(Option<Time>),
+    /// It is down or disabled.
     Unfit,
 }
 
@@ -78,7 +82,11 @@ impl<'a> Standing<'a> {
         let known = known.filter(|known| known.addr == server.addr());
         let ejected = known.and_then(|known| known.ejection.until());
         let fitness = match ejected {
-            _ if server.mode() != Mode::Enabled || known.is_some_and(Known::is_down) => Fitness::Unfit,
+            _ if server.mode() == Mode::Disabled || known.is_some_and(Known::is_down) => Fitness::Unfit,
+            Some(_) if server.mode() != Mode::Enabled => Fitness::Unfit,
+            None if server.mode() != Mode::Enabled => {
+                Fitness::Drained(known.and_then(|known| known.drained).map(|(_, until)| until))
+            }
             Some(until) => Fitness::Ejected(until),
             None => Fitness::Available,
         };
@@ -93,6 +101,8 @@ pub(super) enum Role {
     Main { tenths: u8 },
     /// It gets those that the main servers have failed or have no room for.
     Standby,
+    /// It gets those of clients that stay on it.
+    Drained,
     /// It gets none.
     Out,
 }
@@ -107,17 +117,20 @@ impl Known {
             checked: None,
             ejection: Ejection::default(),
             is_out: false,
+            drained: None,
             back_since: None,
         }
     }
 
-    /// Follows a change of the server. True if it is in service again by that.
+    /// Follows a change of the server. True if it is seen otherwise by that: it is in service again, or for some time only
+    /// by clients that stay on it.
     fn follow(&mut self, server: &Server, has_check: bool, now: Time) -> bool {
         let was_out = self.is_out;
         let was_down = self.is_down();
         if self.addr != server.addr() || server.mode() == Mode::Disabled {
             // What was found out before a move or a maintenance says nothing about the time after it.
-            *self = Self { epoch: self.epoch + 1, ..Self::new(self.server, server.addr()) };
+            let (epoch, drained) = (self.epoch + 1, self.drained);
+            *self = Self { epoch, drained, ..Self::new(self.server, server.addr()) };
         }
         self.is_out = server.mode() != Mode::Enabled;
         self.is_checked = has_check && server.mode() != Mode::Disabled;
@@ -130,7 +143,20 @@ impl Known {
         if is_back {
             self.back_since = Some(now);
         }
-        is_back
+        self.follow_drain(server, now) || is_back
+    }
+
+    /// Notes until when the server is drained. True if that is news.
+    fn follow_drain(&mut self, server: &Server, now: Time) -> bool {
+        let Mode::Drain(Some(limit)) = server.mode() else {
+            self.drained = None;
+            return false;
+        };
+        let is_new = self.drained.is_none_or(|(before, _)| before != limit);
+        if is_new {
+            self.drained = Some((limit, now + Time::from(limit.as_millis())));
+        }
+        is_new
     }
 
     fn is_down(&self) -> bool {
@@ -163,7 +189,7 @@ impl Known {
 
 impl Availability {
     /// Follows a change of the state: forgets servers that are gone, and what was found out at addresses that were replaced.
-    /// True if a server is in service again by that.
+    /// True if a server is seen otherwise by that: see [`Known::follow`].
     pub(super) fn follow(&mut self, state: &State, before: &State, now: Time) -> bool {
         let mut is_back = false;
         for entry in state.entries() {
@@ -286,6 +312,12 @@ impl Availability {
                 // It may have recovered: better than nobody.
                 Fitness::Ejected(until) if passive == 0 => (Role::Standby, Some(until)),
                 Fitness::Ejected(until) => (Role::Out, Some(until)),
+                Fitness::Drained(until)
+                    if is_passive && !standby.takes_part() || until.is_some_and(|until| until <= now) =>
+                {
+                    (Role::Out, None)
+                }
+                Fitness::Drained(until) => (Role::Drained, until),
                 Fitness::Unfit => (Role::Out, None),
                 Fitness::Available if is_passive && main_passive == 0 => (Role::Standby, None),
                 Fitness::Available => {
@@ -384,13 +416,14 @@ mod tests {
             self.availability.epochs(&self.entry()).collect()
         }
 
-        /// A letter per server: `m` main, `1` to `9` tenths of it, `s` standby, `-` out.
+        /// A letter per server: `m` main, `1` to `9` tenths of it, `s` standby, `d` drained, `-` out.
         fn roles(&mut self, now: Time) -> String {
             let view = self.availability.view(&self.entry(), self.view.as_ref(), now);
             let letter = |role: &Role| match role {
                 Role::Main { tenths: 10 } => 'm',
                 Role::Main { tenths } => char::from(b'0' + tenths),
                 Role::Standby => 's',
+                Role::Drained => 'd',
                 Role::Out => '-',
             };
             let letters = view.roles.iter().map(letter).collect();
@@ -423,9 +456,36 @@ mod tests {
         let (frontend, name) = (|| Name::new("web").unwrap(), |name| Name::new(name).unwrap());
         world.change(&Change::DrainServer { frontend: frontend(), name: name("a0"), within: None }, 1);
         world.change(&Change::DisableServer { frontend: frontend(), name: name("a1") }, 1);
-        assert_eq!(world.roles(1), "--m");
+        assert_eq!(world.roles(1), "d-m");
         world.change(&Change::EnableServer { frontend: frontend(), name: name("a1") }, 2);
+        assert_eq!(world.roles(2), "dms");
+    }
+
+    #[test]
+    fn clients_stay_on_a_drained_server_unless_it_fails_or_its_time_is_over() {
+        let mut world = World::new("aap", FrontendUpdate::default());
+        let server = |name| (Name::new("web").unwrap(), Name::new(name).unwrap());
+        let drain = |name, within: Option<&str>| {
+            let (frontend, name) = server(name);
+            Change::DrainServer { frontend, name, within: within.map(|limit| limit.parse().unwrap()) }
+        };
+        world.change(&drain("a0", None), 1);
+        assert_eq!((world.roles(1), world.service()), ("dms".to_owned(), Service::Active));
+        world.check(0, Verdict::Down, 2);
         assert_eq!(world.roles(2), "-ms");
+        world.check(0, Verdict::Up, 3);
+        assert_eq!(world.roles(3), "dms");
+        assert_eq!(world.suspect(0, 4), Some(10_000));
+        assert_eq!(world.roles(4), "-ms");
+        world.availability.on_time(10_004);
+        world.change(&drain("a0", Some("1s")), 10_100);
+        assert_eq!((world.roles(10_100), world.view.as_ref().unwrap().until), ("dms".to_owned(), Some(11_100)));
+        world.change(&drain("a0", Some("1s")), 10_900);
+        assert_eq!((world.roles(11_099), world.roles(11_100)), ("dms".to_owned(), "-ms".to_owned()));
+        world.change(&drain("p2", None), 12_000);
+        assert_eq!(world.roles(12_000), "-m-", "nobody stays on a passive one that is not in use");
+        world.check(1, Verdict::Down, 12_001);
+        assert_eq!(world.roles(12_001), "--d", "as it would be otherwise");
     }
 
     #[test]

@@ -25,9 +25,10 @@ use super::store::{Saved, Snapshot, Store};
 use super::{Command, CommandSender, StartError, Time, Wanted};
 use crate::balance::Policies;
 use crate::balancer::Builder;
-use crate::config::Config;
+use crate::config::{Config, PersistenceKey};
 use crate::sys::doorbell::Doorbell;
 use crate::table::{self, Endpoint, Shared, Stop};
+use crate::tls;
 
 /// The desired state and all that it takes to put it into effect.
 pub(super) struct Controller {
@@ -58,6 +59,8 @@ pub(super) struct Controller {
     is_handing_over: bool,
     /// Whether what this start made of an earlier state is still to be kept.
     has_unsaved_start: bool,
+    /// Whether the key that cookies are made with is a new one that is still to be kept.
+    has_unsaved_key: bool,
 }
 
 /// A transaction that is checked.
@@ -78,7 +81,11 @@ impl Controller {
         let is_successor = !builder.taken_over.is_empty();
         let opener = Opener::new(shards, builder.inherited, builder.taken_over)?;
         let mut factory = Factory { opener, policies: builder.policies, shards };
-        let mut state = State::new(factory.policies.names().into());
+        let (key, is_new_key) = match builder.config.persistence_key.clone() {
+            Some(key) => (key, false),
+            None => (tls::random_key().map_err(Refused::other)?, true),
+        };
+        let mut state = State::new(factory.policies.names().into(), Some(key));
         state.fill(&builder.config)?;
         state.warnings_since(&State::default(), unix_time()).iter().for_each(|warning| tracing::warn!("{warning}"));
         let mut availability = Availability::default();
@@ -87,6 +94,7 @@ impl Controller {
         factory.opener.on_started();
         running.0.iter().for_each(RunningFrontend::set_places);
         let revision = builder.resume.revision.max(1);
+        let has_unsaved_start = builder.resume.revision > 0 || is_new_key && state.needs_persistence_key();
         let doorbells = (0..shards).map(|_| Doorbell::new()).collect::<Result<_, _>>();
         let doorbells = doorbells.map_err(|error| StartError::Kernel(format!("can't make an eventfd: {error}")))?;
         let suspects = sender.clone();
@@ -116,7 +124,8 @@ impl Controller {
             started: Instant::now(),
             cores: cores.to_vec(),
             is_handing_over: false,
-            has_unsaved_start: builder.resume.revision > 0,
+            has_unsaved_start,
+            has_unsaved_key: is_new_key,
         };
         // Until a predecessor has let go, it may have to go on with what is kept.
         if !is_successor {
@@ -125,18 +134,39 @@ impl Controller {
         Ok(controller)
     }
 
-    /// Keeps what a start made of an earlier state. If that fails the balancer runs all the same: what is running was kept
-    /// before, or is in the configuration.
+    /// Keeps what a start made of an earlier state, and a new key that cookies are made with. If that fails the balancer runs
+    /// all the same: what is running was kept before, or is in the configuration.
     fn save_start(&mut self) {
-        if !std::mem::take(&mut self.has_unsaved_start) {
-            return;
+        if std::mem::take(&mut self.has_unsaved_start)
+            && let Err(reason) = self.save_again()
+        {
+            tracing::warn!("the state could not be stored: {reason}");
         }
+    }
+
+    /// Keeps what is running.
+    fn save_again(&mut self) -> Result<(), String> {
         let (certificates, frontends) = (self.state.plain_certificates(), self.state.frontends());
-        let (revision, history) = (self.revision, self.history.records());
-        match self.store.save(Snapshot { revision, certificates: &certificates, frontends: &frontends, history }) {
-            Ok(saved) => self.is_durable = saved == Saved::Durable,
-            Err(reason) => tracing::warn!("the state could not be stored: {reason}"),
+        let saved = self.store.save(Snapshot {
+            revision: self.revision,
+            persistence_key: self.state.persistence_key(),
+            certificates: &certificates,
+            frontends: &frontends,
+            history: self.history.records(),
+        })?;
+        self.is_durable = saved == Saved::Durable;
+        self.has_unsaved_key = false;
+        Ok(())
+    }
+
+    /// The key that cookies are made with. Whoever asks may rely on it, so it is kept from here on.
+    fn persistence_key(&mut self) -> Result<PersistenceKey, Refused> {
+        if self.has_unsaved_key {
+            self.check_changeable()?;
+            let fault = |reason| Refused::other(format!("the key could not be stored: {reason}"));
+            self.save_again().map_err(fault)?;
         }
+        self.state.persistence_key().cloned().ok_or_else(|| Refused::other("there is no key"))
     }
 
     pub(super) fn shared(&self) -> Arc<Shared> {
@@ -149,6 +179,7 @@ impl Controller {
         let _ = match command {
             Command::Change { wanted, options, reply } => reply.try_send(self.apply(&wanted, options)).is_ok(),
             Command::History { reply } => reply.try_send(Ok(self.history.records().iter().cloned().collect())).is_ok(),
+            Command::PersistenceKey { reply } => reply.try_send(self.persistence_key()).is_ok(),
             Command::Status { reply } => reply.try_send(Ok(self.status())).is_ok(),
             Command::Checked(verdicts) => {
                 self.on_checked(verdicts);
@@ -174,7 +205,8 @@ impl Controller {
     /// Applies what is wanted: all of it or nothing.
     pub(super) fn apply(&mut self, wanted: &Wanted, options: Options) -> Result<Applied, Refused> {
         let changes = self.changes(wanted)?;
-        let draft = self.draft(&changes, options)?;
+        let mut draft = self.draft(&changes, options)?;
+        draft.warnings.extend(self.key_warning(wanted));
         if options.dry_run || draft.summary.is_empty() {
             return Ok(Applied { warnings: draft.warnings, ..self.applied(draft.summary, 0, options.dry_run) });
         }
@@ -190,11 +222,17 @@ impl Controller {
             inverse: draft.inverse,
         });
         let (certificates, frontends) = (draft.state.plain_certificates(), draft.state.frontends());
-        let (certificates, frontends, history_records) = (&certificates, &frontends, history.records());
-        let saved = self.store.save(Snapshot { revision, certificates, frontends, history: history_records });
+        let saved = self.store.save(Snapshot {
+            revision,
+            persistence_key: draft.state.persistence_key(),
+            certificates: &certificates,
+            frontends: &frontends,
+            history: history.records(),
+        });
         let saved = saved.map_err(|reason| Refused::other(format!("the change could not be stored: {reason}")))?;
         // From here on nothing may fail: what is stored comes into effect.
         self.is_durable = saved == Saved::Durable;
+        self.has_unsaved_key = false;
         let before = std::mem::replace(&mut self.state, draft.state);
         self.troubles.retain(|server, _| self.state.entry_of(*server).is_some());
         self.history = history;
@@ -217,6 +255,15 @@ impl Controller {
             Wanted::Config(config) => Cow::Owned(difference(&self.state, &config.certificates, &config.frontends)),
             Wanted::Undo(revision) => Cow::Owned(self.history.undo(*revision, &self.state)?),
         })
+    }
+
+    /// What is to be said of a configuration that has another key than the one that is in force.
+    fn key_warning(&self, wanted: &Wanted) -> Option<String> {
+        let Wanted::Config(config) = wanted else { return None };
+        let is_other =
+            config.persistence_key.is_some() && config.persistence_key.as_ref() != self.state.persistence_key();
+        is_other
+            .then(|| "persistence_key is another one than that in force: it is used from the next start on".to_owned())
     }
 
     fn draft(&self, changes: &[Change], options: Options) -> Result<Draft, Refused> {
@@ -257,7 +304,8 @@ impl Controller {
         self.shared.publication.publish(self.running.table(self.revision, self.generation, closing));
         self.shared.ring_doorbells();
         self.wait_until_used()?;
-        self.running.changed_since(&before).for_each(RunningFrontend::on_settled);
+        let changed = self.running.changed_since(&before);
+        changed.for_each(|frontend| frontend.on_settled(before.find(frontend.entry.id), now));
         self.replaced.extend(before.changed_since(&self.running).map(|frontend| Arc::clone(&frontend.table)));
         // Closes the listeners that no table has any more.
         drop(before);
@@ -345,7 +393,7 @@ impl Controller {
 
 /// Checks a configuration as a start does, and gives what may surprise about it.
 pub(crate) fn check_config(config: &Config, policies: &Policies) -> Result<Vec<String>, Refused> {
-    let before = State::new(policies.names().into());
+    let before = State::new(policies.names().into(), None);
     let mut state = before.clone();
     state.fill(config)?;
     Ok(state.warnings_since(&before, unix_time()))

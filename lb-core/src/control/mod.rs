@@ -9,6 +9,7 @@ mod ejection;
 pub(crate) mod health;
 mod history;
 mod listeners;
+mod persistence;
 mod probe;
 mod running;
 mod standby;
@@ -29,7 +30,7 @@ pub use store::{NoStore, Saved, Snapshot, Store};
 pub(crate) use thread::ControlThread;
 
 use crate::balancer::Drain;
-use crate::config::Config;
+use crate::config::{Config, PersistenceKey};
 use crate::sys::doorbell::Doorbell;
 use crate::table::{Suspicion, Trouble};
 use check::Checked;
@@ -53,6 +54,9 @@ pub(crate) enum Command {
     },
     Status {
         reply: Reply<Status>,
+    },
+    PersistenceKey {
+        reply: Reply<PersistenceKey>,
     },
     /// Verdicts of the checker.
     Checked(Vec<Checked>),

@@ -16,7 +16,7 @@ use super::Wanted;
 use super::change::{Options, Refused};
 use super::controller::Controller;
 use super::state::{Entry, State};
-use super::tls::{Used, dialer, is_same_endpoint};
+use super::tls::{Peer, Used, dialer, is_same_endpoint, peers};
 use crate::config::{Frontend, SendProxy, Server};
 use crate::dataplane::greeting::proxy;
 use crate::tls::dial::Dialer;
@@ -45,24 +45,23 @@ pub(super) fn targets(state: &State, before: &State) -> Result<Vec<Target>, Refu
         }
         let used = Used::by(entry, state);
         let known = known.map(|known| (known, Used::by(known, before)));
-        let is_known = |id, server| {
-            let server_of = |entry: &Entry| {
-                let position = entry.server_ids.binary_search(&id).ok()?;
-                entry.frontend.servers().get(position).cloned()
-            };
-            let known = known.as_ref().and_then(|(entry, used)| Some((server_of(entry)?, used)));
-            known.is_some_and(|(known, used_then)| is_same_endpoint((server, &used), (&known, used_then)))
+        let is_known = |id, peer| {
+            let known = known.as_ref().and_then(|(entry, used)| {
+                let server = entry.frontend.servers().get(entry.server_ids.binary_search(&id).ok()?)?;
+                Some(Peer { frontend: &entry.frontend, server, used })
+            });
+            known.is_some_and(|known| is_same_endpoint(peer, known))
         };
-        for (id, server) in entry.server_ids.iter().zip(entry.frontend.servers()) {
-            if !is_known(*id, server) {
-                targets.push(target(&entry.frontend, server, &used)?);
+        for (id, peer) in entry.server_ids.iter().zip(peers(entry, &used)) {
+            if !is_known(*id, peer) {
+                targets.push(target(peer)?);
             }
         }
     }
     Ok(targets)
 }
 
-fn target(frontend: &Frontend, server: &Server, used: &Used) -> Result<Target, Refused> {
+fn target(Peer { frontend, server, used }: Peer<'_>) -> Result<Target, Refused> {
     Ok(Target {
         name: server.name().to_string(),
         addr: server.addr(),

@@ -8,9 +8,10 @@ use super::availability::{Availability, Role, View};
 use super::change::Refused;
 use super::closing::Closings;
 use super::listeners::{ListenerSet, Opener};
+use super::persistence::{Coming, Kept};
 use super::state::{Entry, FrontendId, ServerId, State};
 use super::status::Service;
-use super::tls::{self, Used};
+use super::tls::{self, Peer, Used, peers};
 use crate::balance::{Candidate, Choice, Policies, Policy};
 use crate::config::{Bind, Frontend, Millis, Mode, Name, PassiveConnections, PassiveUse, Server};
 use crate::table::counters::FrontendCounters;
@@ -31,6 +32,8 @@ pub(super) struct RunningFrontend {
     greeting: Option<Arc<Greeting>>,
     /// Kept as long as the frontend is there, so that clients resume their sessions whatever changes.
     tickets: Arc<Tickets>,
+    /// What clients are remembered by.
+    pub(super) kept: Kept,
     pub(super) table: Arc<table::Frontend>,
 }
 
@@ -80,7 +83,7 @@ impl Running {
         self.0.iter().filter_map(|frontend| Some((frontend, before.find(frontend.entry.id)?)))
     }
 
-    fn find(&self, id: FrontendId) -> Option<&RunningFrontend> {
+    pub(super) fn find(&self, id: FrontendId) -> Option<&RunningFrontend> {
         // In the order of the desired state, whose identities ascend.
         self.0.binary_search_by_key(&id, |frontend| frontend.entry.id).ok().map(|index| &self.0[index])
     }
@@ -168,8 +171,11 @@ impl RunningFrontend {
         config.servers().iter().zip(&self.view.roles).map(|(server, role)| end(config, server, *role, &self.view))
     }
 
-    /// Every shard uses it now.
-    pub(super) fn on_settled(&self) {
+    /// Every shard uses it now, and none what was before.
+    pub(super) fn on_settled(&self, before: Option<&Self>, now: Time) {
+        if let Some(before) = before {
+            self.kept.on_settled(&before.kept, now);
+        }
         for group in &self.table.groups {
             group.main.policy.on_settled();
             group.standby.policy.on_settled();
@@ -215,7 +221,7 @@ impl Factory {
                 Some(before) => Arc::clone(&before.listener),
                 None => self.listener(entry, &mut listeners, present, &running)?,
             };
-            running.push(self.frontend((entry, state), listener, view, before)?);
+            running.push(self.frontend((entry, state), listener, view, before, now)?);
         }
         Ok(Running(running))
     }
@@ -243,6 +249,7 @@ impl Factory {
         listener: Arc<ListenerSet>,
         view: View,
         before: Option<&RunningFrontend>,
+        now: Time,
     ) -> Result<RunningFrontend, Refused> {
         let config = &entry.frontend;
         let used = Used::by(entry, state);
@@ -256,9 +263,24 @@ impl Factory {
         };
         let groups = self.groups(config, &endpoints, &view, &counters)?;
         let sockets = (listener.id, listener.numbers(self.shards));
-        let counters = Arc::clone(&counters);
-        let table = Arc::new(table::Frontend::new(entry.id, config, sockets, greeting.clone(), groups, counters));
-        Ok(RunningFrontend { entry: Arc::clone(entry), listener, endpoints, view, used, greeting, tickets, table })
+        let kept = before.map_or_else(Kept::default, |before| before.kept.clone());
+        let (roles, key) = (&view.roles[..], state.persistence_key());
+        let coming = Coming { entry, endpoints: &endpoints, roles, groups: &groups, key };
+        let kept = kept.next(&coming, now)?;
+        let persistence = kept.table(&coming);
+        let table = table::Frontend::new(entry.id, config, sockets, greeting.clone(), groups, counters);
+        let table = Arc::new(table.with_persistence(persistence));
+        Ok(RunningFrontend {
+            entry: Arc::clone(entry),
+            listener,
+            endpoints,
+            view,
+            used,
+            greeting,
+            tickets,
+            kept,
+            table,
+        })
     }
 
     /// The servers by group: without routes all are one.
@@ -306,34 +328,33 @@ impl Factory {
         used: &Used,
         before: Option<&RunningFrontend>,
     ) -> Result<Arc<[Arc<Endpoint>]>, Refused> {
-        let servers = entry.frontend.servers();
         if let Some(before) = before.filter(|before| before.entry.server_ids == entry.server_ids) {
-            let mut pairs = servers.iter().zip(before.entry.frontend.servers());
+            let mut pairs = peers(entry, used).zip(peers(&before.entry, &before.used));
             // Mostly it is the same server in memory.
-            if pairs.all(|(now, then)| tls::is_same_endpoint((now, used), (then, &before.used))) {
+            if pairs.all(|(now, then)| tls::is_same_endpoint(now, then)) {
                 return Ok(Arc::clone(&before.endpoints));
             }
         }
         // Both in the order of their identities.
         let known = before.map(|before| {
-            let servers = before.entry.frontend.servers().iter().map(|server| (server, &before.used));
-            before.entry.server_ids.iter().zip(servers.zip(before.endpoints.iter()))
+            let peers = peers(&before.entry, &before.used);
+            before.entry.server_ids.iter().zip(peers.zip(before.endpoints.iter()))
         });
         let mut known = known.into_iter().flatten().peekable();
-        let endpoint = |(server, id): (&Arc<Server>, &ServerId)| {
+        let endpoint = |(peer, id): (Peer<'_>, &ServerId)| {
             while known.next_if(|(other, _)| *other < id).is_some() {}
             let before = known.next_if(|(other, _)| *other == id).map(|(_, before)| before);
             match before {
-                Some((then, endpoint)) if tls::is_same_endpoint((server, used), then) => Ok(Arc::clone(endpoint)),
+                Some((then, endpoint)) if tls::is_same_endpoint(peer, then) => Ok(Arc::clone(endpoint)),
                 _ => {
                     let load = before.map(|(_, endpoint)| Arc::clone(&endpoint.load));
                     let load = load.unwrap_or_else(|| Arc::new(Load::new(*id, self.shards)));
-                    let transport = tls::transport(server, used, self.shards)?;
-                    Ok(Arc::new(Endpoint::new(server.addr(), transport, load)))
+                    let transport = tls::transport(peer, self.shards)?;
+                    Ok(Arc::new(Endpoint::new(peer.server.addr(), transport, load)))
                 }
             }
         };
-        servers.iter().zip(&entry.server_ids).map(endpoint).collect()
+        peers(entry, used).zip(&entry.server_ids).map(endpoint).collect()
     }
 }
 
@@ -344,7 +365,7 @@ fn end(config: &Frontend, server: &Server, role: Role, view: &View) -> End {
             Role::Main { .. } => false,
             Role::Standby => true,
             // Its check fails, say. That is no reason to close what it serves while passive servers are needed.
-            Role::Out => !view.standby.takes_part(),
+            Role::Drained | Role::Out => !view.standby.takes_part(),
         };
     match (server.mode(), config.passive_connections()) {
         (Mode::Drain(Some(limit)), _) => End::Within(limit),
@@ -371,7 +392,7 @@ fn candidates(
         let (tier, weight) = match role {
             Role::Main { tenths } => (&mut main, (server.weight() * scale * u16::from(*tenths) / 10).max(1)),
             Role::Standby => (&mut standby, server.weight()),
-            Role::Out => continue,
+            Role::Drained | Role::Out => continue,
         };
         if !is_in(server) {
             continue;

@@ -4,14 +4,15 @@
 //! survives renaming and re-addressing: counters and connections hang on it.
 
 mod certificates;
+mod http;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::change::{Change, Refused};
 use crate::config::{
-    Bind, Certificate, Config, FRONTENDS_MAX, Frontend, FrontendUpdate, Mode, Name, PolicyKind, SERVERS_MAX, Server,
-    ServerUpdate,
+    Bind, Certificate, Config, FRONTENDS_MAX, Frontend, FrontendUpdate, Mode, Name, PersistenceKey, PolicyKind,
+    SERVERS_MAX, Server, ServerUpdate,
 };
 pub(crate) use certificates::{CertificateEntry, days_until};
 
@@ -39,14 +40,16 @@ pub(crate) struct State {
     next_server: ServerId,
     /// Names of the policies that the embedding program registered.
     policies: Arc<[Name]>,
+    /// The same for as long as the balancer runs.
+    persistence_key: Option<PersistenceKey>,
 }
 
 /// What a change came to: the change that takes it back, and a sentence. `None` if it changed nothing.
 pub(crate) type Effect = Option<(Change, String)>;
 
 impl State {
-    pub(crate) fn new(policies: Arc<[Name]>) -> Self {
-        Self { policies, ..Self::default() }
+    pub(crate) fn new(policies: Arc<[Name]>, persistence_key: Option<PersistenceKey>) -> Self {
+        Self { policies, persistence_key, ..Self::default() }
     }
 
     /// Puts in what a configuration has, and checks it as a whole. On a refusal the state must be thrown away.
@@ -147,10 +150,14 @@ impl State {
             ));
         }
         entry.server_ids.push(id);
-        Arc::make_mut(&mut entry.frontend).servers.push(Arc::new(server.clone()));
+        let server = http::with_free_identity(server, entry.frontend.servers.iter().map(|other| &**other));
+        let (inverse, summary) = (
+            Change::RemoveServer { frontend: frontend.clone(), name: server.name.clone() },
+            format!("server {} added to {frontend}{}", server.name, known_as(&server)),
+        );
+        Arc::make_mut(&mut entry.frontend).servers.push(Arc::new(server));
         self.next_server += 1;
-        let inverse = Change::RemoveServer { frontend: frontend.clone(), name: server.name.clone() };
-        Ok(Some((inverse, format!("server {} added to {frontend}", server.name))))
+        Ok(Some((inverse, summary)))
     }
 
     fn remove_server(&mut self, frontend: &Name, name: &Name) -> Result<Effect, Refused> {
@@ -219,7 +226,8 @@ impl State {
         let server_ids = (self.next_server..self.next_server + servers).collect();
         self.next_server += servers;
         self.next_frontend += 1;
-        let entry = Entry { id: self.next_frontend, frontend: Arc::new(frontend.clone()), server_ids };
+        let entry =
+            Entry { id: self.next_frontend, frontend: Arc::new(http::with_free_identities(frontend)), server_ids };
         self.entries.push(Arc::new(entry));
         let inverse = Change::RemoveFrontend { name: frontend.name.clone() };
         Ok(Some((inverse, format!("frontend {} added at {}", frontend.name, frontend.bind))))
@@ -267,6 +275,7 @@ impl State {
     /// What must hold once all changes of a transaction are made, and may not in between; `before` is the state before them.
     pub(crate) fn check_whole(&self, before: &Self) -> Result<(), Refused> {
         self.check_binds()?;
+        self.check_http()?;
         self.check_certificates(before)
     }
 
@@ -349,13 +358,25 @@ fn server_differences(old: &Frontend, new: &Frontend, changes: &mut Vec<Change>)
             changes.push(Change::AddServer { frontend: frontend(), server: Server::clone(server) });
             continue;
         };
-        let update = ServerUpdate::between(before, server);
+        let mut update = ServerUpdate::between(before, server);
+        if server.identity.is_none() {
+            // Who does not say it, leaves it as it is.
+            update.identity = None;
+        }
         if update != ServerUpdate::default() {
             changes.push(Change::UpdateServer { frontend: frontend(), name: server.name.clone(), update });
         }
         if before.mode() != server.mode() {
             changes.push(mode_change(&new.name, &server.name, server.mode()));
         }
+    }
+}
+
+/// What is to be said of an identity that is not the name.
+fn known_as(server: &Server) -> String {
+    match &server.identity {
+        Some(identity) => format!(", known to cookies as {identity}"),
+        None => String::new(),
     }
 }
 

@@ -4,13 +4,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::change::Record;
-use crate::config::{Certificate, Frontend};
+use crate::config::{Certificate, Frontend, PersistenceKey};
 
 /// What a store has to keep: everything a later start needs to go on.
 #[derive(Debug, Clone, Copy)]
 pub struct Snapshot<'a> {
     /// The revision.
     pub revision: u64,
+    /// The key that the values of cookies are made with, which nobody else may read either. It stays the same.
+    pub persistence_key: Option<&'a PersistenceKey>,
     /// The certificates, with their private keys: nobody else may read where they are kept. Shared as the frontends are.
     pub certificates: &'a [Arc<Certificate>],
     /// The frontends with their servers. What did not change since the last snapshot is behind the same `Arc`.

@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use super::change::Refused;
 use super::state::{CertificateEntry, Entry, State};
-use crate::config::{Frontend, Name, Server};
+use crate::config::{Frontend, Name, Protocol, Server};
 use crate::table::{Greeting, Transport};
 use crate::tls::accept::{Acceptor, Tickets};
 use crate::tls::certificate::{Identity, Loaded, Trust};
 use crate::tls::dial::{Dialer, Expected};
+
+/// The only protocol that is offered to clients of a frontend with `https`.
+pub(super) const HTTP_1_1: &str = "http/1.1";
 
 /// The certificates that a frontend and its servers use, by name.
 #[derive(Clone, Default)]
@@ -56,11 +59,15 @@ pub(super) fn greeting(
     shards: usize,
 ) -> Result<Option<Arc<Greeting>>, Refused> {
     let acceptor = if config.certificates().is_empty() { None } else { Some(acceptor(config, used, tickets, shards)?) };
-    if acceptor.is_none() && config.sni_routes().is_empty() && config.accept_proxy_from().is_empty() {
+    let is_heard =
+        config.protocol().is_http() || !config.sni_routes().is_empty() || !config.accept_proxy_from().is_empty();
+    if acceptor.is_none() && !is_heard {
         return Ok(None);
     }
     let servers = config.servers();
-    let terminates = acceptor.is_some() && !servers.is_empty() && servers.iter().all(|server| server.ssl_offload());
+    let is_ended_by_all =
+        acceptor.is_some() && !servers.is_empty() && servers.iter().all(|server| server.ssl_offload());
+    let terminates = config.protocol() == Protocol::Https || is_ended_by_all;
     Ok(Some(Arc::new(Greeting { config: Arc::clone(config), acceptor, terminates })))
 }
 
@@ -68,15 +75,34 @@ fn acceptor(config: &Frontend, used: &Used, tickets: &Arc<Tickets>, shards: usiz
     let identities = config.certificates().iter().map(|name| used.identity("certificates", name).map(Arc::clone));
     let identities = identities.collect::<Result<Vec<_>, _>>()?;
     let client = config.client_ca().map(|name| used.trust("client_ca", name)).transpose()?;
-    let alpn: Vec<_> = config.alpn().map(|name| name.as_bytes().to_vec()).collect();
+    let mut alpn: Vec<_> = config.alpn().map(|name| name.as_bytes().to_vec()).collect();
+    if alpn.is_empty() && config.protocol() == Protocol::Https {
+        alpn.push(HTTP_1_1.as_bytes().to_vec());
+    }
     let client = client.map(|trust| (trust, config.client_auth()));
     Ok(Acceptor::new(&identities, &alpn, client, tickets, shards)?)
 }
 
+/// A server of a frontend, with the certificates that they use.
+#[derive(Clone, Copy)]
+pub(super) struct Peer<'a> {
+    pub(super) frontend: &'a Frontend,
+    pub(super) server: &'a Arc<Server>,
+    pub(super) used: &'a Used,
+}
+
+/// The servers of a frontend.
+pub(super) fn peers<'a>(entry: &'a Entry, used: &'a Used) -> impl Iterator<Item = Peer<'a>> {
+    let frontend = &*entry.frontend;
+    frontend.servers().iter().map(move |server| Peer { frontend, server, used })
+}
+
 /// How a server is spoken to.
-pub(super) fn transport(server: &Server, used: &Used, shards: usize) -> Result<Transport, Refused> {
+pub(super) fn transport(peer: Peer<'_>, shards: usize) -> Result<Transport, Refused> {
+    let Peer { frontend, server, used } = peer;
     let dialer = server.server_certificate().map(|bundle| dialer(server, bundle, used, shards)).transpose()?;
-    Ok(Transport { offload: server.ssl_offload(), dialer: dialer.map(Arc::new), send_proxy: server.send_proxy() })
+    let offload = frontend.offloads(server);
+    Ok(Transport { offload, dialer: dialer.map(Arc::new), send_proxy: server.send_proxy() })
 }
 
 /// How a server is dialled that is trusted by this bundle.
@@ -88,8 +114,11 @@ pub(super) fn dialer(server: &Server, bundle: &Name, used: &Used, shards: usize)
 }
 
 /// Whether two servers are at the same address and spoken to in the same way, each with the certificates that it uses.
-pub(super) fn is_same_endpoint((one, by_one): (&Arc<Server>, &Used), (other, by_other): (&Arc<Server>, &Used)) -> bool {
-    let settings = |server: &Server| (server.addr(), server.ssl_offload(), server.send_proxy());
-    let is_same_server = Arc::ptr_eq(one, other) || settings(one) == settings(other) && one.is_trusted_like(other);
-    is_same_server && one.certificates().all(|(_, name)| by_one.is_same(by_other, name))
+pub(super) fn is_same_endpoint(one: Peer<'_>, other: Peer<'_>) -> bool {
+    let settings = |peer: Peer<'_>| (peer.server.addr(), peer.server.send_proxy());
+    let is_same_server = Arc::ptr_eq(one.server, other.server)
+        || settings(one) == settings(other) && one.server.is_trusted_like(other.server);
+    is_same_server
+        && one.frontend.offloads(one.server) == other.frontend.offloads(other.server)
+        && one.server.certificates().all(|(_, name)| one.used.is_same(other.used, name))
 }

@@ -33,7 +33,7 @@ impl Tried {
         self.0.len()
     }
 
-    fn has(&self, endpoint: &Arc<Endpoint>) -> bool {
+    pub(super) fn has(&self, endpoint: &Arc<Endpoint>) -> bool {
         !self.0.is_empty() && self.find(endpoint).is_ok()
     }
 

@@ -63,16 +63,25 @@ enum Phase {
     ConnectStopping,
     /// The server has accepted, and a TLS handshake with it is under way. It gets nothing of the client's yet.
     Meeting,
-    /// The server has failed its handshake: the last words to it are sent, and operations on its socket awaited.
-    Leaving { is_cancelled: bool },
+    /// The server has failed: the last words to it are sent, and operations on its socket awaited.
+    Leaving { is_cancelled: bool, then: Then },
     /// Bytes go both ways.
     Relaying,
-    /// The client is told that it is not served, and has time to hear that.
-    Refusing,
+    /// Nothing more is done for the client: it gets what waits for it, our end, and time to hear that.
+    Parting,
     /// Over; operations may still be in the kernel.
     Closing { ending: Ending, is_cancelled: bool, is_connecting: bool },
     /// The slot is free.
     Finished,
+}
+
+/// What comes after a server was left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// Another one.
+    Choose,
+    /// The client's end.
+    Part,
 }
 
 /// One connection.
@@ -115,11 +124,11 @@ impl Conn {
                 self.next_early_action()
             }
             Phase::Meeting => self.next_early_action().or_else(|| self.next_action_of_server()),
-            Phase::Leaving { is_cancelled } => {
-                self.next_early_action().or_else(|| self.next_leaving_action(is_cancelled))
+            Phase::Leaving { is_cancelled, then } => {
+                self.next_early_action().or_else(|| self.next_leaving_action(is_cancelled, then))
             }
             Phase::Relaying => self.next_relay_action(),
-            Phase::Refusing => self.next_refusal(),
+            Phase::Parting => self.next_parting_action(),
             Phase::Closing { ending, is_cancelled, is_connecting } => {
                 if self.in_kernel() == 0 {
                     self.phase = Phase::Finished;
@@ -142,8 +151,8 @@ impl Conn {
         if let Some(step) = self.relay.from(Side::Client).next_receipt() {
             return Some(of_step(step, Side::Client));
         }
-        let answer = self.relay.to(Side::Client).next_send()?;
-        Some(of_step(answer, Side::Server))
+        let delivery = self.relay.to(Side::Client).next_delivery()?;
+        Some(of_step(delivery, Side::Server))
     }
 
     /// The server's part of a handshake.
@@ -155,7 +164,7 @@ impl Conn {
         Some(of_step(step, Side::Client))
     }
 
-    fn next_leaving_action(&mut self, is_cancelled: bool) -> Option<Action> {
+    fn next_leaving_action(&mut self, is_cancelled: bool, then: Then) -> Option<Action> {
         if !is_cancelled && let Some(step) = self.relay.to(Side::Server).next_send() {
             return Some(of_step(step, Side::Client));
         }
@@ -163,19 +172,23 @@ impl Conn {
         let is_receiving = self.relay.from(Side::Server).is_receiving();
         match () {
             () if !is_sending && !is_receiving => {
-                self.phase = Phase::Choosing;
+                self.phase = match then {
+                    Then::Choose => Phase::Choosing,
+                    Then::Part => Phase::Parting,
+                };
                 Some(Action::LeaveServer)
             }
             () if is_cancelled || is_sending => None,
             () => {
-                self.phase = Phase::Leaving { is_cancelled: true };
+                self.phase = Phase::Leaving { is_cancelled: true, then };
                 Some(Action::CancelServer)
             }
         }
     }
 
-    fn next_refusal(&mut self) -> Option<Action> {
-        if !self.relay.from(Side::Client).is_source_open() {
+    fn next_parting_action(&mut self) -> Option<Action> {
+        let is_told = self.relay.to(Side::Client).is_complete() || self.relay.to(Side::Client).is_sink_broken();
+        if is_told && !self.relay.from(Side::Client).is_source_open() {
             self.begin_close(Ending::Close);
             return self.next_action();
         }
@@ -222,8 +235,18 @@ impl Conn {
     /// The server has failed the handshake. The next one is tried.
     pub(crate) fn on_meeting_failed(&mut self) {
         if self.phase == Phase::Meeting {
-            self.phase = Phase::Leaving { is_cancelled: false };
+            self.phase = Phase::Leaving { is_cancelled: false, then: Then::Choose };
         }
+    }
+
+    /// The server has not answered what was asked of it: the same is asked again, over another connection.
+    pub(crate) fn leave_to_repeat(&mut self, give_back: impl FnMut(Piece)) {
+        self.leave(Then::Choose, give_back);
+    }
+
+    fn leave(&mut self, then: Then, give_back: impl FnMut(Piece)) {
+        self.relay.to(Side::Server).break_sink(give_back);
+        self.phase = Phase::Leaving { is_cancelled: false, then };
     }
 
     /// The server that was left is forgotten: both directions begin anew at its end.
@@ -244,17 +267,56 @@ impl Conn {
         }
     }
 
-    /// The client is not to be served: what waits for it is sent, then our end.
-    pub(crate) fn refuse(&mut self) {
-        if self.phase == Phase::Greeting {
-            self.relay.to(Side::Client).end_source();
-            self.phase = Phase::Refusing;
+    /// Nothing more is done for the client: what waits for it is sent, then our end. A server that it has is left.
+    pub(crate) fn part(&mut self, give_back: impl FnMut(Piece)) {
+        self.relay.to(Side::Client).end_source();
+        match self.phase {
+            Phase::Greeting | Phase::Choosing | Phase::Waiting | Phase::WaitingForServer | Phase::Connecting => {
+                self.phase = Phase::Parting;
+            }
+            Phase::Meeting | Phase::Relaying => self.leave(Then::Part, give_back),
+            Phase::Leaving { is_cancelled, .. } => self.phase = Phase::Leaving { is_cancelled, then: Then::Part },
+            Phase::ConnectStopping | Phase::Parting | Phase::Closing { .. } | Phase::Finished => {}
         }
+    }
+
+    /// The server's part is done, and nothing of it is in the kernel but a receive: the client is heard again. True if there
+    /// is that receive, which is not this connection's any more.
+    pub(crate) fn release_server(&mut self, give_back: impl FnMut(Piece)) -> bool {
+        self.phase = Phase::Greeting;
+        let is_receiving = self.relay.from(Side::Server).hand_over_receive();
+        self.forget_server(give_back);
+        is_receiving
+    }
+
+    /// Whether the server's part can be done: nothing of it is in the kernel but a receive, and nothing is left for it.
+    pub(crate) fn is_server_quiet(&mut self) -> bool {
+        let to_server = self.relay.to(Side::Server);
+        let is_quiet = !to_server.is_sending() && !to_server.has_bytes() && to_server.in_pipe() == 0;
+        self.phase == Phase::Relaying && is_quiet && !self.relay.from(Side::Server).is_awaiting()
+    }
+
+    /// A connection to the server is there already, from which is received if `is_receiving`.
+    pub(crate) fn on_server_taken(&mut self, is_receiving: bool) {
+        if is_receiving {
+            self.relay.from(Side::Server).take_over_receive();
+        }
+        self.on_connected();
     }
 
     /// True while the client is heard.
     pub(crate) fn is_greeting(&self) -> bool {
         self.phase == Phase::Greeting
+    }
+
+    /// True while bytes go both ways.
+    pub(crate) fn is_relaying(&self) -> bool {
+        self.phase == Phase::Relaying
+    }
+
+    /// Whether something is left to be sent to a peer that takes it.
+    pub(crate) fn is_delivering(&self, sink: Side) -> bool {
+        self.relay.towards(sink).is_delivering()
     }
 
     /// True while the handshake with a server is under way.
@@ -318,7 +380,7 @@ impl Conn {
     /// A peer has sent this. Gives it back if nobody wants it.
     pub(crate) fn on_received(&mut self, source: Side, piece: Piece) -> Option<Piece> {
         match self.phase {
-            Phase::Refusing | Phase::Closing { .. } | Phase::Finished => Some(piece),
+            Phase::Parting | Phase::Closing { .. } | Phase::Finished => Some(piece),
             _ => self.relay.from(source).on_received(piece),
         }
     }
@@ -333,7 +395,7 @@ impl Conn {
 
     /// Whether what a peer sends is of use.
     pub(crate) fn wants(&mut self, source: Side) -> bool {
-        let is_over = matches!(self.phase, Phase::Refusing | Phase::Closing { .. } | Phase::Finished);
+        let is_over = matches!(self.phase, Phase::Parting | Phase::Closing { .. } | Phase::Finished);
         let is_left = source == Side::Server && matches!(self.phase, Phase::Leaving { .. });
         !is_over && !is_left && self.relay.from(source).is_source_open()
     }
@@ -347,6 +409,11 @@ impl Conn {
     pub(crate) fn forbid_splicing(&mut self) {
         self.relay.from(Side::Client).forbid_splicing();
         self.relay.from(Side::Server).forbid_splicing();
+    }
+
+    /// Whether bytes that come from a peer may be spliced.
+    pub(crate) fn set_splicing(&mut self, source: Side, may_splice: bool) {
+        self.relay.from(source).set_splicing(may_splice);
     }
 
     /// Whether to receive no more from the client for the time being.
@@ -453,7 +520,7 @@ impl Conn {
                 *is_cancelled = false;
                 None
             }
-            Phase::Leaving { is_cancelled } => {
+            Phase::Leaving { is_cancelled, .. } => {
                 *is_cancelled = true;
                 Some(Action::CancelServer)
             }
@@ -461,7 +528,7 @@ impl Conn {
                 self.on_meeting_failed();
                 None
             }
-            Phase::Greeting | Phase::Refusing => {
+            Phase::Greeting | Phase::Parting => {
                 self.begin_close(Ending::Close);
                 None
             }
@@ -537,9 +604,10 @@ impl Conn {
             Phase::WaitingForServer => Patience::Server,
             // As long as nobody lets go of a descriptor: the client would wait no shorter in the kernel's queue.
             Phase::Waiting | Phase::Relaying => Patience::Idle,
+            Phase::Parting if self.relay.towards(Side::Client).is_delivering() => Patience::Idle,
             Phase::ConnectStopping
             | Phase::Leaving { .. }
-            | Phase::Refusing
+            | Phase::Parting
             | Phase::Closing { .. }
             | Phase::Finished => Patience::Cancel,
         }

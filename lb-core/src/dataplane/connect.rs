@@ -6,11 +6,13 @@ use std::sync::atomic::Ordering;
 
 use super::choose::{Claim, Tried, claim};
 use super::key::Operation;
+use super::persist::Staying;
 use super::shard::{Session, Shard, Turn};
 use super::stopwatch::Event;
 use super::waiting::WaitsFor;
 use crate::balance::{Choice, Policy};
-use crate::config::{Name, OnUnavailable};
+use crate::config::{Name, OnUnavailable, SendProxy};
+use crate::http::{Cause, Wrong};
 use crate::sys::ring::Completion;
 use crate::sys::socket;
 use crate::table::{Endpoint, Failure, Frontend, Suspicion};
@@ -21,11 +23,11 @@ use crate::turns::timers::Time;
 const SPILL_PAUSE: Time = 60_000;
 
 /// What there is for a connection.
-enum Chosen<'a> {
+pub(super) enum Chosen<'a> {
     /// A server; the connection counts for it already.
     Server(&'a Frontend, &'a Arc<Endpoint>),
-    /// It has to wait until a server has room.
-    Wait(&'a Frontend),
+    /// It has to wait until a server has room, or this one has.
+    Wait(&'a Frontend, Option<u64>),
     /// No server is available.
     Nobody(&'a Frontend),
     /// It is over: its frontend is gone, or servers were tried for long enough.
@@ -42,13 +44,18 @@ impl Shard {
             Chosen::Server(_, endpoint) if endpoint.transport.offload && !self.is_terminated(key) => {
                 self.terminate(key, endpoint, turn);
             }
-            Chosen::Server(frontend, endpoint) => self.connect_to(key, frontend, endpoint, turn),
-            Chosen::Wait(frontend) => self.wait_for(key, WaitsFor::Room, frontend.queue_timeout.as_millis()),
-            Chosen::Nobody(frontend) => match frontend.on_unavailable {
-                OnUnavailable::Wait(limit) => self.wait_for(key, WaitsFor::Server, limit.as_millis()),
-                OnUnavailable::Reset => self.give_up(key),
+            Chosen::Server(frontend, endpoint) => match self.take_link(key, frontend, endpoint) {
+                true => self.on_link_taken(key, turn),
+                false => self.connect_to(key, frontend, endpoint, turn),
             },
-            Chosen::Over => self.give_up(key),
+            Chosen::Wait(frontend, server) => {
+                self.wait_for(key, WaitsFor::Room, server, frontend.queue_timeout.as_millis());
+            }
+            Chosen::Nobody(frontend) => match frontend.on_unavailable {
+                OnUnavailable::Wait(limit) => self.wait_for(key, WaitsFor::Server, None, limit.as_millis()),
+                OnUnavailable::Reset => self.give_up(key, turn),
+            },
+            Chosen::Over => self.give_up(key, turn),
         }
     }
 
@@ -77,15 +84,35 @@ impl Shard {
         } else if self.now >= session.try_until {
             return Chosen::Over;
         }
-        let Some(group) = frontend.group(session.group()) else { return Chosen::Nobody(frontend) };
+        let random = self.random.u64(..);
+        let Some(session) = self.sessions.get(key) else { return Chosen::Over };
         let waits = session.wait.is_some_and(|wait| wait.what == WaitsFor::Room);
         let may_wait = waits || session.counters.waiting.load(Ordering::Relaxed) < frontend.queue;
+        let staying = Staying::of(session, frontend, self.now);
+        let stay = staying.as_ref().and_then(|staying| self.stay_for(staying, session, may_wait));
+        stay.unwrap_or_else(|| match self.balance(session, frontend, random, (waits, may_wait)) {
+            Chosen::Server(frontend, chosen) if let Some(staying) = &staying => {
+                Chosen::Server(frontend, self.settle(staying, session, chosen, turn))
+            }
+            chosen => chosen,
+        })
+    }
+
+    /// Chooses by the policy.
+    fn balance<'a>(
+        &self,
+        session: &Session,
+        frontend: &'a Frontend,
+        random: u64,
+        (waits, may_wait): (bool, bool),
+    ) -> Chosen<'a> {
+        let Some(group) = frontend.group(session.group()) else { return Chosen::Nobody(frontend) };
         // Who comes later is served later.
-        let is_behind_others = !waits && self.waiting.has_queue(frontend.id, session.group());
+        let is_behind_others = !waits && self.waiting.has_queue(frontend.id, session.group(), None);
         let choice = Choice {
-            client: session.client_ip(group.main.policy.as_ref()),
+            client: session.ip_for(group.main.policy.as_ref()),
             attempt: session.tried.len() as u32,
-            random: self.random.u64(..),
+            random,
             now: self.now_micros,
         };
         let terminated = session.is_terminated();
@@ -95,7 +122,7 @@ impl Shard {
         };
         let standby = match main {
             Claim::Server(position) => return Chosen::Server(frontend, &group.main.candidates[position].endpoint),
-            Claim::Full if may_wait => return Chosen::Wait(frontend),
+            Claim::Full if may_wait => return Chosen::Wait(frontend, None),
             Claim::Full | Claim::Nobody => claim(&group.standby, &session.tried, terminated, &choice),
         };
         match standby {
@@ -105,7 +132,7 @@ impl Shard {
                 }
                 Chosen::Server(frontend, &group.standby.candidates[position].endpoint)
             }
-            Claim::Full if may_wait => Chosen::Wait(frontend),
+            Claim::Full if may_wait => Chosen::Wait(frontend, None),
             Claim::Full | Claim::Nobody => Chosen::Nobody(frontend),
         }
     }
@@ -142,10 +169,52 @@ impl Shard {
     }
 
     /// Ends a connection for which there is no server.
-    fn give_up(&mut self, key: Key) {
+    fn give_up(&mut self, key: Key, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.counters.shards[self.number].unserved.add(1);
-        session.conn.on_no_server();
+        match (session.exchange().is_some(), session.tried.len()) {
+            (false, _) => session.conn.on_no_server(),
+            (true, 0) => {
+                self.refuse(key, Wrong { cause: Cause::NoServer, reason: "no server is available" }, turn);
+            }
+            (true, _) => {
+                let reason = "no server could be reached";
+                self.refuse(key, Wrong { cause: Cause::ServerFailed, reason }, turn);
+            }
+        }
+    }
+
+    /// Takes a connection from the pool for a request, if there is one to this server.
+    fn take_link(&mut self, key: Key, frontend: &Frontend, endpoint: &Arc<Endpoint>) -> bool {
+        let Some(session) = self.sessions.get_mut(key) else { return false };
+        let is_shared = session.exchange().is_some() && endpoint.transport.send_proxy == SendProxy::Off;
+        let Some(taken) = is_shared.then(|| self.links.take(endpoint, key)).flatten() else { return false };
+        session.endpoint = Some(Arc::clone(endpoint));
+        session.attach(taken);
+        if frontend.group(session.group()).is_some_and(|group| group.main.policy.needs_latency()) {
+            session.stopwatch.begin_connected(self.now_micros);
+        }
+        true
+    }
+
+    fn on_link_taken(&mut self, key: Key, turn: &Turn<'_>) {
+        self.count_served(key);
+        self.open_exchange(key, true, turn);
+    }
+
+    /// A server has taken the connection, or a request.
+    fn count_served(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.has_met = true;
+        if let Some(endpoint) = &session.endpoint {
+            endpoint.load.shards[self.number].served.add(1);
+            endpoint.load.connect_failures.end();
+        }
+        if session.tried.len() > 0 {
+            session.counters.shards[self.number].redispatched.add(1);
+            session.tried = Tried::default();
+        }
+        session.stop_waiting();
     }
 
     /// A connect has succeeded or failed.
@@ -155,6 +224,11 @@ impl Shard {
         };
         if completion.result >= 0 {
             session.measure(Event::Connected, self.now_micros);
+            if session.exchange().is_some()
+                && let Some(endpoint) = &session.endpoint
+            {
+                session.link = self.links.bind(key, endpoint, session.frontend);
+            }
             let is_plain = session.endpoint.as_ref().is_none_or(|endpoint| endpoint.transport.is_plain());
             match is_plain && session.layers.is_none() {
                 true => self.on_server_ready(key),
@@ -171,21 +245,14 @@ impl Shard {
 
     /// A server takes the connection.
     pub(super) fn on_server_ready(&mut self, key: Key) {
+        self.count_served(key);
         let Some(session) = self.sessions.get_mut(key) else { return };
-        if let Some(endpoint) = &session.endpoint {
-            endpoint.load.shards[self.number].served.add(1);
-            endpoint.load.connect_failures.end();
-        }
-        if session.tried.len() > 0 {
-            session.counters.shards[self.number].redispatched.add(1);
-            session.tried = Tried::default();
-        }
-        session.stop_waiting();
         match session.conn.is_meeting() {
             true => session.conn.on_met(),
             false => session.conn.on_connected(),
         }
-        if let (Some(server), false) = (&session.server, session.conn.has_early_bytes()) {
+        let has_early_bytes = session.exchange().is_some() || session.conn.has_early_bytes();
+        if let (Some(server), false) = (&session.server, has_early_bytes) {
             // Fails only if the connection is gone again, which the receive from it reports.
             let _ = socket::acknowledge(server);
         }
@@ -195,9 +262,8 @@ impl Shard {
     pub(super) fn leave_server(&mut self, key: Key, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.measure(Event::ConnectFailed, self.now_micros);
-        if let Some(server) = session.server.take() {
-            self.ring.close(server, Operation::Nothing.encode());
-        }
+        self.drop_server_socket(key);
+        let Some(session) = self.sessions.get_mut(key) else { return };
         if let Some(endpoint) = session.endpoint.take() {
             endpoint.load.shards[self.number].failed.add(1);
             on_left(&endpoint, session.frontend, turn);
@@ -207,6 +273,20 @@ impl Shard {
                 on_failed(&endpoint, session.frontend, Failure::Connect, turn);
             }
             session.tried.add(endpoint);
+        }
+    }
+}
+
+impl Shard {
+    /// Closes the server's socket, of which nothing is in the kernel.
+    pub(super) fn drop_server_socket(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.has_met = false;
+        if let Some(link) = session.link.take() {
+            self.links.forget(link);
+        }
+        if let Some(server) = session.server.take() {
+            self.ring.close(server, Operation::Nothing.encode());
         }
     }
 }
@@ -248,18 +328,14 @@ fn say_spill(frontend: &Frontend, now: Time) {
 
 impl Session {
     /// Where the client comes from, for a policy that asks.
-    fn client_ip(&self, policy: &dyn Policy) -> IpAddr {
+    fn ip_for(&self, policy: &dyn Policy) -> IpAddr {
         const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        if !policy.needs_client() {
-            return UNKNOWN;
-        }
-        let proxied = self.layers.as_ref().and_then(|layers| layers.proxied()).map(|(source, _)| source);
-        // Fails if the client has gone already: then it does not matter who serves it.
-        proxied.or_else(|| socket::peer_addr(&self.client).ok()).map_or(UNKNOWN, |addr| addr.ip().to_canonical())
+        // If it has gone already, it does not matter who serves it.
+        if policy.needs_client() { self.client_addr().unwrap_or(UNKNOWN) } else { UNKNOWN }
     }
 
     /// Whether the client's TLS ends here.
-    fn is_terminated(&self) -> bool {
+    pub(super) fn is_terminated(&self) -> bool {
         self.layers.as_ref().is_some_and(|layers| layers.terminates())
     }
 

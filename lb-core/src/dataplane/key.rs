@@ -20,6 +20,8 @@ pub(crate) enum Operation {
     Connect(Key),
     /// A receive from this side, into buffers of this group.
     Receive(Side, Key, u16),
+    /// A receive from a server by way of a link; the key is the link's.
+    LinkReceive(Key, u16),
     /// A send to this side.
     Send(Side, Key),
     /// A wait until this side can be read.
@@ -48,6 +50,7 @@ impl Operation {
             Self::Readable(Side::Server, key) => pack(9, 0, key),
             Self::Writable(Side::Client, key) => pack(10, 0, key),
             Self::Writable(Side::Server, key) => pack(11, 0, key),
+            Self::LinkReceive(key, group) => pack(13, group, key),
         }
     }
 
@@ -68,6 +71,7 @@ impl Operation {
             10 => Self::Writable(Side::Client, key),
             11 => Self::Writable(Side::Server, key),
             12 => Self::Alarm,
+            13 => Self::LinkReceive(key, group),
             _ => Self::Nothing,
         }
     }
@@ -91,6 +95,7 @@ mod tests {
                 Operation::Connect(key),
                 Operation::Receive(Side::Client, key, group),
                 Operation::Receive(Side::Server, key, group),
+                Operation::LinkReceive(key, group),
                 Operation::Send(Side::Client, key),
                 Operation::Send(Side::Server, key),
                 Operation::Readable(Side::Client, key),

@@ -18,19 +18,31 @@ impl Shard {
     /// A peer has sent bytes on a connection with layers.
     pub(super) fn receive_layered(&mut self, side: Side, key: Key, piece: Piece, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return self.ring.give_back(piece.buffer) };
-        let mut news = Ok(News::default());
-        if session.conn.wants(side)
-            && let Some(layers) = &mut session.layers
-        {
-            let was_accepting = layers.is_accepting();
-            let (bytes, buffers) = self.ring.open(piece);
-            news = layers.receive(side, bytes, &mut Outgoing::new(buffers, &mut self.outgoing));
-            if !was_accepting && layers.is_accepting() {
-                self.on_handshake_begun(key, turn);
-            }
+        let Some(layers) = session.layers.as_mut().filter(|_| session.conn.wants(side)) else {
+            return self.ring.give_back(piece.buffer);
+        };
+        match layers.passes(side) {
+            0 => {}
+            passes => return self.pass_on(side, key, piece, passes, turn),
+        }
+        let was_accepting = layers.is_accepting();
+        let (bytes, buffers) = self.ring.open(piece);
+        let news = layers.receive(side, bytes, &mut Outgoing::new(buffers, &mut self.outgoing));
+        if !was_accepting && layers.is_accepting() {
+            self.on_handshake_begun(key, turn);
         }
         self.ring.give_back(piece.buffer);
         self.follow_layers(side, key, news, turn);
+        self.follow_exchange(key, turn);
+    }
+
+    /// As [`Shard::receive_layered`], for bytes that are in no buffer any more.
+    pub(super) fn receive_bytes(&mut self, side: Side, key: Key, bytes: &mut [u8], turn: &Turn<'_>) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(layers) = session.layers.as_mut().filter(|_| session.conn.wants(side)) else { return };
+        let news = layers.receive(side, bytes, &mut Outgoing::new(self.ring.own_buffers(), &mut self.outgoing));
+        self.follow_layers(side, key, news, turn);
+        self.follow_exchange(key, turn);
     }
 
     /// A peer's side of its socket has ended.
@@ -48,8 +60,22 @@ impl Shard {
             session.conn.on_receive_ended(side, ReceiveEnd::Stopped);
             return self.follow_layers(side, key, is_clean.map(|()| News::default()), turn);
         }
-        let news = layers.end(side, &mut Outgoing::new(self.ring.own_buffers(), &mut self.outgoing));
-        self.follow_layers(side, key, news, turn);
+        if layers.exchange().is_some() && layers.is_heard() {
+            return match side {
+                Side::Client => self.end_of_client(key, turn),
+                Side::Server => self.end_of_server(key, false, turn),
+            };
+        }
+        self.end_half(side, key, turn);
+    }
+
+    /// Passes the end of what comes from a peer on.
+    pub(super) fn end_half(&mut self, side: Side, key: Key, turn: &Turn<'_>) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if let Some(layers) = &mut session.layers {
+            let news = layers.end(side, &mut Outgoing::new(self.ring.own_buffers(), &mut self.outgoing));
+            self.follow_layers(side, key, news, turn);
+        }
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.conn.on_receive_ended(side, ReceiveEnd::SourceEnded);
         if session.conn.is_greeting() {
@@ -92,6 +118,11 @@ impl Shard {
         let mut out = Outgoing::new(self.ring.own_buffers(), &mut self.outgoing);
         let client = &session.client;
         match layers.meet(&endpoint.transport, || addrs(client), &mut out) {
+            Ok(false) if layers.exchange().is_some() => {
+                self.put_outgoing(key);
+                self.on_server_ready(key);
+                self.open_exchange(key, false, turn);
+            }
             Ok(false) => {
                 let opened = layers.open(&mut out);
                 self.on_server_ready(key);
@@ -107,6 +138,9 @@ impl Shard {
 
     /// A server that has failed its handshake is given up.
     pub(super) fn leave_met_server(&mut self, key: Key, turn: &Turn<'_>) {
+        if self.sessions.get(key).is_some_and(|session| session.exchange().is_some() && session.has_met) {
+            return self.leave_exchange_server(key, turn);
+        }
         self.leave_server(key, turn);
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.conn.forget_server(|piece| self.ring.give_back(piece.buffer));
@@ -156,7 +190,7 @@ impl Shard {
         }
     }
 
-    fn put_outgoing(&mut self, key: Key) {
+    pub(super) fn put_outgoing(&mut self, key: Key) {
         let mut session = self.sessions.get_mut(key);
         for sink in [Side::Client, Side::Server] {
             for piece in self.outgoing[sink as usize].drain(..) {
@@ -179,6 +213,12 @@ impl Shard {
         }
         if news.is_met {
             self.on_met(key, turn);
+        }
+        if news.has_ended && self.sessions.get(key).is_some_and(|session| session.exchange().is_some()) {
+            return match side {
+                Side::Client => self.on_client_end(key, turn),
+                Side::Server => self.end_of_server(key, false, turn),
+            };
         }
         if news.has_ended
             && let Some(session) = self.sessions.get_mut(key)
@@ -203,6 +243,7 @@ impl Shard {
             tls.resumed.add(1);
         }
         session.conn.forbid_splicing();
+        session.since = self.now;
         self.handshakes.end(session);
     }
 
@@ -216,6 +257,10 @@ impl Shard {
             tls.resumed.add(1);
         }
         endpoint.load.end_trouble();
+        if layers.exchange().is_some() {
+            self.on_server_ready(key);
+            return self.open_exchange(key, false, turn);
+        }
         let opened = layers.open(&mut Outgoing::new(self.ring.own_buffers(), &mut self.outgoing));
         self.on_server_ready(key);
         self.put_outgoing(key);
@@ -241,7 +286,7 @@ impl Shard {
         }
     }
 
-    fn on_fault(&mut self, side: Side, key: Key, fault: &Fault, turn: &Turn<'_>) {
+    pub(super) fn on_fault(&mut self, side: Side, key: Key, fault: &Fault, turn: &Turn<'_>) {
         match side {
             Side::Client => self.on_fault_of_client(key, fault),
             Side::Server => self.on_fault_of_server(key, fault, turn),
@@ -257,7 +302,9 @@ impl Shard {
         tracing::debug!("a client fails: {fault}");
         self.handshakes.end(session);
         match fault {
-            Fault::Tls(_) if session.conn.is_greeting() => session.conn.refuse(),
+            Fault::Tls(_) if session.conn.is_greeting() => {
+                session.conn.part(|piece| self.ring.give_back(piece.buffer));
+            }
             Fault::TimedOut | Fault::CrowdedOut => session.conn.begin_close(Ending::Close),
             _ => session.conn.on_broken(Side::Client, |piece| self.ring.give_back(piece.buffer)),
         }
@@ -273,8 +320,10 @@ impl Shard {
                 (turn.shared.troubled)(Trouble { server: endpoint.load.id, sentence });
             }
         }
+        let has_exchange = session.exchange().is_some();
         match session.conn.is_meeting() {
             true => session.conn.on_meeting_failed(),
+            false if has_exchange => self.end_of_server(key, true, turn),
             false => session.conn.on_broken(Side::Server, |piece| self.ring.give_back(piece.buffer)),
         }
     }

@@ -13,6 +13,8 @@ use super::greeting::{client_hello, proxy};
 use super::outgoing::Outgoing;
 use super::relay::Side;
 use crate::config::{Name, SendProxy};
+use crate::http::Wrong;
+use crate::http::exchange::Exchange;
 use crate::table::{Greeting, Transport};
 use crate::tls::cause::Cause;
 use crate::tls::dial::Dialer;
@@ -38,7 +40,9 @@ enum Hears {
 pub(super) struct Layers {
     hears: Hears,
     client: Option<Session>,
-    server: Option<Session>,
+    server: Option<Box<Session>>,
+    /// Where bytes are requests and answers.
+    exchange: Option<Box<Exchange>>,
     /// Has come of the client, and is not understood yet.
     heard: Vec<u8>,
     /// Plain bytes of the client's for which there is no server yet.
@@ -81,6 +85,8 @@ pub(super) enum Fault {
     CrowdedOut,
     /// The PROXY header is wrong, missing or not allowed: one sentence.
     Proxy(Cow<'static, str>),
+    /// HTTP was broken, by the peer or what it is waited for.
+    Http(Wrong),
     /// There is no memory.
     Memory(io::Error),
 }
@@ -93,7 +99,7 @@ impl Fault {
             Self::Truncated => Some(Cause::Truncated),
             Self::TimedOut => Some(Cause::Timeout),
             Self::CrowdedOut => Some(Cause::CrowdedOut),
-            Self::Proxy(_) | Self::Memory(_) => None,
+            Self::Proxy(_) | Self::Http(_) | Self::Memory(_) => None,
         }
     }
 
@@ -107,7 +113,7 @@ impl Fault {
             Self::TimedOut => {
                 "it does not finish the TLS handshake in time: does it speak TLS on this port?".to_owned()
             }
-            Self::CrowdedOut | Self::Proxy(_) | Self::Memory(_) => self.to_string(),
+            Self::CrowdedOut | Self::Proxy(_) | Self::Http(_) | Self::Memory(_) => self.to_string(),
         }
     }
 }
@@ -120,6 +126,7 @@ impl fmt::Display for Fault {
             Self::TimedOut => formatter.write_str("it has taken too long"),
             Self::CrowdedOut => formatter.write_str("too many handshakes are under way"),
             Self::Proxy(wrong) => write!(formatter, "PROXY header: {wrong}"),
+            Self::Http(wrong) => write!(formatter, "HTTP: {}: {}", wrong.cause.as_str(), wrong.reason),
             Self::Memory(error) => write!(formatter, "no memory: {error}"),
         }
     }
@@ -143,14 +150,20 @@ impl From<io::Error> for Fault {
 impl Layers {
     /// The layers of a client that has just come to a frontend with this greeting; `None` if there are none before a server
     /// is chosen. `is_proxy`: whether it comes from where a PROXY header is expected of.
-    pub(super) fn of_client(greeting: &Arc<Greeting>, is_proxy: impl FnOnce() -> bool, shard: usize) -> Option<Self> {
+    pub(super) fn of_client(
+        greeting: &Arc<Greeting>,
+        is_http: bool,
+        is_proxy: impl FnOnce() -> bool,
+        shard: usize,
+    ) -> Option<Self> {
         let hears = match greeting.config.accept_proxy_from().is_empty() {
             true => greeting.after_proxy(),
             false if is_proxy() => Hears::Proxy,
             false => Hears::NoProxy,
         };
-        let is_needed = hears != Hears::Bytes || greeting.terminates;
-        is_needed.then(|| Self { hears, greeting: Some(Arc::clone(greeting)), ..Self::none(shard) })
+        let is_needed = hears != Hears::Bytes || greeting.terminates || is_http;
+        let exchange = is_http.then(|| Box::new(Exchange::new()));
+        is_needed.then(|| Self { hears, exchange, greeting: Some(Arc::clone(greeting)), ..Self::none(shard) })
     }
 
     /// Layers that do nothing yet, of a connection whose server needs some.
@@ -159,6 +172,7 @@ impl Layers {
             hears: Hears::Bytes,
             client: None,
             server: None,
+            exchange: None,
             heard: Vec::new(),
             early: Vec::new(),
             has_client_ended: false,
@@ -179,9 +193,11 @@ impl Layers {
             // A client that says nothing is not one that says something wrong.
             Hears::NoProxy => {
                 let greeting = self.greeting.as_ref();
-                greeting.is_none_or(|greeting| greeting.after_proxy() == Hears::Bytes && !greeting.terminates)
+                let needs_bytes = self.exchange.is_some();
+                !needs_bytes
+                    && greeting.is_none_or(|greeting| greeting.after_proxy() == Hears::Bytes && !greeting.terminates)
             }
-            Hears::Bytes => is_accepted,
+            Hears::Bytes => is_accepted && self.exchange.as_ref().is_none_or(|exchange| exchange.has_asked()),
         }
     }
 
@@ -212,12 +228,16 @@ impl Layers {
 
     /// Whether so much of the client's is kept that no more should be received.
     pub(super) fn is_full(&self) -> bool {
-        !self.is_open && self.early.len() > EARLY_MAX
+        match &self.exchange {
+            Some(exchange) => exchange.is_full(),
+            None => !self.is_open && self.early.len() > EARLY_MAX,
+        }
     }
 
     /// Whether bytes are passed on as they come from here on.
     pub(super) fn are_done(&self) -> bool {
-        self.is_open && self.hears == Hears::Bytes && self.client.is_none() && self.server.is_none()
+        let are_needed = self.client.is_some() || self.server.is_some() || self.exchange.is_some();
+        self.is_open && self.hears == Hears::Bytes && !are_needed
     }
 
     /// Whether the server speaks TLS with us.
@@ -227,11 +247,7 @@ impl Layers {
 
     /// The sessions with client and server took up earlier ones.
     pub(super) fn is_resumed(&self, side: Side) -> bool {
-        let session = match side {
-            Side::Client => &self.client,
-            Side::Server => &self.server,
-        };
-        session.as_ref().is_some_and(Session::is_resumed)
+        self.session(side).is_some_and(Session::is_resumed)
     }
 
     /// Ends the client's TLS here, whose first bytes may have come already.
@@ -251,16 +267,12 @@ impl Layers {
             Side::Client => self.hear(bytes, out)?,
             Side::Server => self.receive_of_server(bytes, out)?,
         }
-        let stage = |session: &Option<Session>| session.as_ref().map(Session::stage);
-        let ended = match side {
-            Side::Client => stage(&self.client),
-            Side::Server => stage(&self.server),
-        };
+        let stage = |side| self.session(side).map(Session::stage);
         Ok(News {
             is_greeted: !was_greeted && self.is_greeted(),
             is_accepted: was_accepting && !self.is_accepting(),
-            is_met: was_meeting && stage(&self.server) != Some(Stage::Handshake),
-            has_ended: ended == Some(Stage::PeerEnded),
+            is_met: was_meeting && stage(Side::Server) != Some(Stage::Handshake),
+            has_ended: stage(side) == Some(Stage::PeerEnded),
         })
     }
 
@@ -325,12 +337,13 @@ impl Layers {
         if terminates && self.client.is_none() && !bytes.is_empty() {
             self.begin_session()?;
         }
+        let exchange = self.exchange.as_deref_mut();
         let to_server = match (self.is_open, &mut self.server) {
             (false, _) => Beyond::Kept(&mut self.early),
             (true, Some(session)) => Beyond::Session(session),
             (true, None) => Beyond::Socket,
         };
-        let mut flow = Flow { side: Side::Client, beyond: to_server, out };
+        let mut flow = Flow { side: Side::Client, exchange, beyond: to_server, out };
         match &mut self.client {
             Some(session) => session.receive(bytes, &mut flow).map(drop)?,
             None => flow.plain(bytes)?,
@@ -339,8 +352,14 @@ impl Layers {
     }
 
     fn receive_of_server(&mut self, bytes: &mut [u8], out: &mut Outgoing<'_>) -> Result<(), Fault> {
-        let to_client = self.client.as_mut().map_or(Beyond::Socket, Beyond::Session);
-        let mut flow = Flow { side: Side::Server, beyond: to_client, out };
+        let to_client = match &mut self.client {
+            // Nothing was asked of it yet.
+            _ if self.exchange.is_some() && !self.is_open => Beyond::Nobody,
+            Some(session) => Beyond::Session(session),
+            None => Beyond::Socket,
+        };
+        let exchange = self.exchange.as_deref_mut().filter(|_| self.is_open);
+        let mut flow = Flow { side: Side::Server, exchange, beyond: to_client, out };
         match &mut self.server {
             Some(session) => session.receive(bytes, &mut flow).map(drop)?,
             None => flow.plain(bytes)?,
@@ -353,11 +372,7 @@ impl Layers {
     /// # Errors
     /// Something may be missing.
     pub(super) fn is_clean_end(&self, side: Side) -> Result<(), Fault> {
-        let session = match side {
-            Side::Client => &self.client,
-            Side::Server => &self.server,
-        };
-        match session {
+        match self.session(side) {
             Some(session) if session.stage() != Stage::PeerEnded => Err(Fault::Truncated),
             Some(_) => Ok(()),
             None if side == Side::Client && self.hears == Hears::Proxy => {
@@ -379,15 +394,15 @@ impl Layers {
         }
         let news = News { is_greeted: !was_greeted && self.is_greeted(), ..News::default() };
         let other = match side {
-            Side::Server => &mut self.client,
-            Side::Client if self.is_open => &mut self.server,
+            Side::Server => self.client.as_mut(),
+            Side::Client if self.is_open => self.server.as_deref_mut(),
             Side::Client => {
                 self.has_client_ended = true;
                 return Ok(news);
             }
         };
         if let Some(session) = other {
-            session.end(&mut Flow { side: side.other(), beyond: Beyond::Nobody, out })?;
+            session.end(&mut Flow::of_session(side.other(), out))?;
         }
         Ok(news)
     }
@@ -409,8 +424,8 @@ impl Layers {
         }
         let Some(dialer) = &transport.dialer else { return Ok(false) };
         let mut session = Session::dial(dialer.config(self.shard), dialer.name()).map_err(Fault::Tls)?;
-        session.receive(&mut [], &mut Flow { side: Side::Server, beyond: Beyond::Nobody, out })?;
-        self.server = Some(session);
+        session.receive(&mut [], &mut Flow::of_session(Side::Server, out))?;
+        self.server = Some(Box::new(session));
         Ok(true)
     }
 
@@ -418,8 +433,8 @@ impl Layers {
     pub(super) fn open(&mut self, out: &mut Outgoing<'_>) -> Result<(), Fault> {
         self.is_open = true;
         let early = std::mem::take(&mut self.early);
-        let beyond = self.server.as_mut().map_or(Beyond::Socket, Beyond::Session);
-        Flow { side: Side::Client, beyond, out }.plain(&early)?;
+        let beyond = self.server.as_deref_mut().map_or(Beyond::Socket, Beyond::Session);
+        Flow { side: Side::Client, exchange: None, beyond, out }.plain(&early)?;
         if std::mem::take(&mut self.has_client_ended) {
             self.end(Side::Client, out)?;
         }
@@ -438,7 +453,83 @@ impl Layers {
 
     /// The server was given up.
     pub(super) fn forget_server(&mut self) {
-        self.server = None;
+        (self.server, self.is_open) = (None, false);
+        if let Some(exchange) = &mut self.exchange {
+            exchange.close();
+        }
+    }
+
+    fn session(&self, side: Side) -> Option<&Session> {
+        match side {
+            Side::Client => self.client.as_ref(),
+            Side::Server => self.server.as_deref(),
+        }
+    }
+}
+
+/// Where bytes are requests and answers.
+impl Layers {
+    /// The request and its answer.
+    pub(super) fn exchange(&self) -> Option<&Exchange> {
+        self.exchange.as_deref()
+    }
+
+    /// As [`Layers::exchange`], to change it.
+    pub(super) fn exchange_mut(&mut self) -> Option<&mut Exchange> {
+        self.exchange.as_deref_mut()
+    }
+
+    /// Whether bytes of the client's are heard as what they are.
+    pub(super) fn is_heard(&self) -> bool {
+        self.hears == Hears::Bytes
+    }
+
+    /// Whether requests can be heard: nothing else of the client's is awaited before.
+    pub(super) fn hears_requests(&self) -> bool {
+        let is_accepted = self.client.as_ref().is_none_or(|session| session.stage() != Stage::Handshake);
+        self.exchange.is_some() && self.hears == Hears::Bytes && is_accepted
+    }
+
+    /// The server takes the request; `is_used` tells that its connection has served before.
+    pub(super) fn open_exchange(&mut self, is_used: bool, out: &mut Outgoing<'_>) -> Result<(), Fault> {
+        self.is_open = true;
+        let Some(exchange) = &mut self.exchange else { return Ok(()) };
+        let mut beyond = self.server.as_deref_mut().map_or(Beyond::Socket, Beyond::Session);
+        Ok(exchange.open(is_used, &mut |bytes| beyond.put(Side::Server, bytes, out))?)
+    }
+
+    /// The server's part is done: takes its session out, which lives on with its connection.
+    pub(super) fn take_server(&mut self) -> Option<Box<Session>> {
+        self.is_open = false;
+        self.server.take()
+    }
+
+    /// A connection to a server with the session that it has.
+    pub(super) fn put_server(&mut self, session: Option<Box<Session>>) {
+        self.server = session;
+    }
+
+    /// How many bytes of a peer's may go past: neither changed nor looked at.
+    pub(super) fn passes(&self, source: Side) -> u64 {
+        match &self.exchange {
+            Some(exchange) if self.client.is_none() && self.server.is_none() => exchange.passes(source),
+            _ => 0,
+        }
+    }
+
+    /// Tells the client what is wrong, in place of an answer.
+    pub(super) fn refuse(&mut self, wrong: Wrong, out: &mut Outgoing<'_>) -> Result<(), Fault> {
+        let Some(exchange) = &mut self.exchange else { return Ok(()) };
+        let mut to_client = self.client.as_mut().map_or(Beyond::Socket, Beyond::Session);
+        Ok(to_client.put(Side::Client, exchange.refusal(wrong), out)?)
+    }
+
+    /// Both have agreed on another protocol, whose first bytes the client may have sent already.
+    pub(super) fn begin_tunnel(&mut self, out: &mut Outgoing<'_>) -> Result<(), Fault> {
+        let Some(mut exchange) = self.exchange.take() else { return Ok(()) };
+        let mut to_server = self.server.as_deref_mut().map_or(Beyond::Socket, Beyond::Session);
+        to_server.put(Side::Server, &exchange.take_heard(), out)?;
+        Ok(())
     }
 }
 
@@ -463,8 +554,17 @@ enum Beyond<'a> {
 /// The way of bytes from one peer's session.
 struct Flow<'a, 'b> {
     side: Side,
+    /// What reads them first.
+    exchange: Option<&'a mut Exchange>,
     beyond: Beyond<'a>,
     out: &'a mut Outgoing<'b>,
+}
+
+impl<'a, 'b> Flow<'a, 'b> {
+    /// Of a session that passes nothing on.
+    fn of_session(side: Side, out: &'a mut Outgoing<'b>) -> Self {
+        Self { side, exchange: None, beyond: Beyond::Nobody, out }
+    }
 }
 
 impl Outlets for Flow<'_, '_> {
@@ -477,17 +577,27 @@ impl Outlets for Flow<'_, '_> {
     }
 
     fn plain(&mut self, bytes: &[u8]) -> Result<(), Failed> {
-        let other = self.side.other();
-        match &mut self.beyond {
-            Beyond::Socket => Ok(self.out.put(other, bytes)?),
-            Beyond::Session(session) => {
-                session.send(bytes, &mut Flow { side: other, beyond: Beyond::Nobody, out: self.out })
-            }
-            Beyond::Kept(kept) => {
+        let (side, beyond, out) = (self.side, &mut self.beyond, &mut *self.out);
+        let mut put = |bytes: &[u8]| beyond.put(side.other(), bytes, out);
+        match &mut self.exchange {
+            None => put(bytes),
+            Some(exchange) if side == Side::Client => exchange.hear(bytes, &mut put),
+            Some(exchange) => exchange.answer(bytes, &mut put),
+        }
+    }
+}
+
+impl Beyond<'_> {
+    /// These bytes go to `sink`.
+    fn put(&mut self, sink: Side, bytes: &[u8], out: &mut Outgoing<'_>) -> Result<(), Failed> {
+        match self {
+            Self::Socket => Ok(out.put(sink, bytes)?),
+            Self::Session(session) => session.send(bytes, &mut Flow::of_session(sink, out)),
+            Self::Kept(kept) => {
                 kept.extend_from_slice(bytes);
                 Ok(())
             }
-            Beyond::Nobody => Ok(()),
+            Self::Nobody => Ok(()),
         }
     }
 }

@@ -14,6 +14,7 @@ mod accept;
 pub(crate) mod choose;
 mod connect;
 mod layered;
+mod persist;
 mod relay;
 mod waiting;
 
@@ -24,9 +25,13 @@ pub(crate) mod greeting;
 mod handshakes;
 mod key;
 mod layers;
+mod links;
 mod outgoing;
 mod recycle;
+mod requests;
 mod stopwatch;
 
 #[cfg(any(test, feature = "internal"))]
 pub(crate) mod simulation;
+
+pub(crate) use relay::Side;

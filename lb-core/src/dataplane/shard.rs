@@ -3,8 +3,10 @@
 //! A turn: submit what is queued and wait; load the table; hand every completion to the connection or listener it belongs
 //! to; carry out what they then want; serve streams that are ready; look after what waits for time, buffers or descriptors.
 
+use std::cell::OnceCell;
 use std::collections::{HashSet, VecDeque};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,11 +20,13 @@ use super::gather::Gathering;
 use super::handshakes::Handshakes;
 use super::key::Operation;
 use super::layers::Layers;
+use super::links::Links;
 use super::outgoing::Pieces;
 use super::recycle::Recycled;
 use super::relay::{Pipe, Pipes, ReadyStream, SentAtOnce, Side};
 use super::stopwatch::{Event, Finding, Stopwatch};
 use super::waiting::{Wait, Waiting};
+use crate::http::exchange::Exchange;
 use crate::sys::published;
 use crate::sys::ring::{Completion, Ring, SendMode};
 use crate::sys::{signals, socket};
@@ -51,14 +55,28 @@ pub(super) struct Session {
     pub(super) layers: Option<Box<Layers>>,
     pub(super) client: OwnedFd,
     pub(super) server: Option<OwnedFd>,
+    /// By which that is received from, where it may serve other clients later.
+    pub(super) link: Option<Key>,
+    /// Whether the server takes what the client says: it has accepted, and made its handshake.
+    pub(super) has_met: bool,
     /// The address that the connection counts for; from the choice of the server on.
     pub(super) endpoint: Option<Arc<Endpoint>>,
+    /// The one that has answered the last request: bytes that still go out are its.
+    pub(super) served_by: Option<Arc<Endpoint>>,
     /// Addresses that have failed. Empty again once connected.
     pub(super) tried: Tried,
     pub(super) frontend: u32,
     pub(super) counters: Arc<FrontendCounters>,
-    /// Milliseconds.
+    /// Where the client comes from, once that was asked.
+    pub(super) client_addr: OnceCell<IpAddr>,
+    /// Milliseconds: what comes next of the client before a server is chosen has to be there by then.
     pub(super) greeting_timeout: u32,
+    /// Milliseconds in which a server has to begin its answer to a request.
+    pub(super) response_timeout: u32,
+    /// Whether a request's head has begun, and is not whole.
+    pub(super) is_in_head: bool,
+    /// Whether the request is to be said once more to the server that it was said to.
+    pub(super) is_repeating: bool,
     /// Whether a TLS handshake with the client is under way.
     pub(super) is_handshaking: bool,
     /// Milliseconds.
@@ -118,6 +136,8 @@ pub(crate) struct Shard {
     pub(super) sent_at_once: Vec<SentAtOnce>,
     pub(super) pipes: Pipes,
     pub(super) recycled: Recycled,
+    /// Connections to servers that serve requests of whoever comes.
+    pub(super) links: Links,
     /// Streams that can go on, in the order in which they will.
     pub(super) ready_streams: VecDeque<ReadyStream>,
     /// Bytes spliced so far.
@@ -171,6 +191,7 @@ impl Shard {
             sent_at_once: Vec::new(),
             pipes: Pipes::new(spare.pipes),
             recycled: Recycled::new(spare.sockets),
+            links: Links::new(spare.sockets),
             ready_streams: VecDeque::new(),
             spliced: 0,
             parked: VecDeque::new(),
@@ -241,8 +262,11 @@ impl Shard {
             if stop > Stop::HandedOver {
                 self.parked.clear();
             }
-            if stop == Stop::Close {
-                self.close_all(turn);
+            self.close_idle_links();
+            match stop {
+                Stop::Close => self.close_all(turn),
+                Stop::Drain => self.close_idle_clients(turn),
+                Stop::No | Stop::HandedOver => {}
             }
         }
         let renewals = turn.shared.accept_renewals();
@@ -259,6 +283,7 @@ impl Shard {
         if turn.table.generation != self.followed {
             self.followed = turn.table.generation;
             self.waiting.on_new_table();
+            self.sweep_links(turn, true);
             if !turn.table.closing.is_empty() {
                 self.close_those_of(&turn.table.closing, turn);
             }
@@ -332,6 +357,7 @@ impl Shard {
             Operation::Accept(key) => self.on_accepted(key, &completion, turn),
             Operation::Connect(key) => self.on_connect_ended(key, &completion, turn),
             Operation::Receive(side, key, group) => self.on_received(side, key, group, &completion, turn),
+            Operation::LinkReceive(key, group) => self.on_link_received(key, group, &completion, turn),
             Operation::Send(side, key) => self.on_sent(side, key, &completion, turn),
             Operation::Readable(side, key) => self.ready_streams.push_back(ReadyStream::ToRead(side, key)),
             Operation::Writable(side, key) => self.ready_streams.push_back(ReadyStream::ToWrite(side, key)),
@@ -362,8 +388,8 @@ impl Shard {
             Action::Receive(side, size) => self.receive(side, key, size),
             Action::StopReceiving(side) => self.stop_receiving(side, key),
             Action::Send(side) => self.send(side, key, SendMode::AtOnce),
-            Action::Fill(side) => self.fill(side, key),
-            Action::Drain(side) => self.drain(side, key),
+            Action::Fill(side) => self.fill(side, key, turn),
+            Action::Drain(side) => self.drain(side, key, turn),
             Action::AwaitReadable(side) => self.await_readable(side, key),
             Action::AwaitWritable(side) => self.await_writable(side, key),
             Action::CloseWrite(side) => self.close_write(side, key),
@@ -390,6 +416,12 @@ impl Shard {
                 counters.unserved.add(1);
                 counters.gave_up_waiting.add(1);
             }
+            if self.on_request_timeout(key, turn) {
+                self.restart_patience(key);
+                self.drive(key, turn);
+                continue;
+            }
+            let Some(session) = self.sessions.get_mut(key) else { continue };
             match session.patience {
                 Patience::Greeting => self.on_handshake_timeout(Side::Client, key, turn),
                 Patience::Connect if session.conn.is_meeting() => self.on_handshake_timeout(Side::Server, key, turn),
@@ -397,13 +429,18 @@ impl Shard {
             }
             let Some(session) = self.sessions.get_mut(key) else { continue };
             let action = session.conn.on_timeout();
-            session.begin_patience(self.now);
-            self.timers.set(slot, self.now + Time::from(session.limit()));
+            self.restart_patience(key);
             if let Some(action) = action {
                 self.perform(key, action, turn);
             }
             self.drive(key, turn);
         }
+    }
+
+    fn restart_patience(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.begin_patience(self.now);
+        self.timers.set(key.slot, self.now + Time::from(session.limit()));
     }
 
     /// Looks after what no completion announces.
@@ -426,6 +463,7 @@ impl Shard {
         }
         self.serve_waiting(turn);
         self.resume_accepting(turn);
+        self.sweep_links(turn, false);
     }
 
     fn set_alarm(&mut self) {
@@ -450,6 +488,7 @@ impl Shard {
         let counters = &turn.shared.counters[self.number];
         counters.connections.set(self.sessions.len() as u64);
         counters.pipes.set(self.pipes.open() as u64);
+        counters.pooled.set(self.links.idle() as u64);
         counters.kept_sockets.set(self.recycled.count() as u64);
         counters.buffer_bytes.set(self.ring.buffer_bytes() as u64);
         counters.completion_overflows.set(self.ring.overflows().into());
@@ -463,18 +502,26 @@ impl Session {
         let greeting = frontend.greeting.as_ref();
         // Fails if the client has gone already: then it does not matter.
         let is_proxy = |greeting: &Greeting| socket::peer_addr(&client).is_ok_and(|addr| greeting.is_proxy(addr.ip()));
-        let layers = greeting.and_then(|greeting| Layers::of_client(greeting, || is_proxy(greeting), shard));
+        let is_http = frontend.http.is_some();
+        let layers = greeting.and_then(|greeting| Layers::of_client(greeting, is_http, || is_proxy(greeting), shard));
         let greets = layers.as_ref().is_some_and(|layers| !layers.is_greeted());
         Self {
             conn: Conn::new(greets),
             layers: layers.map(Box::new),
             client,
             server: None,
+            link: None,
+            has_met: false,
             endpoint: None,
+            served_by: None,
             tried: Tried::default(),
             frontend: frontend.id,
             counters: Arc::clone(&frontend.counters),
-            greeting_timeout: greeting.map_or(0, |greeting| greeting.config.handshake_timeout().as_millis()),
+            client_addr: OnceCell::new(),
+            greeting_timeout: greeting_timeout(frontend),
+            response_timeout: 0,
+            is_in_head: false,
+            is_repeating: false,
             is_handshaking: false,
             connect_timeout: frontend.connect_timeout.as_millis(),
             connect_limit: frontend.connect_timeout.as_millis(),
@@ -492,6 +539,11 @@ impl Session {
             groups: [0; 2],
             stopwatch: Stopwatch::new(),
         }
+    }
+
+    /// The request and its answer, where there are any.
+    pub(super) fn exchange(&self) -> Option<&Exchange> {
+        self.layers.as_ref()?.exchange()
     }
 
     pub(super) fn socket(&self, side: Side) -> Option<&OwnedFd> {
@@ -548,6 +600,7 @@ impl Session {
                 let until = self.wait.map_or(0, |wait| wait.until);
                 u32::try_from(until.saturating_sub(self.since)).unwrap_or(u32::MAX)
             }
+            Patience::Idle if self.awaits_answer() => self.response_timeout,
             Patience::Idle => self.idle_timeout,
             Patience::Cancel => CANCEL_PATIENCE,
         }
@@ -556,9 +609,15 @@ impl Session {
     /// When the timer should look first.
     fn next_look(&self) -> u32 {
         match self.patience {
-            Patience::Idle if !self.is_kept_alive => self.idle_timeout.min(KEEPALIVE_AFTER),
+            Patience::Idle if !self.is_kept_alive => self.limit().min(KEEPALIVE_AFTER),
             _ => self.limit(),
         }
+    }
+
+    /// Whether all of a request has gone to a server that has not begun to answer.
+    fn awaits_answer(&self) -> bool {
+        let awaits = |exchange: &Exchange| exchange.is_asked_whole() && !exchange.has_begun();
+        self.conn.is_relaying() && self.exchange().is_some_and(awaits)
     }
 
     fn on_long_lived(&mut self) {
@@ -569,5 +628,14 @@ impl Session {
             self.is_kept_alive = true;
             close::keep_alive(server);
         }
+    }
+}
+
+/// How long a client that was just accepted may take for what it has to say first, in milliseconds.
+fn greeting_timeout(frontend: &Frontend) -> u32 {
+    let of_handshake = |greeting: &Arc<Greeting>| greeting.config.handshake_timeout().as_millis();
+    match &frontend.http {
+        Some(http) if !http.is_tls => http.header_timeout.as_millis(),
+        _ => frontend.greeting.as_ref().map_or(0, of_handshake),
     }
 }

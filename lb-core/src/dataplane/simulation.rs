@@ -523,7 +523,7 @@ impl<C: Chance> World<C> {
         match layers.has_refused {
             true => {
                 self.seen.refuses = true;
-                self.conn.refuse();
+                self.conn.part(|_| {});
             }
             false => self.conn.on_greeted(),
         }

@@ -57,6 +57,11 @@ pub(crate) struct Stopwatch {
 }
 
 impl Stopwatch {
+    /// The connection is there already: begins to measure what the server does with it, at `now`.
+    pub(crate) fn begin_connected(&mut self, now: u64) {
+        *self = Self { since: now, stage: Stage::Connected, has_client_ended: false };
+    }
+
     /// Measures nothing until it is begun.
     pub(crate) fn new() -> Self {
         Self { since: 0, stage: Stage::Off, has_client_ended: false }

@@ -30,15 +30,26 @@ pub(super) struct Wait {
     /// When it began to wait for anything: what it waits for may change again and again.
     since: Time,
     pub(super) until: Time,
-    /// Whether it is in the queue. It leaves it when it is its turn, and may wait again if that server fails it.
+    /// Whether it is in a queue. It leaves it when it is its turn, and may wait again if that server fails it.
     is_queued: bool,
+    /// The server whose queue that is: the one that the client stays on.
+    pub(super) server: Option<u64>,
+}
+
+/// Who stands in one queue, in the order in which they came: those of a frontend who wait for room at a group of servers, or
+/// at the one that they stay on. Those would hold up the others, who can go to any.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Queue {
+    frontend: u32,
+    group: Option<Name>,
+    server: Option<u64>,
 }
 
 /// A shard's waiting clients.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    /// By frontend and group of servers: those who wait for room, in the order in which they came. May hold some who have left.
-    queues: HashMap<(u32, Option<Name>), VecDeque<Key>>,
+    /// Those who wait for room. May hold some who have left.
+    queues: HashMap<Queue, VecDeque<Key>>,
     /// Those who wait and are in no queue, and when to try next.
     others: Vec<(Key, Time)>,
     /// When the queues are looked at next, unless a connection ends before.
@@ -50,9 +61,9 @@ impl Waiting {
         self.queues.is_empty() && self.others.is_empty()
     }
 
-    /// Whether clients of a frontend are in the queue for a group of its servers.
-    pub(super) fn has_queue(&self, frontend: u32, group: Option<&Name>) -> bool {
-        !self.queues.is_empty() && self.queues.contains_key(&(frontend, group.cloned()))
+    /// Whether clients of a frontend are in the queue for a group of its servers, or for one of them.
+    pub(super) fn has_queue(&self, frontend: u32, group: Option<&Name>, server: Option<u64>) -> bool {
+        !self.queues.is_empty() && self.queues.contains_key(&Queue { frontend, group: group.cloned(), server })
     }
 
     /// There is a new table: whoever waits tries at once.
@@ -68,9 +79,9 @@ impl Waiting {
 }
 
 impl Shard {
-    /// Lets a connection wait for a server for at most `limit` milliseconds. One that waits already does so no longer for
-    /// having tried in between.
-    pub(super) fn wait_for(&mut self, key: Key, what: WaitsFor, limit: u32) {
+    /// Lets a connection wait for a server, or for this one, for at most `limit` milliseconds. One that waits already does so
+    /// no longer for having tried in between.
+    pub(super) fn wait_for(&mut self, key: Key, what: WaitsFor, server: Option<u64>, limit: u32) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let before = session.wait;
         if before.is_none() {
@@ -79,9 +90,9 @@ impl Shard {
         let is_same = before.is_some_and(|before| before.what == what);
         let since = before.map_or(self.now, |before| before.since);
         let until = before.filter(|_| is_same).map_or(since + Time::from(limit), |before| before.until);
-        let is_new = what == WaitsFor::Room && !is_same;
+        let is_new = what == WaitsFor::Room && !before.is_some_and(|before| is_same && before.server == server);
         let is_queued = is_new || what == WaitsFor::Room && before.is_some_and(|before| before.is_queued);
-        session.wait = Some(Wait { what, since, until, is_queued });
+        session.wait = Some(Wait { what, since, until, is_queued, server });
         session.conn.on_no_server_yet();
         if !is_same {
             // Without it, who has waited for something else before would be looked after only when that was over.
@@ -96,12 +107,14 @@ impl Shard {
 
     fn enqueue(&mut self, key: Key) {
         let Some(session) = self.sessions.get(key) else { return };
-        let queue = self.waiting.queues.entry((session.frontend, session.group().cloned())).or_default();
+        let server = session.wait.and_then(|wait| wait.server);
+        let queue = Queue { frontend: session.frontend, group: session.group().cloned(), server };
+        let queue = self.waiting.queues.entry(queue).or_default();
         queue.push_back(key);
         // Clients who have left are taken out at the front only, unless they become many.
         if queue.len() > 64 && queue.len() as u64 > 2 * u64::from(session.counters.waiting.load(Ordering::Relaxed)) {
             let sessions = &self.sessions;
-            queue.retain(|key| sessions.get(*key).is_some_and(Session::is_queued));
+            queue.retain(|key| sessions.get(*key).is_some_and(|session| session.is_queued_for(server)));
         }
     }
 
@@ -126,24 +139,31 @@ impl Shard {
 
     fn serve_queues(&mut self, turn: &Turn<'_>) {
         let mut queues = std::mem::take(&mut self.waiting.queues);
-        queues.retain(|_, queue| {
-            while queue.front().is_some_and(|&key| self.serve_first(key, turn)) {
-                queue.pop_front();
-            }
-            !queue.is_empty()
-        });
-        // Nobody comes in between: clients are accepted before or after.
-        self.waiting.queues = queues;
+        // First those who can go to one server only.
+        for is_for_one in [true, false] {
+            queues.retain(|which, queue| {
+                if which.server.is_some() == is_for_one {
+                    while queue.front().is_some_and(|&key| self.serve_first(key, which.server, turn)) {
+                        queue.pop_front();
+                    }
+                }
+                !queue.is_empty()
+            });
+        }
+        // No client is accepted in between, but some may have changed to another queue.
+        for (which, others) in std::mem::replace(&mut self.waiting.queues, queues) {
+            self.waiting.queues.entry(which).or_default().extend(others);
+        }
     }
 
     /// True if the first of a queue is not in it any more.
-    fn serve_first(&mut self, key: Key, turn: &Turn<'_>) -> bool {
-        if self.sessions.get(key).is_some_and(Session::is_queued) {
+    fn serve_first(&mut self, key: Key, server: Option<u64>, turn: &Turn<'_>) -> bool {
+        if self.sessions.get(key).is_some_and(|session| session.is_queued_for(server)) {
             self.try_again(key, turn);
         }
         let Some(session) = self.sessions.get_mut(key) else { return true };
-        let stays = session.is_queued();
-        if let (false, Some(wait)) = (stays, &mut session.wait) {
+        let (waits, stays) = (session.waits(), session.is_queued_for(server));
+        if let (false, Some(wait)) = (waits, &mut session.wait) {
             wait.is_queued = false;
         }
         !stays
@@ -161,6 +181,11 @@ impl Session {
     /// Whether the client waits for a server, and none is being tried.
     fn waits(&self) -> bool {
         self.wait.is_some() && self.conn.waits_for_server()
+    }
+
+    /// Whether it does so in the queue for this server, or for any.
+    fn is_queued_for(&self, server: Option<u64>) -> bool {
+        self.is_queued() && self.wait.is_some_and(|wait| wait.server == server)
     }
 
     /// Whether it does so in a queue.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
+use crate::http;
 use crate::tls::cause::Cause;
 
 /// A number with one writing thread, so that counting takes no locked instruction.
@@ -45,6 +46,41 @@ impl TlsCounters {
     }
 }
 
+/// What one shard counts of a frontend's requests.
+#[derive(Debug, Default)]
+pub(crate) struct HttpCounters {
+    /// Those whose head was read.
+    pub(crate) requests: Counter,
+    /// Final responses by class: the first is of those with a status of 1xx, which switch protocols.
+    pub(crate) responses: [Counter; 5],
+    /// Requests that were said again, because a pooled connection had died.
+    pub(crate) retried: Counter,
+    /// Requests that went over a pooled connection.
+    pub(crate) reused: Counter,
+    /// Requests that were answered by us, by cause.
+    pub(crate) refused: [Counter; http::Cause::COUNT],
+}
+
+impl HttpCounters {
+    /// Counts an answer of a server's. Only the owning shard may call this.
+    pub(crate) fn count(&self, status: u16) {
+        if let Some(class) = self.responses.get((usize::from(status) / 100).wrapping_sub(1)) {
+            class.add(1);
+        }
+    }
+}
+
+/// What one shard counts of clients that stay on their servers.
+#[derive(Debug, Default)]
+pub(crate) struct PersistenceCounters {
+    /// Choices of the server that a client stays on.
+    pub(crate) hits: Counter,
+    /// Clients that were new, or had been forgotten.
+    pub(crate) new: Counter,
+    /// Clients that got another server because theirs was not there, down or had failed them.
+    pub(crate) moved: Counter,
+}
+
 /// What one shard counts for one server.
 #[derive(Debug, Default)]
 pub(crate) struct ServerCounters {
@@ -65,6 +101,8 @@ pub(crate) struct FrontendCounters {
     pub(crate) pause_logged: AtomicBool,
     /// Clients over all shards that wait for a server.
     pub(crate) waiting: CachePadded<AtomicU32>,
+    /// When it was last said that servers fail requests, in the shards' milliseconds; 0 is never.
+    pub(crate) failure_said: AtomicU64,
     /// When it was last said that connections spill over to servers that stand by, in the shards' milliseconds; 0 is never.
     pub(crate) spill_said: AtomicU64,
     pub(crate) shards: Box<[CachePadded<FrontendShard>]>,
@@ -89,8 +127,11 @@ pub(crate) struct FrontendShard {
     pub(crate) paused: Counter,
     /// Of the handshakes with clients.
     pub(crate) tls: TlsCounters,
+    /// Of requests.
+    pub(crate) http: HttpCounters,
     /// Handshakes with clients that are in progress.
     pub(crate) handshaking: Counter,
+    pub(crate) persistence: PersistenceCounters,
 }
 
 impl FrontendCounters {
@@ -99,6 +140,7 @@ impl FrontendCounters {
             open: CachePadded::default(),
             pause_logged: AtomicBool::new(false),
             waiting: CachePadded::default(),
+            failure_said: AtomicU64::new(0),
             spill_said: AtomicU64::new(0),
             shards: (0..shards).map(|_| CachePadded::default()).collect(),
         }
@@ -119,6 +161,8 @@ pub(crate) struct ShardCounters {
     pub(crate) buffer_bytes: Counter,
     pub(crate) pipes: Counter,
     pub(crate) kept_sockets: Counter,
+    /// Idle connections to servers that wait for requests.
+    pub(crate) pooled: Counter,
     pub(crate) completion_overflows: Counter,
     pub(crate) stale_completions: Counter,
 }

@@ -1,9 +1,13 @@
 //! The only meeting point of the planes: what the control plane publishes and the shards read.
 
+pub(crate) mod affinities;
 pub(crate) mod counters;
+pub(crate) mod http;
 mod latency;
+pub(crate) mod persistence;
 pub(crate) mod publish;
 mod server;
+pub(crate) mod sources;
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
@@ -19,6 +23,8 @@ use crate::config::{self, Millis, Name, OnUnavailable};
 use crate::sys::doorbell::Doorbell;
 use crate::tls::accept::Acceptor;
 use counters::{FrontendCounters, ProcessLimit, ShardCounters};
+use http::Http;
+use persistence::Persistence;
 use publish::Publication;
 
 pub(crate) use latency::PeakEwma;
@@ -50,8 +56,12 @@ pub(crate) struct Frontend {
     pub(crate) sockets: Arc<[Box<[RawFd]>]>,
     /// What is to be done with a client before a server is chosen, or may be once one is.
     pub(crate) greeting: Option<Arc<Greeting>>,
+    /// How its requests are handled; `None` if it passes bytes on.
+    pub(crate) http: Option<Arc<Http>>,
     /// Its servers: the first group has all, or, where the name in a ClientHello decides, those that are in no group.
     pub(crate) groups: Box<[Group]>,
+    /// On which of them clients stay; `None` if they don't.
+    pub(crate) persistence: Option<Box<Persistence>>,
     pub(crate) max_connections: u32,
     pub(crate) connect_timeout: Millis,
     pub(crate) redispatch_timeout: Millis,
@@ -126,7 +136,9 @@ impl Frontend {
             listener,
             sockets,
             greeting,
+            http: Http::of(config).map(Arc::new),
             groups,
+            persistence: None,
             max_connections: config.max_connections().unwrap_or(u32::MAX),
             connect_timeout: config.connect_timeout(),
             redispatch_timeout: config.redispatch_timeout(),
@@ -137,6 +149,12 @@ impl Frontend {
             eject_after: config.eject_after(),
             counters,
         }
+    }
+
+    /// The same, with clients that stay on their servers.
+    pub(crate) fn with_persistence(mut self, persistence: Option<Box<Persistence>>) -> Self {
+        self.persistence = persistence;
+        self
     }
 
     /// The servers of a group; `None` for those of no group.
@@ -152,11 +170,13 @@ impl Frontend {
         self.groups.get(place.group).map(|group| group.tier(place.rank))
     }
 
-    /// Whether a server at this endpoint may get connections.
+    /// Whether a server at this endpoint may get connections, of any client or of those that stay on it.
     pub(crate) fn has(&self, endpoint: &Arc<Endpoint>) -> bool {
         let place = endpoint.load.place();
         let candidate = place.and_then(|place| self.tier(place)?.candidates.get(place.position));
+        let stay = || self.persistence.as_ref().and_then(|persistence| persistence.stay(endpoint.load.id));
         candidate.is_some_and(|candidate| Arc::ptr_eq(&candidate.endpoint, endpoint))
+            || stay().is_some_and(|stay| Arc::ptr_eq(&stay.endpoint, endpoint))
     }
 }
 

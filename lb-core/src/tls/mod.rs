@@ -22,6 +22,18 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
+use crate::config::PersistenceKey;
+
+/// A key that nobody can guess.
+///
+/// # Errors
+/// The system has no random bytes: one sentence.
+pub(crate) fn random_key() -> Result<PersistenceKey, String> {
+    let mut bytes = [0; 32];
+    let filled = provider().secure_random.fill(&mut bytes);
+    filled.map(|()| PersistenceKey::new(bytes)).map_err(|_| "the system has no random bytes for a key".to_owned())
+}
+
 /// The cryptography of the whole process.
 fn provider() -> &'static Arc<CryptoProvider> {
     static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));

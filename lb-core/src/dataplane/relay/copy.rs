@@ -23,7 +23,8 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.note_way(side, false, self.number);
         let Some(socket) = session.socket(side) else { return };
-        match self.ring.receive(socket, size, |group| Operation::Receive(side, key, group).encode()) {
+        let link = session.link.filter(|_| side == Side::Server);
+        match self.ring.receive(socket, size, |group| receive_of(side, key, link, group).encode()) {
             Some(group) => session.groups[side as usize] = group,
             None => {
                 session.conn.on_receive_ended(side, ReceiveEnd::Starved);
@@ -35,7 +36,8 @@ impl Shard {
     /// Asks the kernel to end a receive. What it has received until then still comes.
     pub(in crate::dataplane) fn stop_receiving(&mut self, side: Side, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let receive = Operation::Receive(side, key, session.groups[side as usize]);
+        let link = session.link.filter(|_| side == Side::Server);
+        let receive = receive_of(side, key, link, session.groups[side as usize]);
         self.ring.cancel(receive.encode(), Operation::Nothing.encode());
     }
 
@@ -100,6 +102,7 @@ impl Shard {
         };
         match is_amid_handshake {
             true => self.on_handshake_cut(side, key, turn),
+            false if side == Side::Server && session.exchange().is_some() => self.end_of_server(key, true, turn),
             false => session.conn.on_broken(side, |piece| self.ring.give_back(piece.buffer)),
         }
     }
@@ -123,7 +126,7 @@ impl Shard {
         let mut sends = self.sent_at_once.iter();
         sends.any(|sent| {
             let session = self.sessions.get_mut(sent.key);
-            session.is_some_and(|session| session.conn.is_waiting_for_send(sent.side))
+            session.is_some_and(|session| session.is_waiting_for_send(sent.side))
         })
     }
 
@@ -145,9 +148,10 @@ impl Shard {
         let mut settled = std::mem::take(&mut self.sent_at_once);
         for SentAtOnce { side, key, bytes, at } in settled.drain(..) {
             let has_more_to_do =
-                self.sessions.get_mut(key).is_some_and(|session| session.conn.is_waiting_for_send(side));
+                self.sessions.get_mut(key).is_some_and(|session| session.is_waiting_for_send(side));
             self.on_bytes_sent(side, key, bytes, at);
             if has_more_to_do {
+                self.follow_exchange(key, turn);
                 self.drive(key, turn);
             }
         }
@@ -175,6 +179,7 @@ impl Shard {
         {
             session.conn.on_send_failed(side, |piece| self.ring.give_back(piece.buffer));
         }
+        self.follow_exchange(key, turn);
         self.drive(key, turn);
     }
 
@@ -188,10 +193,19 @@ impl Shard {
 }
 
 impl Session {
+    /// Whether there is something to do as soon as the send to this peer has sent everything.
+    fn is_waiting_for_send(&mut self, sink: Side) -> bool {
+        match self.exchange() {
+            // The next request, if it has come already.
+            Some(exchange) if self.conn.is_greeting() => sink == Side::Client && !exchange.is_idle(),
+            _ => self.conn.is_waiting_for_send(sink),
+        }
+    }
+
     /// Counts bytes that have gone to a peer.
     pub(super) fn count_bytes(&self, sink: Side, bytes: u64, shard: usize) {
         let frontend = &self.counters.shards[shard];
-        let server = self.endpoint.as_ref().map(|endpoint| &endpoint.load.shards[shard]);
+        let server = self.endpoint.as_ref().or(self.served_by.as_ref()).map(|endpoint| &endpoint.load.shards[shard]);
         match sink {
             Side::Server => {
                 frontend.bytes_to_server.add(bytes);
@@ -202,6 +216,14 @@ impl Session {
                 server.into_iter().for_each(|server| server.bytes_to_client.add(bytes));
             }
         }
+    }
+}
+
+/// A receive from a peer, by way of a link if there is one.
+fn receive_of(side: Side, key: Key, link: Option<Key>, group: u16) -> Operation {
+    match link {
+        Some(link) => Operation::LinkReceive(link, group),
+        None => Operation::Receive(side, key, group),
     }
 }
 

@@ -59,6 +59,13 @@ impl Gauge {
         }
     }
 
+    /// Whether what comes next may go past us. If that changes, it is another message: what was measured is forgotten.
+    pub(super) fn set_splicing(&mut self, may_splice: bool) {
+        if self.may_splice != may_splice {
+            *self = Self { may_splice, ..Self::new() };
+        }
+    }
+
     pub(super) fn way(&self) -> Way {
         self.way
     }

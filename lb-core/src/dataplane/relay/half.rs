@@ -108,7 +108,7 @@ pub(crate) struct Half {
     is_held: bool,
     /// Pieces at the front of the queue that the kernel is sending; 0 exactly while it has no send.
     sending: u8,
-    /// Bytes spliced from the source and not to the sink yet. Not 0 only while the queue is empty.
+    /// Bytes spliced from the source and not to the sink yet. They come before the queue.
     in_pipe: u32,
     /// True from when the source can be read until it was: one pipe's worth, then it is the turn of others.
     is_source_ready: bool,
@@ -141,11 +141,14 @@ impl Half {
 
     /// What to do next. Each step is given once; that it was done is assumed until a completion says otherwise.
     pub(crate) fn next_step(&mut self) -> Option<Step> {
-        let delivery = if self.sink == End::Open { self.next_delivery() } else { None };
-        delivery.or_else(|| self.next_receipt())
+        self.next_delivery().or_else(|| self.next_receipt())
     }
 
-    fn next_delivery(&mut self) -> Option<Step> {
+    /// What to do next for the sink.
+    pub(crate) fn next_delivery(&mut self) -> Option<Step> {
+        if self.sink != End::Open {
+            return None;
+        }
         if self.in_pipe > 0 {
             return match self.room {
                 Room::Some => Some(Step::Drain),
@@ -292,6 +295,31 @@ impl Half {
     /// The bytes of this direction are changed on the way: they may not be spliced.
     pub(crate) fn forbid_splicing(&mut self) {
         self.gauge.forbid_splicing();
+    }
+
+    /// Whether the bytes that come next may be spliced. What went before is forgotten if that changes: it was another message.
+    pub(crate) fn set_splicing(&mut self, may_splice: bool) {
+        self.gauge.set_splicing(may_splice);
+    }
+
+    /// The source's connection serves another sink from here on, with the receive that it has in the kernel, if any.
+    pub(crate) fn hand_over_receive(&mut self) -> bool {
+        std::mem::replace(&mut self.receive, Receive::Idle) != Receive::Idle
+    }
+
+    /// The source has come with a receive in the kernel.
+    pub(crate) fn take_over_receive(&mut self) {
+        self.receive = Receive::Armed;
+    }
+
+    /// Whether the kernel is to tell when the source can be read.
+    pub(crate) fn is_awaiting(&self) -> bool {
+        self.receive == Receive::Awaiting
+    }
+
+    /// Whether something is left to be sent to a sink that takes it.
+    pub(crate) fn is_delivering(&self) -> bool {
+        self.sink == End::Open && !self.is_empty()
     }
 
     /// Whether to receive no more for the time being.

@@ -33,10 +33,10 @@ impl Pipe {
         Ok(Self { read, write, bytes_max })
     }
 
-    /// Takes what a socket has received, as much as fits. To be called on an empty pipe: then `WouldBlock` can only mean that
+    /// Takes what a socket has received, as much as fits and `most` bytes at most. To be called on an empty pipe: then `WouldBlock` can only mean that
     /// the socket has nothing.
-    pub(super) fn fill(&self, source: impl AsFd) -> io::Result<usize> {
-        Ok(splice(source, None, &self.write, None, self.bytes_max, SpliceFlags::NONBLOCK)?)
+    pub(super) fn fill(&self, source: impl AsFd, most: usize) -> io::Result<usize> {
+        Ok(splice(source, None, &self.write, None, self.bytes_max.min(most), SpliceFlags::NONBLOCK)?)
     }
 
     /// Gives up to `bytes` to a socket. Without SPLICE_F_MORE: whether more follows is not known here, and if none did, the

@@ -59,13 +59,14 @@ impl Shard {
     }
 
     /// Splices from a peer into a pipe.
-    pub(in crate::dataplane) fn fill(&mut self, side: Side, key: Key) {
+    pub(in crate::dataplane) fn fill(&mut self, side: Side, key: Key, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Ok(pipe) = self.pipes.lend() else {
             return session.conn.on_filled(side, Filled::NoPipe);
         };
         session.note_way(side, true, self.number);
-        let filled = session.socket(side).map_or(Err(ErrorKind::NotConnected.into()), |socket| pipe.fill(socket));
+        let most = session.bytes_to_pass(side);
+        let filled = session.socket(side).map_or(Err(ErrorKind::NotConnected.into()), |socket| pipe.fill(socket, most));
         let filled = match filled {
             Ok(0) => Filled::Over,
             Ok(bytes) => {
@@ -79,16 +80,17 @@ impl Shard {
             }
         };
         session.conn.on_filled(side, filled);
-        if let Filled::Bytes(_) = filled {
+        if let Filled::Bytes(bytes) = filled {
             session.on_moved(self.now);
             session.pipes[side.other() as usize] = Some(pipe);
+            self.on_passed(side, key, bytes, turn);
         } else {
             self.pipes.take_back(pipe);
         }
     }
 
     /// Splices from the pipe to a peer.
-    pub(in crate::dataplane) fn drain(&mut self, side: Side, key: Key) {
+    pub(in crate::dataplane) fn drain(&mut self, side: Side, key: Key, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let (Some(socket), Some(pipe)) = (session.socket(side), &session.pipes[side as usize]) else { return };
         match pipe.drain(socket, session.conn.in_pipe_for(side)) {
@@ -98,6 +100,7 @@ impl Shard {
                 session.count_spliced(side, bytes as u64, self.number);
                 if session.conn.in_pipe_for(side) == 0 {
                     session.pipes[side as usize].take().into_iter().for_each(|pipe| self.pipes.take_back(pipe));
+                    self.follow_exchange(key, turn);
                 }
             }
             Err(error) if !is_passing(&error) => {
@@ -109,6 +112,12 @@ impl Shard {
 }
 
 impl Session {
+    /// How many bytes that come from a peer next may go past.
+    fn bytes_to_pass(&self, source: Side) -> usize {
+        let layers = self.layers.as_ref().filter(|layers| layers.exchange().is_some());
+        layers.map_or(usize::MAX, |layers| usize::try_from(layers.passes(source)).unwrap_or(usize::MAX))
+    }
+
     /// Counts a change between copying and splicing what comes from a peer.
     pub(in crate::dataplane) fn note_way(&mut self, source: Side, is_spliced: bool, shard: usize) {
         if self.is_spliced[source as usize] != is_spliced {

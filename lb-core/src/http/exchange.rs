@@ -1,0 +1,640 @@
+//! One client's requests, one after the other, and the answers to them. Pure: bytes in, bytes out, no socket, no clock.
+//!
+//! A request's head is read and rewritten before a server is chosen; what follows of it is kept until there is one.
+//! Then bodies stream through, and what frames them is written anew, so that no two parsers can read it differently.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::{
+    Cause, Chunked, Fields, Framing, Limits, Method, Part, Request, Response, Version, Wrong, cookie, request, response,
+    write,
+};
+use crate::dataplane::Side;
+use crate::table::http::Http;
+use crate::table::persistence::{CookieMode, CookiePersistence, Persistence};
+use crate::turns::timers::Time;
+use crate::tls::session::Failed;
+
+/// Most bytes of a request, beside its head, that are kept until there is a server, and of requests that follow.
+const KEPT_MAX: usize = 64 << 10;
+/// The limits of what servers answer.
+const ANSWER: Limits = Limits { line: 16 << 10, fields: 128, head: 64 << 10 };
+/// What is longer goes out as it is, what is shorter together with its neighbours: each way out may cost a record of TLS.
+const JOINED_MAX: usize = 2 << 10;
+/// Memory that a connection keeps between two requests.
+const IDLE_MEMORY_MAX: usize = 1 << 10;
+
+/// Takes bytes that go out.
+pub(crate) type Emit<'a> = dyn FnMut(&[u8]) -> Result<(), Failed> + 'a;
+
+/// By what a request's head is read and rewritten.
+pub(crate) struct Asker<'a> {
+    /// The settings of the frontend.
+    pub(crate) http: &'a Http,
+    pub(crate) persistence: Option<&'a Persistence>,
+    /// Where the client comes from, if that is to be told.
+    pub(crate) client: Option<IpAddr>,
+    /// No further request is taken on this connection.
+    pub(crate) is_last: bool,
+    pub(crate) now: Time,
+}
+
+/// How far one direction is.
+#[derive(Debug)]
+enum Reading {
+    /// Its head is awaited.
+    Head,
+    Body(Body),
+    /// All of it has come.
+    Done,
+}
+
+#[derive(Debug)]
+enum Body {
+    /// So many bytes more.
+    Length(u64),
+    Chunked(Chunked),
+    /// Until the server closes.
+    UntilClose,
+}
+
+/// Why a body can't be read on.
+enum Broken {
+    Wrong(Wrong),
+    Failed(Failed),
+}
+
+impl From<Wrong> for Broken {
+    fn from(wrong: Wrong) -> Self {
+        Self::Wrong(wrong)
+    }
+}
+
+impl From<Failed> for Broken {
+    fn from(failed: Failed) -> Self {
+        Self::Failed(failed)
+    }
+}
+
+/// What the end of the server's side means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ServerEnd {
+    /// The answer's, in order.
+    Complete,
+    /// The server has not answered at all.
+    NoAnswer,
+    /// The answer is cut short.
+    Truncated,
+}
+
+/// What a connection's request and its answer have come to.
+pub(crate) struct Exchange {
+    limits: Limits,
+    /// Of the client, and not read yet: an unfinished head, and what comes after the present request.
+    heard: Vec<u8>,
+    /// How much of it was searched for the end of a head.
+    searched: usize,
+    /// The request as it goes to the server, until there is one, and for as long as it might have to be said again. After that
+    /// it is where what goes out is put together.
+    made: Vec<u8>,
+    /// An unfinished head of the server's.
+    answered: Vec<u8>,
+    request: Reading,
+    answer: Reading,
+    method: Method,
+    is_http10: bool,
+    /// Whether the client may send another request when this one is answered.
+    keeps_client: bool,
+    /// Whether the server's connection can be used again.
+    keeps_server: bool,
+    wants_upgrade: bool,
+    /// Whether both have agreed on another protocol.
+    is_tunnel: bool,
+    /// Whether there is a server that takes bytes.
+    is_open: bool,
+    /// Whether what was sent may be sent again, to a server that has not answered.
+    may_repeat: bool,
+    /// Whether the server has sent anything.
+    is_answered: bool,
+    /// Whether the client has got anything of the final answer.
+    has_begun: bool,
+    has_client_ended: bool,
+    has_asked: bool,
+    /// The server that the client's cookie names.
+    wanted: Option<u64>,
+    /// The cookie that the client gets with the answer.
+    set_cookie: Vec<u8>,
+    /// The application's cookie that is learned from the answer, and what was learned.
+    learns: Option<Arc<str>>,
+    learned: Option<Vec<u8>>,
+    status: u16,
+    /// What was wrong, and with whom.
+    wrong: Option<(Side, Wrong)>,
+}
+
+impl Exchange {
+    /// Before the first request.
+    pub(crate) fn new() -> Self {
+        Self {
+            limits: ANSWER,
+            heard: Vec::new(),
+            searched: 0,
+            made: Vec::new(),
+            answered: Vec::new(),
+            request: Reading::Head,
+            answer: Reading::Head,
+            method: Method::Other,
+            is_http10: false,
+            keeps_client: true,
+            keeps_server: true,
+            wants_upgrade: false,
+            is_tunnel: false,
+            is_open: false,
+            may_repeat: false,
+            is_answered: false,
+            has_begun: false,
+            has_client_ended: false,
+            has_asked: false,
+            wanted: None,
+            set_cookie: Vec::new(),
+            learns: None,
+            learned: None,
+            status: 0,
+            wrong: None,
+        }
+    }
+
+    /// Takes what the client has sent.
+    pub(crate) fn hear(&mut self, bytes: &[u8], emit: &mut Emit<'_>) -> Result<(), Failed> {
+        if self.wrong.is_some() {
+            return Ok(());
+        }
+        let read = self.read_body(bytes, emit)?;
+        self.heard.extend_from_slice(&bytes[read..]);
+        Ok(())
+    }
+
+    /// Reads what belongs to the request's body, and gives how much that is.
+    fn read_body(&mut self, bytes: &[u8], emit: &mut Emit<'_>) -> Result<usize, Failed> {
+        let Reading::Body(body) = &mut self.request else { return Ok(0) };
+        let is_open = self.is_open;
+        let mut out = Joined { made: &mut self.made, emit: is_open.then_some(emit) };
+        match body.read(bytes, true, &mut out) {
+            Ok((read, is_done)) => {
+                if is_done {
+                    self.request = Reading::Done;
+                }
+                out.flush()?;
+                Ok(read)
+            }
+            Err(Broken::Wrong(wrong)) => {
+                self.wrong = Some((Side::Client, wrong));
+                Ok(bytes.len())
+            }
+            Err(Broken::Failed(failed)) => Err(failed),
+        }
+    }
+
+    /// Reads the head of the next request, if all of it has come. True if it has.
+    ///
+    /// # Errors
+    /// It is wrong: the client is to be told, and its connection closed.
+    pub(crate) fn ask(&mut self, asker: &Asker<'_>) -> Result<bool, Wrong> {
+        self.limits = asker.http.limits;
+        if self.heard.is_empty() {
+            return Ok(false);
+        }
+        let heard = std::mem::take(&mut self.heard);
+        let asked = self.read_head(&heard, asker);
+        self.heard = heard;
+        let Some(mut read) = asked? else { return Ok(false) };
+        self.has_asked = true;
+        if read < self.heard.len() {
+            let rest = std::mem::take(&mut self.heard);
+            // Nothing goes out as long as there is no server.
+            read += self.read_body(&rest[read..], &mut |_| Ok(())).unwrap_or(0);
+            self.heard = rest;
+        }
+        self.heard.drain(..read);
+        self.searched = 0;
+        match self.wrong.take() {
+            Some((_, wrong)) => Err(wrong),
+            None => Ok(true),
+        }
+    }
+
+    /// Gives the length of the head, if all of it is there.
+    fn read_head(&mut self, heard: &[u8], asker: &Asker<'_>) -> Result<Option<usize>, Wrong> {
+        if super::end(heard, self.searched).is_none() && heard.len() <= self.limits.head as usize {
+            // A line that is too long already is told so at once.
+            let line = self.limits.line as usize;
+            let is_short = heard.len() <= line || heard[..line].contains(&b'\n');
+            if is_short {
+                self.searched = heard.len();
+                return Ok(None);
+            }
+        }
+        let mut fields = Fields::new();
+        let Some((request, length)) = request::read(heard, &self.limits, &mut fields)? else { return Ok(None) };
+        self.begin(&request, asker);
+        Ok(Some(length))
+    }
+
+    fn begin(&mut self, request: &Request<'_, '_>, asker: &Asker<'_>) {
+        self.method = request.method;
+        self.is_http10 = request.version == Version::Http10;
+        self.keeps_client = request.connection.persists(request.version) && !asker.is_last;
+        self.wants_upgrade = request.upgrade.is_some();
+        self.request = match request.framing {
+            Framing::None | Framing::Length(0) | Framing::UntilClose => Reading::Done,
+            Framing::Length(length) => Reading::Body(Body::Length(length)),
+            Framing::Chunked => Reading::Body(Body::Chunked(Chunked::new(&self.limits))),
+        };
+        self.may_repeat =
+            matches!(self.request, Reading::Done) && request.method.is_idempotent() && !self.wants_upgrade;
+        let cookies = asker.persistence.and_then(|persistence| Some((persistence, persistence.cookie.as_ref()?)));
+        self.wanted = cookies.and_then(|(persistence, settings)| wanted(request, persistence, settings, asker.now));
+        self.made.clear();
+        write::request(request, asker, cookies.map(|(_, settings)| settings), &mut self.made);
+    }
+
+    /// There is a server now, which the request goes to; `is_used` tells that its connection has served before.
+    pub(crate) fn open(&mut self, is_used: bool, emit: &mut Emit<'_>) -> Result<(), Failed> {
+        self.is_open = true;
+        self.may_repeat &= is_used;
+        emit(&self.made)?;
+        if !self.may_repeat {
+            self.made.clear();
+        }
+        Ok(())
+    }
+
+    /// The server was given up before it has answered: what was to be said is said to the next one.
+    pub(crate) fn close(&mut self) {
+        self.is_open = false;
+        self.answered.clear();
+    }
+
+    /// The request goes to this server: the client is told by a cookie, if there are any and it has not this one already.
+    pub(crate) fn assign(&mut self, server: u64, persistence: Option<&Persistence>) {
+        self.set_cookie.clear();
+        self.learns = None;
+        match persistence.and_then(|persistence| persistence.cookie.as_ref()).map(|cookie| (cookie, &cookie.mode)) {
+            Some((_, CookieMode::Insert { before, after, values })) if self.wanted != Some(server) => {
+                if let Some(value) = values.get(&server) {
+                    [before, &value[..], after].iter().for_each(|part| self.set_cookie.extend_from_slice(part));
+                }
+            }
+            Some((cookie, CookieMode::Passive(_))) => self.learns = Some(Arc::clone(&cookie.name)),
+            _ => {}
+        }
+    }
+
+    /// Takes what the server has sent.
+    pub(crate) fn answer(&mut self, mut bytes: &[u8], emit: &mut Emit<'_>) -> Result<(), Failed> {
+        if !self.is_answered && !bytes.is_empty() {
+            (self.is_answered, self.may_repeat) = (true, false);
+            self.made.clear();
+        }
+        while !bytes.is_empty() && self.wrong.is_none() {
+            let read = match &mut self.answer {
+                Reading::Head => self.answer_head(bytes),
+                Reading::Body(body) => {
+                    let mut out = Joined { made: &mut self.made, emit: Some(emit) };
+                    match body.read(bytes, !self.is_http10, &mut out) {
+                        Ok((read, is_done)) => {
+                            if is_done {
+                                self.answer = Reading::Done;
+                            }
+                            Ok(read)
+                        }
+                        Err(Broken::Wrong(wrong)) => Err(wrong),
+                        Err(Broken::Failed(failed)) => return Err(failed),
+                    }
+                }
+                Reading::Done => {
+                    // More than it was asked for: nobody may get to see that.
+                    self.keeps_server = false;
+                    break;
+                }
+            };
+            match read {
+                Ok(read) => bytes = &bytes[read..],
+                Err(wrong) => self.wrong = Some((Side::Server, wrong)),
+            }
+        }
+        Joined { made: &mut self.made, emit: Some(emit) }.flush()
+    }
+
+    fn answer_head(&mut self, bytes: &[u8]) -> Result<usize, Wrong> {
+        let mut answered = std::mem::take(&mut self.answered);
+        let before = answered.len();
+        let whole = if before == 0 {
+            bytes
+        } else {
+            answered.extend_from_slice(bytes);
+            &answered
+        };
+        let mut fields = Fields::new();
+        match response::read(whole, &ANSWER, self.method, &mut fields)? {
+            Some((response, length)) => {
+                self.begin_answer(&response)?;
+                Ok(length - before)
+            }
+            None => {
+                if before == 0 {
+                    answered.extend_from_slice(bytes);
+                }
+                self.answered = answered;
+                Ok(bytes.len())
+            }
+        }
+    }
+
+    fn begin_answer(&mut self, response: &Response<'_, '_>) -> Result<(), Wrong> {
+        match response.status {
+            101 if self.wants_upgrade && response.upgrade.is_some() => {
+                self.is_tunnel = true;
+                self.keeps_server = false;
+            }
+            101 => return Err(Wrong { cause: Cause::BadResponse, reason: "it switches protocols unasked" }),
+            100..200 if self.is_http10 => return Ok(()),
+            100..200 => {
+                write::interim(response, &mut self.made);
+                return Ok(());
+            }
+            _ => {}
+        }
+        self.status = response.status;
+        self.has_begun = true;
+        let is_until_close = response.framing == Framing::UntilClose;
+        self.keeps_server &= response.connection.persists(response.version) && !is_until_close;
+        let is_unframed = is_until_close || self.is_http10 && matches!(response.framing, Framing::Chunked);
+        self.keeps_client &= !is_unframed && !self.is_tunnel;
+        if let Some(name) = &self.learns {
+            let mut set = response.fields.iter().filter(|field| field.name.eq_ignore_ascii_case("set-cookie"));
+            self.learned = set.find_map(|field| cookie::set_by(field.value, name)).map(<[u8]>::to_vec);
+        }
+        let client = write::Client { is_http10: self.is_http10, keeps: self.keeps_client };
+        write::response(response, &client, &self.set_cookie, &mut self.made);
+        self.answer = match response.framing {
+            _ if self.is_tunnel => Reading::Done,
+            Framing::None | Framing::Length(0) => Reading::Done,
+            Framing::Length(length) => Reading::Body(Body::Length(length)),
+            Framing::Chunked => Reading::Body(Body::Chunked(Chunked::new(&ANSWER))),
+            Framing::UntilClose => Reading::Body(Body::UntilClose),
+        };
+        Ok(())
+    }
+
+    /// The server sends nothing more.
+    pub(crate) fn on_server_end(&mut self) -> ServerEnd {
+        self.keeps_server = false;
+        match &self.answer {
+            Reading::Done => ServerEnd::Complete,
+            Reading::Body(Body::UntilClose) => {
+                self.answer = Reading::Done;
+                ServerEnd::Complete
+            }
+            _ if self.has_begun => ServerEnd::Truncated,
+            _ => ServerEnd::NoAnswer,
+        }
+    }
+
+    /// The client sends nothing more.
+    pub(crate) fn on_client_end(&mut self) {
+        self.has_client_ended = true;
+    }
+
+    /// How many bytes that come from a peer next may be passed on as they are.
+    pub(crate) fn passes(&self, source: Side) -> u64 {
+        let reading = match source {
+            Side::Client if !self.is_open => return 0,
+            Side::Client => &self.request,
+            Side::Server => &self.answer,
+        };
+        match reading {
+            Reading::Body(Body::Length(left)) => *left,
+            Reading::Body(Body::UntilClose) => u64::MAX,
+            _ => 0,
+        }
+    }
+
+    /// So many were.
+    pub(crate) fn on_passed(&mut self, source: Side, bytes: u64) {
+        let reading = match source {
+            Side::Client => &mut self.request,
+            Side::Server => &mut self.answer,
+        };
+        if let Reading::Body(Body::Length(left)) = reading {
+            *left = left.saturating_sub(bytes);
+            if *left == 0 {
+                *reading = Reading::Done;
+            }
+        }
+    }
+
+    /// Whether the request is answered.
+    pub(crate) fn is_answered_whole(&self) -> bool {
+        matches!(self.answer, Reading::Done)
+    }
+
+    /// Whether all of the request has come.
+    pub(crate) fn is_asked_whole(&self) -> bool {
+        matches!(self.request, Reading::Done)
+    }
+
+    /// Whether the connection goes on in another protocol: nothing of it is read here any more.
+    pub(crate) fn is_tunnel(&self) -> bool {
+        self.is_tunnel
+    }
+
+    /// What has come of the client after its wish for another protocol.
+    pub(crate) fn take_heard(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.heard)
+    }
+
+    /// Forgets the request that was answered: the next one may come.
+    pub(crate) fn renew(&mut self) {
+        (self.request, self.answer) = (Reading::Head, Reading::Head);
+        (self.is_open, self.may_repeat, self.is_answered, self.has_begun) = (false, false, false, false);
+        self.keeps_server = true;
+        (self.wanted, self.learns, self.learned, self.has_asked) = (None, None, None, false);
+        self.set_cookie.clear();
+        for kept in [&mut self.made, &mut self.heard, &mut self.answered] {
+            if kept.is_empty() || kept.capacity() > IDLE_MEMORY_MAX {
+                kept.shrink_to(if kept.capacity() > IDLE_MEMORY_MAX { 0 } else { IDLE_MEMORY_MAX });
+            }
+        }
+        self.made.clear();
+    }
+
+    /// Whether no more of the client's should be received.
+    pub(crate) fn is_full(&self) -> bool {
+        let kept = if self.is_open { 0 } else { self.made.len() };
+        self.has_client_ended || kept.max(self.heard.len()) > KEPT_MAX + self.limits.head as usize
+    }
+
+    /// Whether a request's head was read whose exchange is not over.
+    pub(crate) fn has_asked(&self) -> bool {
+        self.has_asked
+    }
+
+    /// Whether nothing of a request has come.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.has_asked && self.heard.is_empty()
+    }
+
+    /// Whether what was said to the server may be said again to another connection.
+    pub(crate) fn may_repeat(&self) -> bool {
+        self.may_repeat && !self.is_answered
+    }
+
+    /// Whether the client has got anything of the final answer.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
+    pub(crate) fn has_client_ended(&self) -> bool {
+        self.has_client_ended
+    }
+
+    /// Whether the client may ask again.
+    pub(crate) fn keeps_client(&self) -> bool {
+        self.keeps_client && self.is_asked_whole()
+    }
+
+    /// Whether the server's connection can serve again.
+    pub(crate) fn keeps_server(&self) -> bool {
+        self.keeps_server && self.is_asked_whole() && self.is_answered_whole()
+    }
+
+    /// The server that the client's cookie names.
+    pub(crate) fn wanted(&self) -> Option<u64> {
+        self.wanted
+    }
+
+    /// The value of the application's cookie that came with the answer.
+    pub(crate) fn take_learned(&mut self) -> Option<Vec<u8>> {
+        self.learned.take()
+    }
+
+    /// The status of the answer.
+    pub(crate) fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// What was wrong since it was last asked, and with whom.
+    pub(crate) fn take_wrong(&mut self) -> Option<(Side, Wrong)> {
+        self.wrong.take()
+    }
+
+    /// What the client is told in place of an answer, after which its connection is closed.
+    pub(crate) fn refusal(&mut self, wrong: Wrong) -> &[u8] {
+        self.keeps_client = false;
+        self.has_begun = true;
+        self.made.clear();
+        write::refusal(wrong, self.has_asked && self.method == Method::Head, &mut self.made);
+        &self.made
+    }
+}
+
+/// The server that the cookies of a request name.
+fn wanted(
+    request: &Request<'_, '_>,
+    persistence: &Persistence,
+    settings: &CookiePersistence,
+    now: Time,
+) -> Option<u64> {
+    let mut cookies = request.fields.iter().filter(|field| field.name.eq_ignore_ascii_case("cookie"));
+    let value = cookies.find_map(|field| cookie::find(field.value, &settings.name))?;
+    persistence.by_cookie(value, now).map(|stay| stay.endpoint.load.id)
+}
+
+impl Body {
+    /// Reads from `bytes` what belongs to it, and writes that: how much it was, and whether it was the last. What frames
+    /// chunks is left out unless `is_chunked`.
+    fn read(&mut self, bytes: &[u8], is_chunked: bool, out: &mut Joined<'_, '_>) -> Result<(usize, bool), Broken> {
+        match self {
+            Self::Length(left) => {
+                let read = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                out.put(&bytes[..read])?;
+                *left -= read as u64;
+                Ok((read, *left == 0))
+            }
+            Self::UntilClose => {
+                out.put(bytes)?;
+                Ok((bytes.len(), false))
+            }
+            Self::Chunked(chunked) => read_chunks(chunked, bytes, is_chunked, out),
+        }
+    }
+}
+
+fn read_chunks(
+    chunked: &mut Chunked,
+    bytes: &[u8],
+    is_chunked: bool,
+    out: &mut Joined<'_, '_>,
+) -> Result<(usize, bool), Broken> {
+    let mut read = 0;
+    while read < bytes.len() {
+        let (part, length) = chunked.read(&bytes[read..])?;
+        read += length;
+        match part {
+            Part::More => break,
+            Part::Data(data) => out.put(data)?,
+            Part::End => {
+                if is_chunked {
+                    out.put(b"\r\n")?;
+                }
+                return Ok((read, true));
+            }
+            _ if !is_chunked => {}
+            Part::Size(size) => out.put_size(size)?,
+            Part::DataEnd => out.put(b"\r\n")?,
+            Part::Trailer(line) => {
+                out.put(line)?;
+                out.put(b"\r\n")?;
+            }
+        }
+    }
+    Ok((read, false))
+}
+
+/// What goes out, short pieces together.
+struct Joined<'a, 'e> {
+    made: &'a mut Vec<u8>,
+    /// `None` while there is nobody to send it to.
+    emit: Option<&'a mut Emit<'e>>,
+}
+
+impl Joined<'_, '_> {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Failed> {
+        if bytes.len() < JOINED_MAX || self.emit.is_none() {
+            self.made.extend_from_slice(bytes);
+            return Ok(());
+        }
+        self.flush()?;
+        match &mut self.emit {
+            Some(emit) => emit(bytes),
+            None => Ok(()),
+        }
+    }
+
+    fn put_size(&mut self, size: u64) -> Result<(), Failed> {
+        write::chunk_size(size, self.made);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Failed> {
+        if let Some(emit) = &mut self.emit
+            && !self.made.is_empty()
+        {
+            emit(self.made)?;
+            self.made.clear();
+        }
+        Ok(())
+    }
+}
