@@ -14,7 +14,8 @@ use tests::{Authority, Backend, Config, Frontend, Lb, http_count, text, wait};
 
 #[test]
 fn curl_gets_heads_posts_and_puts() {
-    let site = Site::run(|request| reply(200, "X-Method-Was: seen\r\n", &format!("{} {}", request.method(), request.text())));
+    let site =
+        Site::run(|request| reply(200, "X-Method-Was: seen\r\n", &format!("{} {}", request.method(), request.text())));
     let lb = one_server(&site);
     let url = format!("http://{}/page?q=1", lb.addr("web"));
 
@@ -163,7 +164,9 @@ fn hundreds_of_pipelined_requests_are_answered_in_order_however_they_are_cut() {
         let mut client = Wire::connect(lb.addr("web"));
         let mut writer = client.writer().try_clone().unwrap();
         thread::scope(|scope| {
-            scope.spawn(|| all.as_bytes().chunks(piece.max(all.len() / 5000)).for_each(|part| writer.write_all(part).unwrap()));
+            scope.spawn(|| {
+                all.as_bytes().chunks(piece.max(all.len() / 5000)).for_each(|part| writer.write_all(part).unwrap())
+            });
             for index in 0..300 {
                 assert_eq!(client.answer("POST").text(), format!("/{index} {index}"), "in pieces of {piece}");
             }
@@ -222,7 +225,9 @@ fn a_client_that_has_said_that_this_was_all_gets_its_answers() {
 
 #[test]
 fn an_old_client_gets_a_chunked_answer_whole_and_is_closed() {
-    let site = Site::run(|_| "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\nX-Sum: 1\r\n\r\n");
+    let site = Site::run(
+        |_| "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\nX-Sum: 1\r\n\r\n",
+    );
     let lb = one_server(&site);
     let mut client = Wire::connect(lb.addr("web"));
     client.send("GET / HTTP/1.0\r\n\r\n");

@@ -66,7 +66,13 @@ fn everything_else_arrives_as_it_was_and_in_its_order() {
          X-Empty:\r\nX-Bytes: \u{e4}\u{20ac}\r\nContent-Length: 2\r\n\r\nok"
     });
     let (_lb, mut client) = client_of(&site);
-    let fields = [("x-lower", "one"), ("X-LOWER", "two"), ("X-Empty", ""), ("X-Bytes", "\u{e4}\u{20ac}"), ("Cookie", "a=1; b=2")];
+    let fields = [
+        ("x-lower", "one"),
+        ("X-LOWER", "two"),
+        ("X-Empty", ""),
+        ("X-Bytes", "\u{e4}\u{20ac}"),
+        ("Cookie", "a=1; b=2"),
+    ];
     let answer = client.ask(&request("GET", "/path/%7Efile;p=1?q=a&r[]=%20", &fields, ""));
 
     let seen = site.last();
@@ -109,7 +115,10 @@ fn the_server_is_told_who_the_client_is_and_what_it_spoke() {
     let (_lb, mut client) = client_of(&site);
     client.get("/");
     let seen = site.last();
-    assert_eq!((seen.joined("x-forwarded-for").as_str(), seen.joined("x-forwarded-proto").as_str()), ("127.0.0.1", "http"));
+    assert_eq!(
+        (seen.joined("x-forwarded-for").as_str(), seen.joined("x-forwarded-proto").as_str()),
+        ("127.0.0.1", "http")
+    );
     assert!(!seen.has("forwarded"));
     client.get_with("/", &[("X-Forwarded-For", "192.0.2.7"), ("X-Forwarded-For", "192.0.2.8")]);
     assert_eq!(site.last().joined("x-forwarded-for"), "192.0.2.7, 192.0.2.8, 127.0.0.1", "added behind what was there");
@@ -174,7 +183,8 @@ fn behind_a_listed_proxy_the_client_is_who_its_header_says() {
     let lb = http(frontend);
     for source in ["192.0.2.77", "198.51.100.3"] {
         let mut stream = connect(lb.addr("web"));
-        std::io::Write::write_all(&mut stream, format!("PROXY TCP4 {source} 192.0.2.1 1234 80\r\n").as_bytes()).unwrap();
+        std::io::Write::write_all(&mut stream, format!("PROXY TCP4 {source} 192.0.2.1 1234 80\r\n").as_bytes())
+            .unwrap();
         let mut client = Wire::over(stream);
         client.get("/1");
         client.get("/2");
@@ -196,7 +206,8 @@ fn a_server_that_wants_a_proxy_header_gets_requests_of_the_client_that_it_names_
     let lb = http(frontend.server_with("a", site.addr(), "send_proxy: v1"));
     for source in ["192.0.2.77", "198.51.100.3", "192.0.2.77"] {
         let mut stream = connect(lb.addr("web"));
-        std::io::Write::write_all(&mut stream, format!("PROXY TCP4 {source} 192.0.2.1 1234 80\r\n").as_bytes()).unwrap();
+        std::io::Write::write_all(&mut stream, format!("PROXY TCP4 {source} 192.0.2.1 1234 80\r\n").as_bytes())
+            .unwrap();
         let mut client = Wire::over(stream);
         for _ in 0..2 {
             assert_eq!(client.get("/").text(), source, "no connection is shared by clients where it says who they are");

@@ -184,22 +184,66 @@ const CHUNKS: &[(&str, &str)] = &[
 
 /// What is right, however odd it looks.
 const SERVED: &[(&str, &str, usize)] = &[
-    ("a body that looks like a request", "POST /first HTTP/1.1\r\nHost: @\r\nContent-Length: 41\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: aaaaaaaaa\r\n\r\n", 1),
+    (
+        "a body that looks like a request",
+        "POST /first HTTP/1.1\r\nHost: @\r\nContent-Length: 41\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: aaaaaaaaa\r\n\r\n",
+        1,
+    ),
     ("zeros before a length", "POST /first HTTP/1.1\r\nHost: @\r\nContent-Length: 0003\r\n\r\nabc", 1),
-    ("chunked in capitals", "POST /first HTTP/1.1\r\nHost: @\r\nTransfer-Encoding: CHUNKED\r\n\r\n3\r\nabc\r\n0\r\n\r\n", 1),
+    (
+        "chunked in capitals",
+        "POST /first HTTP/1.1\r\nHost: @\r\nTransfer-Encoding: CHUNKED\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        1,
+    ),
     ("fields in capitals", "POST /first HTTP/1.1\r\nHOST: @\r\nCONTENT-LENGTH: 3\r\n\r\nabc", 1),
     ("spaces around a value", "POST /first HTTP/1.1\r\nHost: @\r\nContent-Length: \t 3 \t \r\n\r\nabc", 1),
-    ("a size in capitals with zeros", "POST /first HTTP/1.1\r\nHost: @\r\nTransfer-Encoding: chunked\r\n\r\n00A\r\n0123456789\r\n0\r\n\r\n", 1),
-    ("extensions", "POST /first HTTP/1.1\r\nHost: @\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b;c=\"\\\"d;\"\r\nabc\r\n0;e\r\n\r\n", 1),
-    ("a trailer that would frame", "POST /first HTTP/1.1\r\nHost: @\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nContent-Length: 50\r\nTransfer-Encoding: x\r\n\r\n", 1),
-    ("chunks that look like requests", "POST /first HTTP/1.1\r\nHost: @\r\nTransfer-Encoding: chunked\r\n\r\n1f\r\nGET /smuggled HTTP/1.1\r\nX: yyy\r\n\r\n0\r\n\r\n", 1),
+    (
+        "a size in capitals with zeros",
+        "POST /first HTTP/1.1\r\nHost: @\r\nTransfer-Encoding: chunked\r\n\r\n00A\r\n0123456789\r\n0\r\n\r\n",
+        1,
+    ),
+    (
+        "extensions",
+        "POST /first HTTP/1.1\r\nHost: @\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b;c=\"\\\"d;\"\r\nabc\r\n0;e\r\n\r\n",
+        1,
+    ),
+    (
+        "a trailer that would frame",
+        "POST /first HTTP/1.1\r\nHost: @\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nContent-Length: 50\r\nTransfer-Encoding: x\r\n\r\n",
+        1,
+    ),
+    (
+        "chunks that look like requests",
+        "POST /first HTTP/1.1\r\nHost: @\r\nTransfer-Encoding: chunked\r\n\r\n1f\r\nGET /smuggled HTTP/1.1\r\nX: yyy\r\n\r\n0\r\n\r\n",
+        1,
+    ),
     ("an empty line before a request", "\r\nPOST /first HTTP/1.1\r\nHost: @\r\nContent-Length: 0\r\n\r\n", 1),
-    ("two at once", "POST /first HTTP/1.1\r\nHost: @\r\nContent-Length: 3\r\n\r\nabcGET /second HTTP/1.1\r\nHost: @\r\n\r\n", 2),
+    (
+        "two at once",
+        "POST /first HTTP/1.1\r\nHost: @\r\nContent-Length: 3\r\n\r\nabcGET /second HTTP/1.1\r\nHost: @\r\n\r\n",
+        2,
+    ),
     ("a path that looks like a version", "GET /first%20HTTP/1.1%0d%0aHost:%20x HTTP/1.1\r\nHost: @\r\n\r\n", 1),
-    ("Connection that names what frames", "POST /first HTTP/1.1\r\nHost: @\r\nConnection: Content-Length, Host\r\nContent-Length: 3\r\n\r\nabc", 1),
-    ("Connection that names chunked", "POST /first HTTP/1.1\r\nHost: @\r\nConnection: Transfer-Encoding\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", 1),
-    ("an upgrade to h2c", "GET /first HTTP/1.1\r\nHost: @\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n", 1),
-    ("an upgrade with a body", "POST /first HTTP/1.1\r\nHost: @\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 3\r\n\r\nabc", 1),
+    (
+        "Connection that names what frames",
+        "POST /first HTTP/1.1\r\nHost: @\r\nConnection: Content-Length, Host\r\nContent-Length: 3\r\n\r\nabc",
+        1,
+    ),
+    (
+        "Connection that names chunked",
+        "POST /first HTTP/1.1\r\nHost: @\r\nConnection: Transfer-Encoding\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        1,
+    ),
+    (
+        "an upgrade to h2c",
+        "GET /first HTTP/1.1\r\nHost: @\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n",
+        1,
+    ),
+    (
+        "an upgrade with a body",
+        "POST /first HTTP/1.1\r\nHost: @\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 3\r\n\r\nabc",
+        1,
+    ),
     ("a length without a body", "GET /first HTTP/1.1\r\nHost: @\r\nContent-Length: 0\r\n\r\n", 1),
 ];
 
@@ -253,7 +297,9 @@ fn a_request_that_ends_in_the_middle_is_whole_for_nobody() {
 
 #[test]
 fn the_corpus_of_http_desync_guardian_is_taken_as_it_says() {
-    let Some(examples) = corpus::desync_guardian("the_corpus_of_http_desync_guardian_is_taken_as_it_says") else { return };
+    let Some(examples) = corpus::desync_guardian("the_corpus_of_http_desync_guardian_is_taken_as_it_says") else {
+        return;
+    };
     let mut court = Court::new();
     for example in &examples {
         court.hear_example(example);
@@ -292,7 +338,8 @@ fn answers_to_refused_requests_never_become_those_of_others() {
         }
     });
     let received = court.referee.received();
-    let victims = received.iter().filter(|it| matches!(it, Received::Request { target, .. } if target.starts_with("/victim")));
+    let victims =
+        received.iter().filter(|it| matches!(it, Received::Request { target, .. } if target.starts_with("/victim")));
     assert_eq!(victims.count(), 400, "each once");
     assert_eq!(received.iter().filter(|it| is_wrong(it)).count(), 0, "{received:?}");
 }
@@ -300,7 +347,11 @@ fn answers_to_refused_requests_never_become_those_of_others() {
 fn judge(cases: impl Iterator<Item = (&'static str, String, Fate)>) {
     let mut court = Court::new();
     for (class, bytes, fate) in cases {
-        court.hear(class, &bytes.replace("http://other@@", "http://other@site.example").replace('@', "site.example"), fate);
+        court.hear(
+            class,
+            &bytes.replace("http://other@@", "http://other@site.example").replace('@', "site.example"),
+            fate,
+        );
     }
     court.close();
 }
@@ -395,7 +446,8 @@ impl Court {
         // A connection that is over is written down when its end arrives, so before the next one's first request.
         self.lb.until_idle();
         let fresh = self.fresh(0);
-        let is_unfinished = |received: &Received| matches!(received, Received::Unfinished { target, .. } if target == "/first");
+        let is_unfinished =
+            |received: &Received| matches!(received, Received::Unfinished { target, .. } if target == "/first");
         assert!(fresh.iter().all(|received| has_begun && is_unfinished(received)), "{class}: {fresh:?}");
     }
 
@@ -405,7 +457,8 @@ impl Court {
         let target = format!("/victim/{}", self.victims);
         let answer = Wire::connect(self.lb.addr("web")).ask(&request("GET", &target, &[], ""));
         assert_eq!(answer.text(), format!("GET {target} 0"));
-        let is_victim = |received: &Received| matches!(received, Received::Request { target: own, .. } if *own == target);
+        let is_victim =
+            |received: &Received| matches!(received, Received::Request { target: own, .. } if *own == target);
         wait::until("the referee has written it down", || self.referee.received().iter().any(is_victim));
         let fresh: Vec<_> = self.fresh(1).into_iter().filter(|it| !matches!(it, Received::Unfinished { .. })).collect();
         assert!(matches!(&fresh[..], [only] if is_victim(only)), "besides {target}: {fresh:?}");
@@ -427,7 +480,10 @@ impl Court {
         let status = self.lb.frontend("web");
         let unfinished = self.referee.received().len() - whole;
         let counted = http_count(&status, "requests");
-        assert!((whole..=whole + unfinished + refused(&status) as usize).contains(&(counted as usize)), "{counted} counted, {whole} read");
+        assert!(
+            (whole..=whole + unfinished + refused(&status) as usize).contains(&(counted as usize)),
+            "{counted} counted, {whole} read"
+        );
     }
 }
 
@@ -458,7 +514,8 @@ fn text_of(example: &Example) -> String {
         text += &format!("{name}: {value}\r\n");
     }
     text += "\r\n";
-    let value = |wanted: &str| fields.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value);
+    let value =
+        |wanted: &str| fields.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value);
     if value("transfer-encoding").is_some() {
         text += "0\r\n\r\n";
     } else if let Some(length) = value("content-length").and_then(|length| length.trim().parse::<usize>().ok()) {

@@ -33,7 +33,8 @@ impl Message {
     /// # Panics
     /// If this is none.
     pub fn status(&self) -> u16 {
-        let status = self.line.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)).and_then(|code| code.parse().ok());
+        let status =
+            self.line.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)).and_then(|code| code.parse().ok());
         status.unwrap_or_else(|| panic!("no status line: {:?}", self.line))
     }
 
