@@ -98,7 +98,7 @@ pub(crate) struct Exchange {
     /// The request as it goes to the server, until there is one, and for as long as it might have to be said again. After that
     /// it is where what goes out is put together.
     made: Vec<u8>,
-    /// An unfinished head of the server's.
+    /// Of the server, and not read yet: an unfinished head or trailer line.
     answered: Vec<u8>,
     request: Reading,
     answer: Reading,
@@ -170,8 +170,17 @@ impl Exchange {
         if self.wrong.is_some() {
             return Ok(());
         }
-        let read = self.read_body(bytes, emit)?;
-        self.heard.extend_from_slice(&bytes[read..]);
+        if self.heard.is_empty() || !matches!(self.request, Reading::Body(_)) {
+            let read = self.read_body(bytes, emit)?;
+            self.heard.extend_from_slice(&bytes[read..]);
+            return Ok(());
+        }
+        // A trailer line that was not whole.
+        let mut heard = std::mem::take(&mut self.heard);
+        heard.extend_from_slice(bytes);
+        let read = self.read_body(&heard, emit)?;
+        heard.drain(..read);
+        self.heard = heard;
         Ok(())
     }
 
@@ -297,17 +306,25 @@ impl Exchange {
             (self.is_answered, self.may_repeat) = (true, false);
             self.made.clear();
         }
+        let mut answered = Vec::new();
+        if matches!(self.answer, Reading::Body(_)) && !self.answered.is_empty() {
+            answered = std::mem::take(&mut self.answered);
+            answered.extend_from_slice(bytes);
+            bytes = &answered;
+        }
         while !bytes.is_empty() && self.wrong.is_none() {
             let read = match &mut self.answer {
                 Reading::Head => self.answer_head(bytes),
                 Reading::Body(body) => {
                     let mut out = Joined { made: &mut self.made, emit: Some(emit) };
                     match body.read(bytes, !self.is_http10, &mut out) {
-                        Ok((read, is_done)) => {
-                            if is_done {
-                                self.answer = Reading::Done;
-                            }
+                        Ok((read, true)) => {
+                            self.answer = Reading::Done;
                             Ok(read)
+                        }
+                        Ok((read, false)) => {
+                            self.answered.extend_from_slice(&bytes[read..]);
+                            Ok(bytes.len())
                         }
                         Err(Broken::Wrong(wrong)) => Err(wrong),
                         Err(Broken::Failed(failed)) => return Err(failed),
