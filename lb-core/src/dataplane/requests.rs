@@ -8,7 +8,7 @@ use super::conn::Ending;
 use super::connect::{on_failed, on_left};
 use super::layers::Fault;
 use super::outgoing::Outgoing;
-use super::relay::{ReceiveEnd, Side};
+use super::relay::Side;
 use super::shard::{Shard, Turn};
 use super::stopwatch::Stopwatch;
 use crate::config::SendProxy;
@@ -46,7 +46,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(key) else { return };
         if let Some(layers) = session.layers.as_ref().filter(|layers| layers.exchange().is_some()) {
             for side in [Side::Client, Side::Server] {
-                session.conn.set_splicing(side, layers.passes(side) > 0);
+                session.conn.set_splicing(side, session.conn.is_relaying() && layers.passes(side) > 0);
             }
             session.conn.hold_client(layers.is_full());
         }
@@ -215,7 +215,9 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(layers) = &mut session.layers else { return };
         let has_ended = layers.exchange().is_some_and(|exchange| exchange.has_client_ended());
-        let begun = layers.begin_tunnel(&mut Outgoing::new(self.ring.own_buffers(), &mut self.outgoing));
+        let mut out = Outgoing::new(self.ring.own_buffers(), &mut self.outgoing);
+        let begun = layers.begin_tunnel(&mut out);
+        let begun = begun.and_then(|()| if has_ended { layers.end(Side::Client, &mut out).map(drop) } else { Ok(()) });
         let is_plain = layers.are_done();
         session.conn.hold_client(false);
         if is_plain {
@@ -225,9 +227,10 @@ impl Shard {
             session.conn.set_splicing(side, is_plain);
         }
         self.put_outgoing(key);
+        let Some(session) = self.sessions.get_mut(key) else { return };
         match begun {
             Err(fault) => self.on_fault(Side::Server, key, &fault, turn),
-            Ok(()) if has_ended => self.end_half(Side::Client, key, turn),
+            Ok(()) if has_ended => session.conn.end_source(Side::Client),
             Ok(()) => {}
         }
     }
@@ -302,13 +305,6 @@ impl Shard {
         session.conn.part(|piece| self.ring.give_back(piece.buffer));
     }
 
-    /// The client of requests sends nothing more.
-    pub(super) fn end_of_client(&mut self, key: Key, turn: &Turn<'_>) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        session.conn.on_receive_ended(Side::Client, ReceiveEnd::Stopped);
-        self.on_client_end(key, turn);
-    }
-
     /// The client has said that it sends nothing more. What it has asked for whole is answered.
     pub(super) fn on_client_end(&mut self, key: Key, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
@@ -326,7 +322,6 @@ impl Shard {
     /// The server sends nothing more to a client of requests: it has ended its side, or reset the connection.
     pub(super) fn end_of_server(&mut self, key: Key, is_reset: bool, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        session.conn.on_receive_ended(Side::Server, ReceiveEnd::Stopped);
         let Some(exchange) = session.layers.as_mut().and_then(|layers| layers.exchange_mut()) else { return };
         if !session.conn.is_relaying() {
             return session.conn.on_broken(Side::Server, |piece| self.ring.give_back(piece.buffer));
@@ -365,7 +360,7 @@ impl Shard {
             layers.forget_server();
         }
         // The same is asked of the same server.
-        if !session.is_repeating {
+        if !std::mem::take(&mut session.is_repeating) {
             self.leave_endpoint(key, turn);
         }
     }
