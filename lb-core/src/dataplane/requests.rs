@@ -153,7 +153,8 @@ impl Shard {
     fn on_answered(&mut self, key: Key, turn: &Turn<'_>) -> bool {
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let Some(exchange) = session.layers.as_mut().and_then(|layers| layers.exchange_mut()) else { return false };
-        let (keeps_client, keeps_server) = (exchange.keeps_client(), exchange.keeps_server());
+        let is_stopping = turn.shared.stop() != Stop::No;
+        let (keeps_client, keeps_server) = (exchange.keeps_client() && !is_stopping, exchange.keeps_server());
         let (is_tunnel, is_asked_whole, status) = (exchange.is_tunnel(), exchange.is_asked_whole(), exchange.status());
         let learned = exchange.take_learned();
         session.counters.shards[self.number].http.count(status);
@@ -175,7 +176,6 @@ impl Shard {
         }
         let is_shared =
             session.endpoint.as_ref().is_some_and(|endpoint| endpoint.transport.send_proxy == SendProxy::Off);
-        let is_stopping = turn.shared.stop() != Stop::No;
         self.leave_endpoint(key, turn);
         self.release_link(key, keeps_server && is_shared && !is_stopping);
         if !keeps_client {
@@ -373,7 +373,7 @@ impl Shard {
         let (is_greeting, is_relaying) = (session.conn.is_greeting(), session.conn.is_relaying());
         let wrong = match () {
             () if is_greeting && !layers.hears_requests() => return false,
-            () if is_greeting && exchange.is_idle() => {
+            () if is_greeting && (exchange.is_idle() || session.conn.is_delivering(Side::Client)) => {
                 self.part(key);
                 return true;
             }

@@ -556,7 +556,9 @@ impl Session {
 
     /// Bytes were moved: idle time begins anew. How long a server may take to accept does not.
     pub(super) fn on_moved(&mut self, at: Time) {
-        if self.patience == Patience::Idle {
+        // The end of an answer may be on its way yet when the next request is awaited.
+        let is_answering = self.patience == Patience::Greeting && self.conn.is_delivering(Side::Client);
+        if self.patience == Patience::Idle || is_answering && self.exchange().is_some() {
             self.since = self.since.max(at);
         }
     }
