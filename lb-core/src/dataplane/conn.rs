@@ -102,6 +102,8 @@ pub(crate) enum Patience {
     Server,
     /// As long as no byte may be moved.
     Idle,
+    /// As long as a server may take to begin its answer to a request.
+    Answer,
     /// As long as the kernel may take to cancel, and a client that is refused to hear why.
     Cancel,
 }
@@ -193,7 +195,7 @@ impl Conn {
             self.begin_close(Ending::Close);
             return self.next_action();
         }
-        let step = self.relay.to(Side::Client).next_step().map(|step| of_step(step, Side::Server));
+        let step = self.relay.to(Side::Client).next_delivery().map(|step| of_step(step, Side::Server));
         step.or_else(|| self.relay.from(Side::Client).next_receipt().map(|step| of_step(step, Side::Client)))
     }
 
@@ -255,6 +257,9 @@ impl Conn {
     pub(crate) fn forget_server(&mut self, give_back: impl FnMut(Piece)) {
         self.relay.to(Side::Server).renew_sink(give_back);
         self.relay.from(Side::Server).renew_source();
+        if self.phase == Phase::Parting {
+            self.relay.to(Side::Client).end_source();
+        }
     }
 
     /// The client has to be heard before the server that was chosen can be connected to.

@@ -71,7 +71,8 @@ impl Shard {
         }
         let client = (http.x_forwarded || http.forwarded).then(|| session.client_addr()).flatten();
         let persistence = frontend.persistence.as_deref();
-        let asker = Asker { http, persistence, client, is_last: turn.shared.stop() != Stop::No, now: self.now };
+        let is_tls = session.layers.as_ref().is_some_and(|layers| layers.terminates());
+        let asker = Asker { http, persistence, client, is_tls, is_last: turn.shared.stop() != Stop::No, now: self.now };
         let Some(exchange) = session.layers.as_mut().and_then(|layers| layers.exchange_mut()) else { return };
         match exchange.ask(&asker) {
             Ok(true) => {
@@ -177,7 +178,7 @@ impl Shard {
         let is_shared =
             session.endpoint.as_ref().is_some_and(|endpoint| endpoint.transport.send_proxy == SendProxy::Off);
         self.leave_endpoint(key, turn);
-        self.release_link(key, keeps_server && is_shared && !is_stopping);
+        self.release_link(key, keeps_server && is_shared && !is_stopping, turn);
         if !keeps_client {
             self.part(key);
             return false;
@@ -397,7 +398,8 @@ impl Shard {
         for slot in 0..self.sessions.slots() {
             let Some(key) = self.sessions.key_of(slot) else { continue };
             let Some(session) = self.sessions.get(key).filter(|session| session.conn.is_greeting()) else { continue };
-            if session.exchange().is_some_and(|exchange| exchange.is_idle()) {
+            let hears_requests = session.layers.as_ref().is_some_and(|layers| layers.hears_requests());
+            if hears_requests && session.exchange().is_some_and(|exchange| exchange.is_idle()) {
                 self.part(key);
                 self.drive(key, turn);
             }
