@@ -281,6 +281,27 @@ pub enum CertificateCommand {
 /// `lb persistence …`
 #[derive(Debug, Subcommand)]
 pub enum PersistenceCommand {
+    /// List the clients that are remembered by their address, or by the application's cookie, those first that were seen last
+    List {
+        /// Only this frontend
+        #[arg(long, value_name = "NAME")]
+        frontend: Option<String>,
+        /// Most clients in the list, up to 100000 [default: 1000]
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+        /// How to print it.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Forget clients that are remembered: they are balanced anew
+    Clear {
+        /// Only those of this frontend
+        #[arg(long, value_name = "NAME")]
+        frontend: Option<String>,
+        /// Only those that stay on this server
+        #[arg(long, value_name = "NAME")]
+        server: Option<String>,
+    },
     /// Show the key that cookies are made with, for the persistence_key of other balancers; keep it secret
     Key {
         /// How to print it.

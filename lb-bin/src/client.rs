@@ -61,7 +61,7 @@ fn output_of(command: &ClientCommand) -> Output {
         ClientCommand::Server(ServerCommand::List { output, .. })
         | ClientCommand::Frontend(FrontendCommand::List { output })
         | ClientCommand::Certificate(CertificateCommand::List { output })
-        | ClientCommand::Persistence(PersistenceCommand::Key { output })
+        | ClientCommand::Persistence(PersistenceCommand::Key { output } | PersistenceCommand::List { output, .. })
         | ClientCommand::History { output }
         | ClientCommand::Status { output } => output.output,
         _ => Output::Table,

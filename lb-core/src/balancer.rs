@@ -14,7 +14,7 @@ use crate::config::{
 };
 use crate::control::{
     Applied, Change, Command, CommandSender, Commands, ControlThread, Died, Listener, NoStore, Options, Record,
-    Refused, Resume, StartError, Status, Store, Transaction, Wanted, check_config,
+    Refused, RememberedClients, Resume, StartError, Status, Store, Transaction, Wanted, check_config,
 };
 
 /// A running load balancer: its shards, and the control thread that changes them.
@@ -268,6 +268,26 @@ impl Control {
         self.ask(|reply| Command::PersistenceKey { reply })
     }
 
+    /// The clients that stay on their servers by what is remembered of them, of all frontends or of one: by their address, or
+    /// by the application's cookie. At most `limit` (and never more than 100 000), those first that were seen last.
+    pub fn remembered_clients(&self, frontend: Option<&str>, limit: usize) -> Pending<RememberedClients> {
+        match frontend.map(frontend_name).transpose() {
+            Ok(frontend) => self.ask(|reply| Command::Remembered { frontend, limit, reply }),
+            Err(invalid) => Pending::refused(invalid.into()),
+        }
+    }
+
+    /// Forgets clients that are remembered, of all frontends or of one, all or those that stay on a server: they are balanced
+    /// anew. Gives how many. Clients with a cookie of our own are not remembered, and stay.
+    pub fn forget_clients(&self, frontend: Option<&str>, server: Option<&str>) -> Pending<u64> {
+        let named = frontend.map(frontend_name).transpose();
+        let named = named.and_then(|frontend| Ok((frontend, server.map(server_name).transpose()?)));
+        match named {
+            Ok((frontend, server)) => self.ask(|reply| Command::Forget { frontend, server, reply }),
+            Err(invalid) => Pending::refused(invalid.into()),
+        }
+    }
+
     /// What runs, and how much.
     pub fn status(&self) -> Pending<Status> {
         self.ask(|reply| Command::Status { reply })
@@ -317,8 +337,15 @@ impl Control {
 }
 
 fn names(frontend: &str, name: &str) -> Result<(Name, Name), Invalid> {
-    let frontend = Name::new(frontend).map_err(|invalid| Invalid::new("frontend", invalid.reason))?;
-    Ok((frontend, Name::new(name)?))
+    Ok((frontend_name(frontend)?, Name::new(name)?))
+}
+
+fn frontend_name(name: &str) -> Result<Name, Invalid> {
+    Name::new(name).map_err(|invalid| Invalid::new("frontend", invalid.reason))
+}
+
+fn server_name(name: &str) -> Result<Name, Invalid> {
+    Name::new(name).map_err(|invalid| Invalid::new("server", invalid.reason))
 }
 
 /// An answer that is on its way. What was asked happens whether or not the answer is waited for.

@@ -73,8 +73,8 @@ pub use balancer::{Balancer, Builder, Control, Drain, Pending};
 pub use config::{FrontendUpdate, ServerUpdate};
 pub use control::{
     Applied, CertificateStatus, Change, Died, FrontendStatus, HttpResponses, HttpStatus, Listener, NoStore, Options,
-    Record, Refused, Resume, Saved, ServerHealth, ServerStatus, ServerTlsStatus, Service, ShardStatus, Snapshot,
-    StartError, Status, Store, TlsStatus, Traffic, Transaction,
+    PersistenceStatus, Record, Refused, RememberedClient, RememberedClients, Resume, Saved, ServerHealth, ServerStatus,
+    ServerTlsStatus, Service, ShardStatus, Snapshot, StartError, Status, Store, TlsStatus, Traffic, Transaction,
 };
 pub use http::Cause as HttpCause;
 pub use sys::limits::raise_descriptors;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lb_core::config::Config;
+use lb_core::config::{Config, Name};
 use lb_core::{Control, Options, Refused};
 
 use super::reply::Reply;
@@ -12,6 +12,9 @@ use super::socket::{Answer, Lines, UnixStream};
 use crate::apply;
 use crate::lock::Lock;
 use crate::state::StateFile;
+
+/// How many clients that are remembered are listed, unless another number is asked for.
+const LISTED: usize = 1000;
 
 /// What requests work on.
 #[derive(Debug)]
@@ -50,6 +53,14 @@ impl Handler {
             Request::Version {} => Ok(Reply::version()),
             Request::Status {} => Ok(Reply::Status(Box::new(control.status().await?))),
             Request::History {} => Ok(Reply::history(&control.history().await?)),
+            Request::ListPersistence { frontend, limit } => {
+                let (frontend, limit) = (frontend.as_ref().map(Name::as_str), limit.unwrap_or(LISTED));
+                Ok(Reply::Persistence(control.remembered_clients(frontend, limit).await?))
+            }
+            Request::ClearPersistence { frontend, server } => {
+                let (frontend, server) = (frontend.as_ref().map(Name::as_str), server.as_ref().map(Name::as_str));
+                Ok(Reply::Forgotten { clients: control.forget_clients(frontend, server).await? })
+            }
             Request::PersistenceKey {} => Ok(Reply::PersistenceKey { key: control.persistence_key().await? }),
             Request::ListCertificates {} => Ok(Reply::certificates(control.status().await?)),
             Request::ListFrontends {} => Ok(Reply::frontends(&control.status().await?)),

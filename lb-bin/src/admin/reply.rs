@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use lb_core::config::{Bind, Frontend, Millis, Mode, Name, PersistenceKey, PolicyKind, Protocol, Server};
 use lb_core::{
-    Applied, CertificateStatus, FrontendStatus, Listener, Record, Refused, ServerHealth, ServerStatus, Service, Status,
+    Applied, CertificateStatus, FrontendStatus, Listener, Record, Refused, RememberedClients, ServerHealth,
+    ServerStatus, Service, Status,
 };
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +60,13 @@ pub enum Reply {
     PersistenceKey {
         /// 64 hexadecimal digits.
         key: PersistenceKey,
+    },
+    /// The clients that are remembered, those first that were seen last.
+    Persistence(RememberedClients),
+    /// So many clients were forgotten.
+    Forgotten {
+        /// Their number.
+        clients: u64,
     },
     /// The last revisions, oldest first, without private keys.
     History(Vec<Arc<Record>>),
@@ -445,6 +453,7 @@ mod tests {
                 refused: [(HttpCause::LineTooLong, 3)].into(),
                 ..HttpStatus::default()
             }),
+            persistence: None,
             servers,
         }];
         Status {

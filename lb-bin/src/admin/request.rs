@@ -206,6 +206,10 @@ pub enum Request {
     ListCertificates {},
     /// The key that cookies are made with.
     PersistenceKey {},
+    /// Lists the clients that are remembered, of one frontend or of all; at most `limit`, 1000 if it is not given.
+    ListPersistence { frontend: Option<Name>, limit: Option<usize> },
+    /// Forgets clients that are remembered, of one frontend or of all, all or those of a server.
+    ClearPersistence { frontend: Option<Name>, server: Option<Name> },
     /// Several changes, all or none, as one revision.
     Transaction(Changes),
     /// Makes the running frontends those of a configuration, as one revision.
@@ -469,6 +473,8 @@ impl Request {
             | Self::ListCertificates {}
             | Self::ListFrontends {}
             | Self::PersistenceKey {}
+            | Self::ListPersistence { .. }
+            | Self::ClearPersistence { .. }
             | Self::Transaction(_)
             | Self::Apply { .. }
             | Self::Undo { .. }
@@ -578,6 +584,15 @@ mod tests {
             ("History", Request::History {}),
             ("ListFrontends", Request::ListFrontends {}),
             ("PersistenceKey", Request::PersistenceKey {}),
+            ("ListPersistence", Request::ListPersistence { frontend: None, limit: None }),
+            (
+                r#"ListPersistence(frontend:"web",limit:5)"#,
+                Request::ListPersistence { frontend: "web".parse().ok(), limit: Some(5) },
+            ),
+            (
+                r#"ClearPersistence(frontend:"web",server:"app1")"#,
+                Request::ClearPersistence { frontend: "web".parse().ok(), server: "app1".parse().ok() },
+            ),
             ("ListServers", Request::ListServers { frontend: None }),
         ] {
             for line in [word.to_owned(), format!("{word}()"), format!(" {word} ( ) \r")] {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use lb_core::{CertificateStatus, HttpStatus, Record, ServerHealth, Service, ShardStatus, Status, Traffic};
+use lb_core::{
+    CertificateStatus, HttpStatus, Record, RememberedClients, ServerHealth, Service, ShardStatus, Status, Traffic,
+};
 use ron::ser::PrettyConfig;
 use serde::Serialize;
 
@@ -43,6 +45,9 @@ pub(super) fn reply(reply: &Reply, output: Output) -> Result<String, String> {
         }
         (Reply::Proposed { revision, changes, warnings }, _) => Ok(proposal(*revision, changes) + &remarks(warnings)),
         (Reply::Version { version, protocol }, _) => Ok(format!("lb {version}, admin protocol {protocol}\n")),
+        (Reply::Persistence(list), Output::Table) => Ok(persistence(list)),
+        (Reply::Persistence(list), _) => for_programs(list, output),
+        (Reply::Forgotten { clients }, _) => Ok(format!("{} forgotten\n", count(*clients as usize, "client"))),
         (Reply::PersistenceKey { key }, Output::Table) => Ok(format!("{}\n", key.expose_text())),
         (Reply::PersistenceKey { key }, _) => for_programs(&BTreeMap::from([("key", key)]), output),
         (Reply::Refused { reason, field }, _) => Err(refusal(reason, field.as_deref())),
@@ -213,6 +218,27 @@ fn certificates(rows: &[CertificateStatus]) -> String {
         ]);
     }
     table.text()
+}
+
+fn persistence(list: &RememberedClients) -> String {
+    let mut table = Table::new(&[
+        ("FRONTEND", Align::Left),
+        ("CLIENT", Align::Left),
+        ("SERVER", Align::Left),
+        ("EXPIRES IN", Align::Right),
+    ]);
+    for client in &list.clients {
+        table.row([
+            client.frontend.to_string(),
+            client.client.clone(),
+            client.server.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+            uptime(client.expires_in_milliseconds.div_ceil(1000)),
+        ]);
+    }
+    match list.more {
+        0 => table.text(),
+        more => table.text() + &format!("and {more} more: --limit N shows more\n"),
+    }
 }
 
 fn or_dash(text: String) -> String {

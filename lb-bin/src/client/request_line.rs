@@ -22,7 +22,7 @@ pub(super) fn request_line(command: &ClientCommand) -> Result<String, String> {
         ClientCommand::Server(command) => server(command),
         ClientCommand::Frontend(command) => frontend(command),
         ClientCommand::Certificate(command) => certificate(command)?,
-        ClientCommand::Persistence(PersistenceCommand::Key { .. }) => Call::new("PersistenceKey"),
+        ClientCommand::Persistence(command) => persistence(command),
         ClientCommand::Apply { config: path, options } => {
             let source = config::read_config(path)?;
             let file =
@@ -133,6 +133,18 @@ fn certificate(command: &CertificateCommand) -> Result<Call, String> {
             Ok(Call::new("RemoveCertificate").field("name", name).options(options, false))
         }
         CertificateCommand::List { .. } => Ok(Call::new("ListCertificates")),
+    }
+}
+
+fn persistence(command: &PersistenceCommand) -> Call {
+    match command {
+        PersistenceCommand::List { frontend, limit, .. } => {
+            Call::new("ListPersistence").field_if("frontend", frontend.as_ref()).field_if("limit", limit.as_ref())
+        }
+        PersistenceCommand::Clear { frontend, server } => {
+            Call::new("ClearPersistence").field_if("frontend", frontend.as_ref()).field_if("server", server.as_ref())
+        }
+        PersistenceCommand::Key { .. } => Call::new("PersistenceKey"),
     }
 }
 
@@ -356,6 +368,10 @@ mod tests {
             ),
             ("frontend update web --ip-persistence none", "UpdateFrontend(name:\"web\",ip_persistence:\"none\")"),
             ("persistence key", "PersistenceKey()"),
+            ("persistence list", "ListPersistence()"),
+            ("persistence list --frontend web --limit 5", r#"ListPersistence(frontend:"web",limit:5)"#),
+            ("persistence clear", "ClearPersistence()"),
+            ("persistence clear --frontend web --server app1", r#"ClearPersistence(frontend:"web",server:"app1")"#),
             ("certificate remove site --if-revision 3", "RemoveCertificate(name:\"site\",if_revision:3)"),
             ("certificate list", "ListCertificates()"),
             ("server enable web a", "EnableServer(frontend:\"web\",name:\"a\")"),

@@ -180,6 +180,12 @@ impl Controller {
             Command::Change { wanted, options, reply } => reply.try_send(self.apply(&wanted, options)).is_ok(),
             Command::History { reply } => reply.try_send(Ok(self.history.records().iter().cloned().collect())).is_ok(),
             Command::PersistenceKey { reply } => reply.try_send(self.persistence_key()).is_ok(),
+            Command::Remembered { frontend, limit, reply } => {
+                reply.try_send(self.running.remembered(frontend.as_ref(), limit, self.now())).is_ok()
+            }
+            Command::Forget { frontend, server, reply } => {
+                reply.try_send(self.running.forget(frontend.as_ref(), server.as_ref())).is_ok()
+            }
             Command::Status { reply } => reply.try_send(Ok(self.status())).is_ok(),
             Command::Checked(verdicts) => {
                 self.on_checked(verdicts);

@@ -11,6 +11,7 @@ mod history;
 mod listeners;
 mod persistence;
 mod probe;
+mod remembered;
 mod running;
 mod standby;
 mod state;
@@ -22,6 +23,7 @@ mod tls;
 pub use change::{Applied, Change, Options, Record, Refused, Transaction};
 pub(crate) use controller::check_config;
 pub use listeners::Listener;
+pub use remembered::{PersistenceStatus, RememberedClient, RememberedClients};
 pub use status::{
     CertificateStatus, FrontendStatus, HttpResponses, HttpStatus, ServerHealth, ServerStatus, ServerTlsStatus, Service,
     ShardStatus, Status, TlsStatus, Traffic,
@@ -30,7 +32,7 @@ pub use store::{NoStore, Saved, Snapshot, Store};
 pub(crate) use thread::ControlThread;
 
 use crate::balancer::Drain;
-use crate::config::{Config, PersistenceKey};
+use crate::config::{Config, Name, PersistenceKey};
 use crate::sys::doorbell::Doorbell;
 use crate::table::{Suspicion, Trouble};
 use check::Checked;
@@ -57,6 +59,16 @@ pub(crate) enum Command {
     },
     PersistenceKey {
         reply: Reply<PersistenceKey>,
+    },
+    Remembered {
+        frontend: Option<Name>,
+        limit: usize,
+        reply: Reply<RememberedClients>,
+    },
+    Forget {
+        frontend: Option<Name>,
+        server: Option<Name>,
+        reply: Reply<u64>,
     },
     /// Verdicts of the checker.
     Checked(Vec<Checked>),

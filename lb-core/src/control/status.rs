@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Time;
 use super::availability::Availability;
+use super::remembered::PersistenceStatus;
 use super::running::{Running, RunningFrontend};
 use super::state::{CertificateEntry, FrontendId, ServerId, State, days_until};
 use crate::config::{Frontend, Name, Server};
@@ -118,6 +119,9 @@ pub struct FrontendStatus {
     /// What became of requests, where they are read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpStatus>,
+    /// How its clients stay on their servers, where they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence: Option<PersistenceStatus>,
     /// Its servers, in the order they were added.
     pub servers: Vec<ServerStatus>,
 }
@@ -375,6 +379,7 @@ pub(super) fn frontends(
             service: frontend.view.service,
             tls: (!frontend.entry.frontend.certificates().is_empty()).then(|| tls_status(counters)),
             http: frontend.entry.frontend.protocol().is_http().then(|| http_status(counters)),
+            persistence: frontend.persistence(),
             servers: servers
                 .map(|((server, endpoint), health)| server_status(server, endpoint, health, troubles))
                 .collect(),

@@ -85,10 +85,6 @@ impl Links {
         })
     }
 
-    /// The session that a link serves.
-    pub(super) fn session(&self, key: Key) -> Option<Key> {
-        self.all.get(key)?.session
-    }
 
     /// An idle link to this endpoint, which serves `session` from now on.
     pub(super) fn take(&mut self, endpoint: &Arc<Endpoint>, session: Key) -> Option<Taken> {

@@ -127,8 +127,9 @@ impl Frames {
 
     /// Checks a field that is none of those that frame.
     pub(super) fn check_other(name: &str) -> Result<(), Wrong> {
-        // By far the most fields are too short, so that their names are not looked at.
-        if name.len() >= "contentlength".len() && is_nearly_framing(name) {
+        // By far the most fields are too short or begin otherwise, so that their names are not looked at.
+        let may_be = matches!(name.as_bytes(), [b'c' | b'C' | b't' | b'T' | b'-' | b'_', ..] if name.len() >= 13);
+        if may_be && is_nearly_framing(name) {
             return Err(Wrong::malformed("a field's name is nearly that of one that frames the body"));
         }
         Ok(())

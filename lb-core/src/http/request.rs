@@ -1,6 +1,7 @@
 //! A request's head, strictly by RFC 9112.
 
 use httparse::{Header, Status};
+use memchr::memchr;
 
 use super::fields::{Connection, Fields, Frames, elements};
 use super::head::{Candidate, check_line_ends, explain};
@@ -86,7 +87,7 @@ pub(crate) fn read<'b, 'f>(
         }
         Err(error) => return Err(explain(error)),
     };
-    check_line_ends(&head.bytes[..length])?;
+    check_line_ends(&head.bytes[..length], parsed.headers)?;
     let (Some(method_name), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
         return Err(Wrong::malformed("a bad request line"));
     };
@@ -200,7 +201,8 @@ fn check_expect(value: &[u8], version: Version) -> Result<(), Wrong> {
 
 /// Checks a request's target (RFC 9112 3.2).
 fn check_target(method: Method, target: &str, host: Option<&[u8]>) -> Result<(), Wrong> {
-    if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+    // httparse took controls and spaces for its end.
+    if !target.is_ascii() || memchr(b'#', target.as_bytes()).is_some() {
         return Err(Wrong::malformed("a character in the target that no URI has"));
     }
     if target.starts_with('/') || (target == "*" && method == Method::Options) {
@@ -238,13 +240,24 @@ fn is_name(host: &[u8]) -> bool {
         [b'[', address @ .., b']'] => {
             str::from_utf8(address).is_ok_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok())
         }
-        // RFC 3986's reg-name but for the comma, which may be what is left of two fields.
-        _ => {
-            !host.is_empty()
-                && host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(byte))
-        }
+        [] => false,
+        _ => host.iter().all(|&byte| NAME_BYTES[usize::from(byte)]),
     }
 }
+
+/// The bytes of RFC 3986's reg-name but for the comma, which may be what is left of two fields.
+static NAME_BYTES: [bool; 256] = {
+    let (mut are, mut byte) = ([false; 256], 0);
+    while byte < 128 {
+        let is_mark = matches!(
+            byte as u8,
+            b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'='
+        );
+        are[byte] = is_mark || (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    are
+};
 
 fn is_port(port: &[u8]) -> bool {
     match port {

@@ -54,7 +54,7 @@ fn read_head<'b, 'f>(
         Ok(Status::Partial) => return head.unfinished(),
         Err(error) => return Err(explain(error)),
     };
-    check_line_ends(&head.bytes[..length])?;
+    check_line_ends(&head.bytes[..length], parsed.headers)?;
     let (Some(status @ 100..600), Some(version)) = (parsed.code, parsed.version) else {
         return Err(Wrong::malformed("a bad status line"));
     };

@@ -470,11 +470,11 @@ mod tests {
         const SIZE: u32 = 100_000;
         let map = Affinities::new(SIZE).unwrap();
         (0..SIZE.into()).for_each(|number| _ = map.set(&key(number), None, 1, at(number as Time + 1)));
-        assert_eq!(remembered(&map, 0..SIZE.into()).len() as u64, SIZE.into(), "all find room");
+        assert_eq!(remembered(&map, 0..SIZE.into()).len(), SIZE as usize, "all find room");
         let half = u128::from(SIZE / 2);
         let twice = u128::from(SIZE)..u128::from(SIZE) + half;
         twice.clone().for_each(|number| _ = map.set(&key(number), None, 1, at(number as Time + 1)));
-        assert_eq!(map.len(), SIZE.into());
+        assert_eq!(map.len(), u64::from(SIZE));
         assert_eq!(remembered(&map, twice).len() as u128, half, "no new one went");
         let young = remembered(&map, half * 3 / 2..SIZE.into()).len() as f64 / (half as f64 / 2.0);
         assert!(young > 0.99, "{young} of the younger quarter are there");
