@@ -153,8 +153,8 @@ impl Conn {
         if let Some(step) = self.relay.from(Side::Client).next_receipt() {
             return Some(of_step(step, Side::Client));
         }
-        let delivery = self.relay.to(Side::Client).next_delivery()?;
-        Some(of_step(delivery, Side::Server))
+        let bytes = self.relay.to(Side::Client).next_bytes()?;
+        Some(of_step(bytes, Side::Server))
     }
 
     /// The server's part of a handshake.

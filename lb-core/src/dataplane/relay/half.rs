@@ -146,10 +146,19 @@ impl Half {
 
     /// What to do next for the sink.
     pub(crate) fn next_delivery(&mut self) -> Option<Step> {
-        if self.sink != End::Open {
-            return None;
+        if let Some(step) = self.next_bytes() {
+            return Some(step);
         }
-        if self.in_pipe > 0 {
+        if self.sink == End::Open && self.source == End::Ended && self.is_empty() {
+            self.sink = End::Ended;
+            return Some(Step::CloseWrite);
+        }
+        None
+    }
+
+    /// What to do next to bring the sink the bytes that wait for it.
+    pub(crate) fn next_bytes(&mut self) -> Option<Step> {
+        if self.in_pipe > 0 && self.sink == End::Open {
             return match self.room {
                 Room::Some => Some(Step::Drain),
                 Room::None => {
@@ -159,14 +168,7 @@ impl Half {
                 Room::Awaited => None,
             };
         }
-        if let Some(send) = self.next_send() {
-            return Some(send);
-        }
-        if self.source == End::Ended && self.queue.is_empty() {
-            self.sink = End::Ended;
-            return Some(Step::CloseWrite);
-        }
-        None
+        self.next_send()
     }
 
     /// What to do next where the sink takes bytes that are not the source's yet: those of a handshake.
