@@ -181,7 +181,8 @@ impl Conn {
                 };
                 Some(Action::LeaveServer)
             }
-            () if is_cancelled || is_sending => None,
+            // Only who failed its handshake gets last words.
+            () if is_cancelled || is_sending && then == Then::Choose => None,
             () => {
                 self.phase = Phase::Leaving { is_cancelled: true, then };
                 Some(Action::CancelServer)

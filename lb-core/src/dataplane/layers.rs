@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::greeting::{client_hello, proxy};
+use super::links;
 use super::outgoing::Outgoing;
 use super::relay::Side;
 use crate::config::{Name, SendProxy};
@@ -507,6 +508,11 @@ impl Layers {
     /// A connection to a server with the session that it has.
     pub(super) fn put_server(&mut self, session: Option<Box<Session>>) {
         self.server = session;
+    }
+
+    /// Whether what the server has sent is about its session only.
+    pub(super) fn says_nothing(&mut self, bytes: &mut [u8]) -> bool {
+        self.server.as_deref_mut().is_some_and(|session| links::says_nothing(session, bytes))
     }
 
     /// How many bytes of a peer's may go past: neither changed nor looked at.

@@ -93,9 +93,12 @@ impl Links {
     }
 
     /// An idle link to this endpoint, which serves `session` from this turn on.
-    pub(super) fn take(&mut self, endpoint: &Arc<Endpoint>, session: Key, turn: u64) -> Option<Taken> {
+    pub(super) fn take(&mut self, endpoint: &Arc<Endpoint>, session: Key, (turn, now): (u64, Time)) -> Option<Taken> {
         let of = Arc::as_ptr(endpoint) as usize;
-        let key = self.idle.get_mut(&of)?.pop()?;
+        let key = *self.idle.get(&of)?.last()?;
+        // After a sleep of the shard even the one that was used last may be too old: then it is closed in this turn.
+        self.all.get(key).filter(|link| !link.is_old(now))?;
+        self.idle.get_mut(&of)?.pop()?;
         self.idle_count -= 1;
         let link = self.all.get_mut(key)?;
         (link.session, link.taken_in) = (Some(session), turn);
@@ -250,8 +253,17 @@ impl Shard {
 
     /// The server has said something, or ended, before it was asked anything: its connection is of no use.
     fn on_unasked(&mut self, session_key: Key, group: u16, completion: &Completion, turn: &Turn<'_>) {
-        let buffer = self.ring.received(completion, group);
-        buffer.into_iter().for_each(|buffer| self.ring.give_back(buffer));
+        let mut is_fine = false;
+        if let Some(buffer) = self.ring.received(completion, group) {
+            let piece = Piece { buffer, start: 0, end: completion.result.max(0) as u16 };
+            let layers = self.sessions.get_mut(session_key).and_then(|session| session.layers.as_mut());
+            let bytes = self.ring.open(piece).0;
+            is_fine = completion.has_more() && layers.is_some_and(|layers| layers.says_nothing(bytes));
+            self.ring.give_back(buffer);
+        }
+        if is_fine {
+            return;
+        }
         if !completion.has_more()
             && let Some(session) = self.sessions.get_mut(session_key)
         {
@@ -287,8 +299,7 @@ impl Shard {
     fn hear_idle(&mut self, key: Key, piece: Piece) -> bool {
         let bytes = self.ring.open(piece).0;
         let Some(tls) = self.links.all.get_mut(key).and_then(|link| link.tls.as_mut()) else { return false };
-        let mut aside = Aside { has_said: false, room: Vec::new() };
-        matches!(tls.receive(bytes, &mut aside), Ok(Stage::Open)) && !aside.has_said && tls.is_at_rest()
+        says_nothing(tls, bytes)
     }
 
     /// Closes idle links that are of no use any more: to servers that are gone, or too old.
@@ -299,8 +310,7 @@ impl Shard {
         self.links.next_look = self.now + LOOK_EVERY;
         self.links.idle.retain(|_, idle| !idle.is_empty());
         let now = self.now;
-        let is_old = |link: &Link| link.idle_since + IDLE_MAX <= now;
-        let is_useless = |link: &Link| is_old(link) || is_new_table && !link.is_current(turn.table);
+        let is_useless = |link: &Link| link.is_old(now) || is_new_table && !link.is_current(turn.table);
         for key in self.links.idle_where(is_useless) {
             self.close_idle_link(key);
         }
@@ -315,6 +325,10 @@ impl Shard {
 }
 
 impl Link {
+    fn is_old(&self, now: Time) -> bool {
+        self.idle_since + IDLE_MAX <= now
+    }
+
     /// Whether requests may go to its endpoint still.
     fn is_current(&self, table: &Table) -> bool {
         table.frontend(self.frontend).is_some_and(|frontend| frontend.has(&self.endpoint))
@@ -332,6 +346,12 @@ impl Session {
         }
         Conn::on_server_taken(&mut self.conn, taken.is_receiving);
     }
+}
+
+/// Whether what has come in a session is about the session only.
+pub(super) fn says_nothing(tls: &mut tls::Session, bytes: &mut [u8]) -> bool {
+    let mut aside = Aside { has_said: false, room: Vec::new() };
+    matches!(tls.receive(bytes, &mut aside), Ok(Stage::Open)) && !aside.has_said && tls.is_at_rest()
 }
 
 /// Notes what a session that is idle says, and what we would answer: neither belongs there.

@@ -69,7 +69,12 @@ impl Shard {
         if session.conn.is_delivering(Side::Client) {
             return;
         }
-        let client = (http.x_forwarded || http.forwarded).then(|| session.client_addr()).flatten();
+        let is_told = http.x_forwarded || http.forwarded;
+        let client = is_told.then(|| session.client_addr()).flatten();
+        if is_told && client.is_none() {
+            // It has gone already. Without its address the server would have to believe what it says of itself.
+            return session.conn.begin_close(Ending::Reset);
+        }
         let persistence = frontend.persistence.as_deref();
         let is_tls = session.layers.as_ref().is_some_and(|layers| layers.terminates());
         let asker = Asker { http, persistence, client, is_tls, is_last: turn.shared.stop() != Stop::No, now: self.now };
@@ -340,7 +345,8 @@ impl Shard {
                 session.conn.leave_to_repeat(|piece| self.ring.give_back(piece.buffer));
             }
             ServerEnd::NoAnswer => {
-                if let Some(endpoint) = &session.endpoint {
+                // One that was used before may have been closed for being idle.
+                if let Some(endpoint) = session.endpoint.as_ref().filter(|_| !exchange.is_used()) {
                     on_failed(endpoint, session.frontend, Failure::Reset, turn);
                 }
                 let reason = "the server has closed the connection without an answer";

@@ -23,7 +23,7 @@ const ANSWER: Limits = Limits { line: 16 << 10, fields: 128, head: 64 << 10 };
 /// What is longer goes out as it is, what is shorter together with its neighbours: each way out may cost a record of TLS.
 const JOINED_MAX: usize = 2 << 10;
 /// Memory that a connection keeps between two requests.
-const IDLE_MEMORY_MAX: usize = 1 << 10;
+const IDLE_MEMORY_MAX: usize = 2 << 10;
 
 /// Takes bytes that go out.
 pub(crate) type Emit<'a> = dyn FnMut(&[u8]) -> Result<(), Failed> + 'a;
@@ -95,7 +95,9 @@ pub(crate) struct Exchange {
     limits: Limits,
     /// Of the client, and not read yet: an unfinished head, and what comes after the present request.
     heard: Vec<u8>,
-    /// How much of it was searched for the end of a head.
+    /// How much of that belongs to earlier requests: taking it out each time would move the rest as often.
+    done: usize,
+    /// How much of what follows was searched for the end of a head.
     searched: usize,
     /// The request as it goes to the server, until there is one, and for as long as it might have to be said again. After that
     /// it is where what goes out is put together.
@@ -115,6 +117,8 @@ pub(crate) struct Exchange {
     is_tunnel: bool,
     /// Whether there is a server that takes bytes.
     is_open: bool,
+    /// Whether its connection has served before.
+    is_used: bool,
     /// Whether what was sent may be sent again, to a server that has not answered.
     may_repeat: bool,
     /// Whether the server has sent anything.
@@ -141,6 +145,7 @@ impl Exchange {
         Self {
             limits: ANSWER,
             heard: Vec::new(),
+            done: 0,
             searched: 0,
             made: Vec::new(),
             answered: Vec::new(),
@@ -153,6 +158,7 @@ impl Exchange {
             wants_upgrade: false,
             is_tunnel: false,
             is_open: false,
+            is_used: false,
             may_repeat: false,
             is_answered: false,
             has_begun: false,
@@ -172,7 +178,7 @@ impl Exchange {
         if self.wrong.is_some() {
             return Ok(());
         }
-        if self.heard.is_empty() || !matches!(self.request, Reading::Body(_)) {
+        if !self.has_heard() || !matches!(self.request, Reading::Body(_)) {
             let read = self.read_body(bytes, emit)?;
             self.heard.extend_from_slice(&bytes[read..]);
             return Ok(());
@@ -180,10 +186,23 @@ impl Exchange {
         // A trailer line that was not whole.
         let mut heard = std::mem::take(&mut self.heard);
         heard.extend_from_slice(bytes);
-        let read = self.read_body(&heard, emit)?;
-        heard.drain(..read);
+        let read = self.read_body(&heard[self.done..], emit)?;
         self.heard = heard;
+        self.pass_over(read);
         Ok(())
+    }
+
+    fn has_heard(&self) -> bool {
+        self.heard.len() > self.done
+    }
+
+    /// So many bytes of what was heard are read.
+    fn pass_over(&mut self, read: usize) {
+        self.done += read;
+        if self.done * 2 >= self.heard.len() {
+            self.heard.drain(..self.done);
+            self.done = 0;
+        }
     }
 
     /// Reads what belongs to the request's body, and gives how much that is.
@@ -213,22 +232,24 @@ impl Exchange {
     /// It is wrong: the client is to be told, and its connection closed.
     pub(crate) fn ask(&mut self, asker: &Asker<'_>) -> Result<bool, Wrong> {
         self.limits = asker.http.limits;
-        if self.heard.is_empty() {
+        if !self.has_heard() {
             return Ok(false);
         }
         let heard = std::mem::take(&mut self.heard);
-        let asked = self.read_head(&heard, asker);
-        self.heard = heard;
-        let Some(mut read) = asked? else { return Ok(false) };
-        self.has_asked = true;
-        if read < self.heard.len() {
-            let rest = std::mem::take(&mut self.heard);
+        let asked = self.read_head(&heard[self.done..], asker);
+        if let Ok(Some(head)) = asked {
+            self.has_asked = true;
             // Nothing goes out as long as there is no server.
-            read += self.read_body(&rest[read..], &mut |_| Ok(())).unwrap_or(0);
-            self.heard = rest;
+            let body = self.read_body(&heard[self.done + head..], &mut |_| Ok(())).unwrap_or(0);
+            self.heard = heard;
+            self.pass_over(head + body);
+            self.searched = 0;
+        } else {
+            self.heard = heard;
         }
-        self.heard.drain(..read);
-        self.searched = 0;
+        if asked?.is_none() {
+            return Ok(false);
+        }
         match self.wrong.take() {
             Some((_, wrong)) => Err(wrong),
             None => Ok(true),
@@ -272,7 +293,7 @@ impl Exchange {
 
     /// There is a server now, which the request goes to; `is_used` tells that its connection has served before.
     pub(crate) fn open(&mut self, is_used: bool, emit: &mut Emit<'_>) -> Result<(), Failed> {
-        self.is_open = true;
+        (self.is_open, self.is_used) = (true, is_used);
         self.may_repeat &= is_used;
         emit(&self.made)?;
         if !self.may_repeat {
@@ -283,7 +304,7 @@ impl Exchange {
 
     /// The server was given up before it has answered: what was to be said is said to the next one.
     pub(crate) fn close(&mut self) {
-        self.is_open = false;
+        (self.is_open, self.keeps_server) = (false, true);
         self.answered.clear();
     }
 
@@ -397,7 +418,8 @@ impl Exchange {
         let is_until_close = response.framing == Framing::UntilClose;
         self.keeps_server &= response.connection.persists(response.version) && !is_until_close;
         let is_unframed = is_until_close || self.is_http10 && matches!(response.framing, Framing::Chunked);
-        self.keeps_client &= !is_unframed && !self.is_tunnel;
+        // One that answers before it has heard all is not told the rest.
+        self.keeps_client &= !is_unframed && !self.is_tunnel && self.is_asked_whole();
         if let Some(name) = &self.learns {
             let mut set = response.fields.iter().filter(|field| field.name.eq_ignore_ascii_case("set-cookie"));
             self.learned = set.find_map(|field| cookie::set_by(field.value, name)).map(<[u8]>::to_vec);
@@ -483,6 +505,7 @@ impl Exchange {
 
     /// What has come of the client after its wish for another protocol.
     pub(crate) fn take_heard(&mut self) -> Vec<u8> {
+        self.heard.drain(..std::mem::take(&mut self.done));
         std::mem::take(&mut self.heard)
     }
 
@@ -493,18 +516,18 @@ impl Exchange {
         self.keeps_server = true;
         (self.wanted, self.learns, self.learned, self.has_asked) = (None, None, None, false);
         self.set_cookie.clear();
+        self.made.clear();
         for kept in [&mut self.made, &mut self.heard, &mut self.answered] {
-            if kept.is_empty() || kept.capacity() > IDLE_MEMORY_MAX {
-                kept.shrink_to(if kept.capacity() > IDLE_MEMORY_MAX { 0 } else { IDLE_MEMORY_MAX });
+            if kept.is_empty() && kept.capacity() > IDLE_MEMORY_MAX {
+                *kept = Vec::new();
             }
         }
-        self.made.clear();
     }
 
     /// Whether no more of the client's should be received.
     pub(crate) fn is_full(&self) -> bool {
         let kept = if self.is_open { 0 } else { self.made.len() };
-        self.has_client_ended || kept.max(self.heard.len()) > KEPT_MAX + self.limits.head as usize
+        self.has_client_ended || kept.max(self.heard.len() - self.done) > KEPT_MAX + self.limits.head as usize
     }
 
     /// Whether a request's head was read whose exchange is not over.
@@ -514,12 +537,17 @@ impl Exchange {
 
     /// Whether nothing of a request has come.
     pub(crate) fn is_idle(&self) -> bool {
-        !self.has_asked && self.heard.is_empty()
+        !self.has_asked && !self.has_heard()
     }
 
     /// Whether what was said to the server may be said again to another connection.
     pub(crate) fn may_repeat(&self) -> bool {
         self.may_repeat && !self.is_answered
+    }
+
+    /// Whether the server's connection has served before.
+    pub(crate) fn is_used(&self) -> bool {
+        self.is_used
     }
 
     /// Whether the client has got anything of the final answer.
@@ -728,7 +756,7 @@ mod tests {
                 let (exchange, sent) = request(&[&both[..first], &both[first..second], &both[second..]]);
                 assert_eq!(String::from_utf8_lossy(&sent), String::from_utf8_lossy(goes), "{first} {second}");
                 assert!(exchange.is_asked_whole());
-                assert_eq!(exchange.heard, GET, "the next one waits");
+                assert_eq!(&exchange.heard[exchange.done..], GET, "the next one waits");
             }
         }
     }

@@ -12,6 +12,9 @@ use super::exchange::Asker;
 use super::{Framing, Request, Response, Wrong, cookie};
 use crate::table::persistence::CookiePersistence;
 
+/// What most heads take.
+const HEAD_BYTES: usize = 1 << 10;
+
 /// What is to be known of a client to answer it.
 pub(super) struct Client {
     pub(super) is_http10: bool,
@@ -26,10 +29,13 @@ pub(super) fn request(
     cookies: Option<&CookiePersistence>,
     into: &mut Vec<u8>,
 ) {
-    put(into, &[request.method_name.as_bytes(), b" ", request.target.as_bytes(), b" HTTP/1.1\r\n"]);
+    into.reserve(HEAD_BYTES);
+    // RFC 9112, section 3.2: with 1.1 there would have to be a Host.
+    let version: &[u8] = if request.host.is_some() { b" HTTP/1.1\r\n" } else { b" HTTP/1.0\r\n" };
+    put(into, &[request.method_name.as_bytes(), b" ", request.target.as_bytes(), version]);
     let stripped = cookies.filter(|cookies| cookies.strip).map(|cookies| &*cookies.name);
     for field in request.fields {
-        let is_said_anew = asker.http.x_forwarded && field.name.eq_ignore_ascii_case("x-forwarded-proto");
+        let is_said_anew = asker.http.x_forwarded && is_said_anew(field.name);
         if request.connection.is_hop_by_hop(field.name) || is_said_anew {
             continue;
         }
@@ -44,6 +50,16 @@ pub(super) fn request(
         put(into, &[b"Connection: upgrade\r\nUpgrade: ", protocol, b"\r\n"]);
     }
     put(into, &[b"\r\n"]);
+}
+
+/// Whether a field tells what only we may tell: by its name, or by one that servers take for it which know no hyphens.
+fn is_said_anew(name: &str) -> bool {
+    const NAMES: [&str; 3] = ["x-forwarded-proto", "x-forwarded-for", "forwarded"];
+    let is_like = |known: &str| {
+        let same = |(one, other): (u8, u8)| one.eq_ignore_ascii_case(&other) || one == b'_' && other == b'-';
+        known.len() == name.len() && name.bytes().zip(known.bytes()).all(same)
+    };
+    name.eq_ignore_ascii_case(NAMES[0]) || name.contains('_') && NAMES.into_iter().any(is_like)
 }
 
 fn put_cookies_without(name: &str, field: &Header<'_>, into: &mut Vec<u8>) {
