@@ -237,7 +237,7 @@ fn clients_are_listed_and_forgotten_by_frontend_and_server() {
     assert_eq!(lb.admin("ClearPersistence(frontend:\"web\")"), format!("Forgotten(clients:{})", count - of_a));
     assert_eq!(addresses(&lb, &[]), ["127.0.0.99"]);
     assert_eq!(lb.done(&["persistence", "clear"]), "1 client forgotten\n");
-    assert_eq!(lb.admin("ListPersistence"), "Persistence((clients:[],more:0))");
+    assert_eq!(lb.admin("ListPersistence"), "Persistence(clients:[],more:0)");
 
     assert!(lb.refused(&["persistence", "list", "--frontend", "nope"]).contains("there is no frontend nope"));
     assert!(lb.refused(&["persistence", "clear", "--frontend", "nope"]).contains("there is no frontend nope"));
