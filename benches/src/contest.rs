@@ -55,14 +55,13 @@ impl Latencies<'_> {
 }
 
 /// Gives every peer a slice in every round, in an order that rotates by one from round to round. Neighbours in time are
-/// compared with each other, so that a machine that gets slower or faster does it to both. Peers without TLS are left out where
-/// it is needed.
+/// compared with each other, so that a machine that gets slower or faster does it to both. Peers without TLS or HTTP are left
+/// out where it is needed.
 ///
 /// # Errors
 /// A slice failed: which.
 pub fn run(servers: &Servers, kind: Kind, peers: &[Peer], rounds: usize, length: Length) -> Result<Outcome> {
-    let servers_port = servers.addresses()?[0].port();
-    let direct = measure(servers, kind.direct(), servers_port, None, length)?;
+    let direct = measure(servers, kind.direct(), servers.port(kind.direct().entry())?, None, length)?;
     let peers: Vec<_> = peers.iter().filter_map(|peer| Some((peer, peer.ports.of(kind.entry())?))).collect();
     let names = peers.iter().map(|(peer, _)| peer.name).collect();
     let mut outcome = Outcome { kind, names, direct, rounds: Vec::with_capacity(rounds) };

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::latency::Percentiles;
 use crate::load::{Kind, Load, run_until};
 use crate::net::Servers;
-use crate::{Result, cpu};
+use crate::{Result, cpu, wrk};
 
 /// How long traffic may take to end when asked to.
 const END_WITHIN: Duration = Duration::from_secs(10);
@@ -51,6 +51,9 @@ impl Sample {
 /// # Errors
 /// A connection broke, or a byte is missing or too much.
 pub fn measure(servers: &Servers, kind: Kind, port: u16, pid: Option<u32>, length: Length) -> Result<Sample> {
+    if kind.is_by_wrk() {
+        return wrk::measure(servers, port, pid, length.measured);
+    }
     let mut load = kind.make(servers)?;
     let load = load.as_mut();
     load.start(port)?;
@@ -102,6 +105,6 @@ struct Reading {
 impl Reading {
     fn take(load: &dyn Load, pid: Option<u32>) -> Result<Self> {
         let cpu = pid.map(cpu::used_by).transpose()?.unwrap_or_default();
-        Ok(Self { at: Instant::now(), units: load.units(), cpu, load_cpu: cpu::used_by_this_thread() })
+        Ok(Self { at: Instant::now(), units: load.units(), cpu, load_cpu: load.cpu()? })
     }
 }

@@ -1,7 +1,8 @@
-//! Counts the instructions that a thread of another process executes in user space, by stepping through them (ptrace(2)).
+//! Counts the instructions that a thread of another process executes in user space, or its system calls, by stepping through
+//! them (ptrace(2)).
 //!
 //! Hardware counters would do it at once, but virtual machines rarely have any, and valgrind does not know that
-//! `io_uring_enter` waits: it hangs. Stepping takes some 3 µs per instruction. A system call counts as one.
+//! `io_uring_enter` waits: it hangs. Stepping takes some 3 µs per instruction.
 
 use std::fs;
 use std::sync::Arc;
@@ -17,6 +18,15 @@ use crate::Result;
 #[derive(Debug, Clone, Default)]
 pub struct Steps(Arc<Shared>);
 
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Instructions in user space. A system call counts as one.
+    Instructions,
+    /// System calls.
+    SystemCalls,
+}
+
 #[derive(Debug, Default)]
 struct Shared {
     count: AtomicU64,
@@ -24,12 +34,12 @@ struct Shared {
 }
 
 impl Steps {
-    /// Instructions so far.
+    /// Instructions, or system calls, so far.
     pub fn count(&self) -> u64 {
         self.0.count.load(Ordering::Relaxed)
     }
 
-    /// Ends the counting as soon as the thread executes its next instruction.
+    /// Ends the counting as soon as the thread executes its next instruction, or system call.
     pub fn end(&self) {
         self.0.is_over.store(true, Ordering::Relaxed);
     }
@@ -38,17 +48,25 @@ impl Steps {
     ///
     /// # Errors
     /// The process has no such thread, or tracing it is forbidden.
-    pub fn run(&self, pid: u32, thread: &str) -> Result<()> {
+    pub fn run(&self, pid: u32, thread: &str, unit: Unit) -> Result<()> {
         let thread = find(pid, thread)?;
         let forbidden = |error| format!("tracing lb: {error}; allow ptrace here (sysctl kernel.yama.ptrace_scope=1)");
         ptrace::seize(thread, Options::empty()).map_err(forbidden)?;
         ptrace::interrupt(thread)?;
+        // A system call stops twice: before and after.
+        let mut is_second = false;
         while !self.0.is_over.load(Ordering::Relaxed) {
-            match waitpid(thread, Some(WaitPidFlag::__WALL))? {
-                WaitStatus::Stopped(..) | WaitStatus::PtraceEvent(..) => ptrace::step(thread, None)?,
-                other => return Err(format!("the traced thread has ended: {other:?}").into()),
+            match (waitpid(thread, Some(WaitPidFlag::__WALL))?, unit) {
+                (WaitStatus::Stopped(..) | WaitStatus::PtraceEvent(..), Unit::Instructions) => {
+                    ptrace::step(thread, None)?;
+                }
+                (WaitStatus::Stopped(..) | WaitStatus::PtraceEvent(..), Unit::SystemCalls) => {
+                    is_second = !is_second;
+                    ptrace::syscall(thread, None)?;
+                }
+                (other, _) => return Err(format!("the traced thread has ended: {other:?}").into()),
             }
-            self.0.count.fetch_add(1, Ordering::Relaxed);
+            self.0.count.fetch_add(u64::from(!is_second), Ordering::Relaxed);
         }
         // The last step ends with a stop too; only a stopped thread can be let go.
         waitpid(thread, Some(WaitPidFlag::__WALL))?;

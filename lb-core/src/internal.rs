@@ -2,7 +2,9 @@
 
 mod checks;
 mod cookie;
+mod exchange;
 mod greeting;
+mod http;
 mod ring;
 
 use std::net::SocketAddr;
@@ -19,9 +21,11 @@ use crate::table::{self, Group, Table, Tier};
 
 pub use checks::{CHECK_THREAD, Checks, read_answer};
 pub use cookie::check_cookie;
+pub use exchange::Requests;
 pub use greeting::{
     check_client_hello, check_proxy_header, client_hello_name, proxy_header_length, write_proxy_header,
 };
+pub use http::{check_http_chunked, check_http_request, check_http_response};
 pub use ring::{Chunk, News, Ring};
 
 /// Runs one simulated connection whose course `decisions` decide, and panics if a promise is broken.

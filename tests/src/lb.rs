@@ -370,6 +370,11 @@ impl Lb {
         sum_over_shards(&self.status(), "pipes")
     }
 
+    /// Connections to servers that are kept for requests to come.
+    pub fn pooled(&self) -> u64 {
+        sum_over_shards(&self.status(), "pooled")
+    }
+
     /// A total of all traffic since the start.
     pub fn traffic(&self, total: &str) -> u64 {
         number(&self.status()["traffic"][total])
@@ -496,6 +501,19 @@ pub fn tls(status: &Value, total: &str) -> u64 {
 /// How many handshakes and sessions the status of a frontend or server says have failed for a cause, for example `expired`.
 pub fn tls_failed(status: &Value, cause: &str) -> u64 {
     status["tls"]["failed"][cause].as_u64().unwrap_or(0)
+}
+
+/// What the status of a frontend says about its HTTP, for example `requests`.
+///
+/// # Panics
+/// If it does not say it.
+pub fn http_count(status: &Value, total: &str) -> u64 {
+    number(&status["http"][total])
+}
+
+/// How many requests the status of a frontend says were refused for a cause, for example `malformed`.
+pub fn http_refused(status: &Value, cause: &str) -> u64 {
+    status["http"]["refused"][cause].as_u64().unwrap_or(0)
 }
 
 fn sum_over_shards(status: &Value, field: &str) -> u64 {

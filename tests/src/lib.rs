@@ -1,6 +1,6 @@
 //! What the end-to-end tests share: the real `lb` program in a folder of its own ([`Place`], [`Lb`]), scripted servers
 //! ([`Backend`], [`Listener`]), clients ([`client`], [`Tries`]), ends of connections with TLS ([`channel`]) and certificates for
-//! them ([`pki`]), real programs ([`program`], [`openssl`]) and faults ([`net`], [`fault`]).
+//! them ([`pki`]), HTTP as it is on the wire ([`http`]), real programs ([`program`], [`openssl`]) and faults ([`net`], [`fault`]).
 //!
 //! Ports are chosen by the kernel and no sleep stands for an event: what a test waits for it asks for, with
 //! [`wait::until`], whose deadline only guards against a hang.
@@ -12,6 +12,7 @@ pub mod channel;
 pub mod client;
 mod config;
 pub mod fault;
+pub mod http;
 mod lb;
 mod log;
 pub mod modes;
@@ -28,7 +29,7 @@ pub use admin::{Admin, Confirmed, Refused, Reply};
 pub use backend::{Backend, Listener, Pair, refusing_addr};
 pub use channel::Channel;
 pub use config::{Config, Frontend, bundle, pair};
-pub use lb::{Exit, Lb, Place, health, lb_path, text, tls, tls_failed};
+pub use lb::{Exit, Lb, Place, health, http_count, http_refused, lb_path, text, tls, tls_failed};
 pub use log::Log;
 pub use peer::Peer;
 pub use pki::{Authority, Identity};

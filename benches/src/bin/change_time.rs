@@ -38,7 +38,8 @@ fn main() -> Result<()> {
     // Nothing connects to them.
     let server = |index: usize| SocketAddr::from(([127, 0, 0, 1], 1 + (index % 60_000) as u16));
     let servers: Vec<_> = (0..args.servers.max(2)).map(server).collect();
-    let lb = Lb::start(Place { folder: folder.path(), core: 1, servers: &servers, tls: false }, "lb", &program)?;
+    let place = Place { folder: folder.path(), core: 1, servers: &servers, origins: &[], entries: &[] };
+    let lb = Lb::start(place, "lb", &program)?;
     let mut admin = lb.admin()?;
     // As if all of them were up.
     admin.ask("UpdateFrontend(name:\"web\",check:(kind:off))")?;

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use benches::load::Kind;
 use benches::net::Servers;
-use benches::peers::{self, Entry, Peer, Place};
+use benches::peers::{self, Entry, Origin, Peer, Place};
 use benches::slice::Length;
-use benches::{Result, contest, cpu, ladder, plot, report};
+use benches::{Result, contest, cpu, ladder, plot, report, wrk};
 use clap::Parser;
 
 /// Compares lb with the other balancers of this machine.
@@ -53,14 +53,14 @@ struct Args {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let kinds = kinds(&args.loads)?;
+    let mut kinds = kinds(&args.loads)?;
     let program = args.lb.clone().map_or_else(peers::build_lb, Ok)?;
     let folder = tempfile::tempdir()?;
-    let servers = Servers::listen()?;
-    let addresses = servers.addresses()?;
-    let tls = kinds.iter().any(|kind| kind.entry() != Entry::Plain);
-    servers.identities().write(folder.path())?;
-    let place = Place { folder: folder.path(), core: args.core, servers: &addresses, tls };
+    let servers = start_servers(&args, &mut kinds, folder.path())?;
+    let (addresses, origins) = (servers.addresses()?, servers.origin_addresses());
+    let entries: Vec<_> = kinds.iter().map(Kind::entry).collect();
+    let place =
+        Place { folder: folder.path(), core: args.core, servers: &addresses, origins: &origins, entries: &entries };
     let peers = start_peers(&args, place, &program)?;
     // After the start of the balancers, which would inherit it.
     cpu::pin_this_thread(args.load_core)?;
@@ -89,6 +89,27 @@ fn kinds(names: &[String]) -> Result<Vec<Kind>> {
         return Ok(Kind::ALL.to_vec());
     }
     names.iter().map(|name| Kind::by_name(name)).collect()
+}
+
+/// The servers, with what the loads need besides. Loads for which something is not installed are left out.
+fn start_servers(args: &Args, kinds: &mut Vec<Kind>, folder: &Path) -> Result<Servers> {
+    let mut servers = Servers::listen()?;
+    servers.identities().write(folder)?;
+    if kinds.iter().any(Kind::is_by_wrk) && !wrk::is_installed() {
+        eprintln!("wrk is not installed: its load is left out");
+        kinds.retain(|kind| !kind.is_by_wrk());
+    }
+    if kinds.iter().any(|kind| kind.entry().is_to_origin()) {
+        let tls = kinds.iter().any(|kind| kind.entry() == Entry::HttpsToOrigin);
+        match Origin::start(folder, args.load_core, tls)? {
+            Some(origin) => servers.add_origin(origin),
+            None => {
+                eprintln!("nginx is not installed: the loads of which it is the server are left out");
+                kinds.retain(|kind| !kind.entry().is_to_origin());
+            }
+        }
+    }
+    Ok(servers)
 }
 
 /// Ours first, then the rivals that are installed.

@@ -44,12 +44,12 @@ fn main() -> Result<()> {
     let servers = Servers::listen()?;
     servers.identities().write(folder.path())?;
     let addresses = servers.addresses()?;
-    let place = Place { folder: folder.path(), core: 1, servers: &addresses, tls: args.entry != Entry::Plain };
+    let place = Place { folder: folder.path(), core: 1, servers: &addresses, origins: &[], entries: &[args.entry] };
     let peer = match args.rival {
         Some(name) => peers::start_rival(place, &name)?.ok_or_else(|| format!("{name} is not installed"))?,
         None => peers::start_ours(place, "lb", &args.lb.map_or_else(peers::build_lb, Ok)?)?,
     };
-    let port = peer.ports.of(args.entry).ok_or_else(|| format!("{} speaks no TLS here", peer.name))?;
+    let port = peer.ports.of(args.entry).ok_or_else(|| format!("{} has no such entry", peer.name))?;
     let mut load = Kind::idle(AT_ONCE, args.entry).make(&servers)?;
 
     // What is allocated once, by the first connections, is no connection's.

@@ -1,6 +1,7 @@
 //! The traffic that balancers are measured with. Each kind checks the number of bytes that came through.
 
 mod chats;
+mod http;
 mod messages;
 mod on_epoll;
 mod paced;
@@ -11,13 +12,14 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
 
-use crate::Result;
 use crate::latency::Latency;
 use crate::net::{Courier, Servers, ring, secure};
 use crate::peers::Entry;
 use crate::tls::{Hello, Wrap};
+use crate::{Result, cpu};
 
 pub use chats::Chats;
+pub use http::{Body, Cookies, Http};
 pub use messages::{Messages, Then};
 pub use on_epoll::{OnEpoll, Part};
 pub use paced::Paced;
@@ -50,6 +52,14 @@ pub trait Load {
 
     /// Has messages that wait for their answer count as long as they have waited, where this says more than the answered ones.
     fn count_unanswered(&mut self) {}
+
+    /// The CPU time of both its ends so far.
+    ///
+    /// # Errors
+    /// A process of it has ended.
+    fn cpu(&self) -> Result<Duration> {
+        Ok(cpu::used_by_this_thread())
+    }
 
     /// How much is still open.
     fn open(&self) -> usize;
@@ -99,10 +109,30 @@ pub struct Kind {
 /// What a kind consists of.
 #[derive(Debug, Clone, Copy)]
 enum Shape {
-    Messages { at_once: usize, size: usize, then: Then },
+    Messages {
+        at_once: usize,
+        size: usize,
+        then: Then,
+    },
     Streams(Direction),
     Chats,
-    Paced { rate: f64 },
+    Paced {
+        rate: f64,
+    },
+    /// Requests, of which the servers are here.
+    Requests {
+        at_once: usize,
+        cookies: Cookies,
+        then: Then,
+    },
+    /// Requests, of which nginx is the server.
+    ToOrigin {
+        at_once: usize,
+        body: Body,
+        cookies: Cookies,
+    },
+    /// Requests by another program, see [`crate::wrk`].
+    Wrk,
 }
 
 /// Streams of a load that has some.
@@ -117,7 +147,7 @@ impl Kind {
         Self::messages("rr64", "round trip", "64 B there and back over 64 connections", 64, 64, Then::Ask);
 
     /// All kinds, in the order in which they are measured.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 22] = [
         Self::ROUND_TRIPS,
         Self::messages("rr64x1", "round trip", "64 B there and back over 1 connection", 1, 64, Then::Ask),
         Self::messages("rr4k", "round trip", "4 KiB there and back over 64 connections", 64, 4096, Then::Ask),
@@ -161,6 +191,22 @@ impl Kind {
             Shape::Streams(Direction::Down),
         )
         .with(Hello::Full, true),
+        Self {
+            shape: Shape::Requests { at_once: 64, cookies: Cookies::Dropped, then: Then::Ask },
+            ..Self::to_origin("http_rr", "a GET of 64 B over 64 connections that stay; each answer sets a cookie")
+        },
+        Self::to_origin("http_nginx", "as http_rr, with nginx as the server"),
+        Self { shape: Shape::Wrk, ..Self::to_origin("http_wrk", "the same by wrk") },
+        Self {
+            shape: Shape::ToOrigin { at_once: 64, body: Body::Small, cookies: Cookies::Kept },
+            ..Self::to_origin("http_cookie", "as http_nginx, by clients that keep their cookie")
+        },
+        Self::to_origin("https_nginx", "as http_nginx, by TLS 1.3 to the balancer").with(Hello::Full, false),
+        Self {
+            unit: "GB",
+            shape: Shape::ToOrigin { at_once: STREAMS, body: Body::Large, cookies: Cookies::Dropped },
+            ..Self::to_origin("http_down", "a GET of 1 MiB from nginx over 4 connections that stay")
+        },
     ];
 
     const fn messages(
@@ -172,6 +218,11 @@ impl Kind {
         then: Then,
     ) -> Self {
         Self { name, unit, about, shape: Shape::Messages { at_once, size, then }, wrap: None }
+    }
+
+    const fn to_origin(name: &'static str, about: &'static str) -> Self {
+        let shape = Shape::ToOrigin { at_once: 64, body: Body::Small, cookies: Cookies::Dropped };
+        Self { name, unit: "request", about, shape, wrap: None }
     }
 
     const fn handshakes(name: &'static str, about: &'static str) -> Self {
@@ -186,28 +237,43 @@ impl Kind {
         Self { wrap: Some(Wrap { hello, to_servers }), ..self }
     }
 
-    /// Connections that exchange 64 B and then stay open and silent, so many begun at a time.
+    /// Connections that exchange 64 B, or a request, and then stay open and silent, so many begun at a time.
     pub fn idle(at_once: usize, entry: Entry) -> Self {
         let idle = Self::messages("idle", "connection", "64 B there and back, then silence", at_once, 64, Then::Stay);
+        let shape = Shape::Requests { at_once, cookies: Cookies::Dropped, then: Then::Stay };
         match entry {
             Entry::Plain => idle,
             Entry::Terminated => idle.with(Hello::Full, false),
             Entry::Reencrypted => idle.with(Hello::Full, true),
+            Entry::Http | Entry::HttpToOrigin | Entry::HttpsToOrigin => Self { shape, ..idle },
         }
     }
 
     /// Where it enters a balancer.
     pub fn entry(&self) -> Entry {
-        match self.wrap {
-            None => Entry::Plain,
-            Some(Wrap { to_servers: false, .. }) => Entry::Terminated,
-            Some(Wrap { to_servers: true, .. }) => Entry::Reencrypted,
+        match (self.shape, self.wrap) {
+            (Shape::Requests { .. }, _) => Entry::Http,
+            (Shape::ToOrigin { .. } | Shape::Wrk, None) => Entry::HttpToOrigin,
+            (Shape::ToOrigin { .. } | Shape::Wrk, Some(_)) => Entry::HttpsToOrigin,
+            (_, None) => Entry::Plain,
+            (_, Some(Wrap { to_servers: false, .. })) => Entry::Terminated,
+            (_, Some(Wrap { to_servers: true, .. })) => Entry::Reencrypted,
         }
     }
 
-    /// The same without a balancer: where clients speak TLS, servers do.
+    /// Whether another program makes it, see [`crate::wrk`].
+    pub fn is_by_wrk(&self) -> bool {
+        matches!(self.shape, Shape::Wrk)
+    }
+
+    /// The same without a balancer: where clients speak TLS, servers do, and nobody sets cookies.
     pub fn direct(&self) -> Self {
-        Self { wrap: self.wrap.map(|wrap| Wrap { to_servers: true, ..wrap }), ..*self }
+        let shape = match self.shape {
+            Shape::Requests { at_once, then, .. } => Shape::Requests { at_once, cookies: Cookies::Unset, then },
+            Shape::ToOrigin { at_once, body, .. } => Shape::ToOrigin { at_once, body, cookies: Cookies::Unset },
+            other => other,
+        };
+        Self { shape, wrap: self.wrap.map(|wrap| Wrap { to_servers: true, ..wrap }), ..*self }
     }
 
     /// So many round trips of 64 B a second, over 64 connections.
@@ -250,6 +316,15 @@ impl Kind {
                 let (streams, chats) = (Stream::new(STREAMS, Direction::Down)?, Paced::new(CHAT_RATE, CHATS, 64)?);
                 Box::new(OnEpoll::new(servers, sessions, Chats::new(streams, chats))?)
             }
+            Shape::Requests { at_once, cookies, then } => {
+                let net = ring::Net::of_requests(servers, move |bytes| http::is_answer(bytes, cookies))?;
+                Box::new(Messages::new(Box::new(net), at_once, ring::ANSWER, then)?)
+            }
+            Shape::ToOrigin { at_once, body, cookies } => {
+                let origin = servers.origin().ok_or("nginx is not there")?;
+                Box::new(OnEpoll::new(servers, sessions, Http::new(at_once, body, cookies, origin)?)?)
+            }
+            Shape::Wrk => return Err("wrk is no load of this program".into()),
             Shape::Paced { rate } => Box::new(OnEpoll::new(servers, sessions, Paced::new(rate, 64, 64)?)?),
         })
     }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::Load;
-use crate::Result;
 use crate::latency::Latency;
 use crate::net::Servers;
 use crate::net::epoll::{Net, Traffic};
 use crate::tls::Sessions;
+use crate::{Result, cpu};
 
 /// What a load is, but for the loop.
 pub trait Part: Traffic {
@@ -25,6 +25,11 @@ pub trait Part: Traffic {
         Ok(())
     }
 
+    /// See [`Load::is_going`].
+    fn is_going(&self) -> bool {
+        true
+    }
+
     /// Whether it has to look at the clock all the time.
     fn watches_the_clock(&self) -> bool {
         false
@@ -40,6 +45,14 @@ pub trait Part: Traffic {
 
     /// See [`Load::count_unanswered`].
     fn count_unanswered(&mut self) {}
+
+    /// See [`Load::cpu`].
+    ///
+    /// # Errors
+    /// A process of it has ended.
+    fn cpu(&self) -> Result<Duration> {
+        Ok(cpu::used_by_this_thread())
+    }
 
     /// See [`Load::stop`].
     ///
@@ -81,6 +94,10 @@ impl<P: Part> Load for OnEpoll<P> {
         self.part.on_time(&mut self.net)
     }
 
+    fn is_going(&self) -> bool {
+        self.part.is_going()
+    }
+
     fn units(&self) -> u64 {
         self.part.units()
     }
@@ -91,6 +108,10 @@ impl<P: Part> Load for OnEpoll<P> {
 
     fn count_unanswered(&mut self) {
         self.part.count_unanswered();
+    }
+
+    fn cpu(&self) -> Result<Duration> {
+        self.part.cpu()
     }
 
     fn open(&self) -> usize {

@@ -43,7 +43,7 @@ pub struct Stream {
 const PIECE: usize = 256 << 10;
 /// A receiver is told when so much is there, or the end (SO_RCVLOWAT, socket(7)). A program that takes a packet at a time would
 /// be busier than the balancer, and be what is measured.
-const TOLD_AT: libc::c_int = 128 << 10;
+pub(super) const TOLD_AT: libc::c_int = 128 << 10;
 
 sockopt_impl!(
     /// See [`TOLD_AT`].

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 
 use crate::Result;
+use crate::peers::{Entry, Origin};
 use crate::tls::Identities;
 
 pub use session::Session;
@@ -84,11 +85,12 @@ pub trait Courier {
     fn turn(&mut self, wait: Duration, answers: &mut Vec<(Id, usize)>) -> Result<Instant>;
 }
 
-/// The listening socket of all servers. The traffic of the moment accepts on it.
+/// The listening socket of all servers, on which the traffic of the moment accepts, and nginx where it is the server.
 #[derive(Debug)]
 pub struct Servers {
     listener: OwnedFd,
     identities: Identities,
+    origin: Option<Origin>,
 }
 
 impl Servers {
@@ -102,7 +104,7 @@ impl Servers {
         net::bind(&listener, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0))?;
         net::listen(&listener, BACKLOG)?;
         do_not_pace(&listener);
-        Ok(Self { listener, identities: Identities::new()? })
+        Ok(Self { listener, identities: Identities::new()?, origin: None })
     }
 
     /// Where they can be reached.
@@ -110,8 +112,33 @@ impl Servers {
     /// # Errors
     /// The kernel does not name the port.
     pub fn addresses(&self) -> Result<Vec<SocketAddr>> {
-        let port = SocketAddr::try_from(net::getsockname(&self.listener)?)?.port();
-        Ok((1..=SERVER_ADDRESSES).map(|last| SocketAddr::from(([127, 0, 1, last], port))).collect())
+        Ok(server_addresses(SocketAddr::try_from(net::getsockname(&self.listener)?)?.port()))
+    }
+
+    /// The port for clients that come as they would to a balancer.
+    ///
+    /// # Errors
+    /// The kernel does not name it, or nginx was not added.
+    pub fn port(&self, entry: Entry) -> Result<u16> {
+        match entry.is_to_origin() {
+            true => Ok(self.origin().and_then(|origin| origin.port(entry)).ok_or("nginx is not there")?),
+            false => Ok(SocketAddr::try_from(net::getsockname(&self.listener)?)?.port()),
+        }
+    }
+
+    /// Adds nginx.
+    pub fn add_origin(&mut self, origin: Origin) {
+        self.origin = Some(origin);
+    }
+
+    /// nginx, if it was added.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
+    }
+
+    /// Where it can be reached.
+    pub fn origin_addresses(&self) -> Vec<SocketAddr> {
+        self.origin().map(Origin::addresses).unwrap_or_default()
     }
 
     /// Who they and the balancers are, where they speak TLS.
@@ -122,6 +149,11 @@ impl Servers {
     fn listener(&self) -> Result<OwnedFd> {
         Ok(self.listener.try_clone()?)
     }
+}
+
+/// By which addresses servers on one port are reached.
+pub fn server_addresses(port: u16) -> Vec<SocketAddr> {
+    (1..=SERVER_ADDRESSES).map(|last| SocketAddr::from(([127, 0, 1, last], port))).collect()
 }
 
 /// Makes a socket send as fast as the other end takes it. The system's default may be an algorithm that paces (bbr), which

@@ -1,5 +1,5 @@
-//! HAProxy with one thread, in TCP mode: copying, which is its default, or splicing all traffic. TLS with the ciphers and the
-//! group of the traffic, else by its defaults.
+//! HAProxy with one thread, in TCP mode and, where requests are read, in HTTP mode: copying, which is its default, or splicing
+//! all traffic. TLS with the ciphers and the group of the traffic, else by its defaults.
 
 use std::fmt::Write;
 use std::fs;
@@ -21,7 +21,8 @@ pub(super) enum Forwarding {
 pub(super) fn start(place: Place<'_>, name: &'static str, forwarding: Forwarding) -> Result<Option<Peer>> {
     let Some(version) = version("haproxy", "-v") else { return Ok(None) };
     // Nothing that is encrypted can be spliced.
-    let ports = Ports::free(place.tls && forwarding == Forwarding::Copying)?;
+    let takes = |entry: &Entry| forwarding == Forwarding::Copying || !entry.is_tls();
+    let ports = Ports::free(place.entries.iter().copied().filter(takes))?;
     let file = place.folder.join(format!("{name}.cfg"));
     fs::write(&file, configuration(place, ports, forwarding)?)?;
     let arguments = ["-db", "-f", &file.to_string_lossy()];
@@ -38,27 +39,44 @@ const TLS: &str = "    ssl-default-bind-options ssl-min-ver TLSv1.2
     ssl-default-server-ciphersuites TLS_AES_128_GCM_SHA256
 ";
 
+/// Each request by itself, with a cookie of the balancer's own, over connections to servers that are shared as freely as
+/// HAProxy can (by default it shares only what it knows to be safe, which costs it more connections).
+const HTTP: &str = "    mode http
+    http-reuse always
+    cookie LBSERVER insert indirect nocache
+";
+
 fn configuration(place: Place<'_>, ports: Ports, forwarding: Forwarding) -> Result<String> {
     let (pipes, splice) = match forwarding {
         Forwarding::Copying => ("", ""),
         // A connection that finds no pipe is copied: there are enough for every load.
         Forwarding::Splicing => ("    maxpipes 1000\n", "    option splice-request\n    option splice-response\n"),
     };
-    let tls = if ports.tls.is_some() { TLS } else { "" };
+    let tls = if place.has_tls() { TLS } else { "" };
     let mut text = format!(
         "global\n    nbthread 1\n    maxconn {CONNECTIONS_MAX}\n{pipes}{tls}\
-         defaults\n    mode tcp\n{splice}    timeout connect 5s\n    timeout client 10m\n    timeout server 10m\n"
+         defaults\n    mode tcp\n{splice}    timeout connect 5s\n    timeout client 10m\n    timeout server 10m\n    \
+         timeout http-request 10s\n"
     );
     let folder = place.folder.display();
     let bind = format!("ssl crt {folder}/{CHAIN_FILE} curves X25519:P-256");
     let server = format!("ssl verify required ca-file {folder}/{AUTHORITY_FILE} sni str({SERVER})");
-    for (entry, bind, server) in
-        [(Entry::Plain, "", ""), (Entry::Terminated, &*bind, ""), (Entry::Reencrypted, &*bind, &*server)]
-    {
+    for (entry, bind, server) in [
+        (Entry::Plain, "", ""),
+        (Entry::Terminated, &*bind, ""),
+        (Entry::Reencrypted, &*bind, &*server),
+        (Entry::Http, "", ""),
+        (Entry::HttpToOrigin, "", ""),
+        (Entry::HttpsToOrigin, &*bind, ""),
+    ] {
         let Some(port) = ports.of(entry) else { continue };
         writeln!(text, "listen {entry:?}\n    bind 0.0.0.0:{port} {bind}\n    balance roundrobin")?;
-        for (index, addr) in place.servers.iter().enumerate() {
-            writeln!(text, "    server s{index} {addr} {server}")?;
+        if entry.is_http() {
+            text.push_str(HTTP);
+        }
+        for (index, addr) in place.behind(entry).iter().enumerate() {
+            let cookie = if entry.is_http() { format!("cookie s{index}") } else { String::new() };
+            writeln!(text, "    server s{index} {addr} {server} {cookie}")?;
         }
     }
     Ok(text)

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Write as _};
-use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -37,16 +36,16 @@ pub struct Lb {
 }
 
 impl Lb {
-    /// Starts it with one frontend `web` and servers `s0`, `s1` and so on; with TLS also the frontends `terminated` and
-    /// `reencrypted`, which have the same servers. Its files in the folder are called `name`.
+    /// Starts it with a frontend for each entry, that of [`Entry::Plain`] called `web`, and servers `s0`, `s1` and so on in each.
+    /// Its files in the folder are called `name`.
     ///
     /// # Errors
     /// It does not start; with what it said.
     pub fn start(place: Place<'_>, name: &str, program: &Path) -> Result<Self> {
-        let ports = Ports::free(place.tls)?;
+        let ports = Ports::free(place.entries.iter().copied())?;
         let in_folder = |ending: &str| place.folder.join(format!("{name}.{ending}"));
         let (file, admin) = (in_folder("ron"), in_folder("sock"));
-        fs::write(&file, configuration(place.servers, ports)?)?;
+        fs::write(&file, configuration(place, ports)?)?;
         let version = version(&program.to_string_lossy(), "--version").ok_or("lb does not run")?;
         let arguments = ["run", "--config", &file.to_string_lossy(), "--admin", &admin.to_string_lossy()];
         let mut process = Process::start(name, place, program, &arguments)?;
@@ -73,9 +72,9 @@ impl Lb {
     }
 }
 
-fn configuration(servers: &[SocketAddr], ports: Ports) -> Result<String> {
+fn configuration(place: Place<'_>, ports: Ports) -> Result<String> {
     let mut text = "(\n  shards: 1,\n  shutdown_grace: \"10ms\",\n".to_owned();
-    if ports.tls.is_some() {
+    if place.has_tls() {
         write!(
             text,
             "  certificates: [\n    (name: \"site\", chain: \"{CHAIN_FILE}\", key: \"{KEY_FILE}\"),\n    \
@@ -84,14 +83,20 @@ fn configuration(servers: &[SocketAddr], ports: Ports) -> Result<String> {
     }
     text.push_str("  frontends: [\n");
     let to_server = format!("ssl_offload: true, server_certificate: \"ca\", server_name: \"{SERVER}\"");
+    let site = "certificates: [\"site\"], ";
+    // What HAProxy does not add to requests either.
+    let http = "cookie_persistence: true, http: (x_forwarded: false), ";
     for (entry, name, frontend, server) in [
-        (Entry::Plain, "web", "", ""),
-        (Entry::Terminated, "terminated", "certificates: [\"site\"], ", "ssl_offload: true"),
-        (Entry::Reencrypted, "reencrypted", "certificates: [\"site\"], ", &*to_server),
+        (Entry::Plain, "web", String::new(), ""),
+        (Entry::Terminated, "terminated", site.to_owned(), "ssl_offload: true"),
+        (Entry::Reencrypted, "reencrypted", site.to_owned(), &*to_server),
+        (Entry::Http, "http", format!("protocol: http, {http}"), ""),
+        (Entry::HttpToOrigin, "http-to-origin", format!("protocol: http, {http}"), ""),
+        (Entry::HttpsToOrigin, "https-to-origin", format!("protocol: https, {site}{http}"), ""),
     ] {
         let Some(port) = ports.of(entry) else { continue };
         writeln!(text, "    (name: \"{name}\", bind: \"0.0.0.0:{port}\", policy: round_robin, {frontend}servers: [")?;
-        for (index, addr) in servers.iter().enumerate() {
+        for (index, addr) in place.behind(entry).iter().enumerate() {
             writeln!(text, "      (name: \"s{index}\", ip: \"{}\", port: {}, {server}),", addr.ip(), addr.port())?;
         }
         text.push_str("    ]),\n");

@@ -3,6 +3,7 @@
 mod haproxy;
 mod lb;
 mod nginx;
+mod origin;
 mod own;
 
 use std::fs::{self, File};
@@ -16,6 +17,7 @@ use crate::Result;
 use haproxy::Forwarding;
 
 pub use lb::{Admin, Lb, build as build_lb};
+pub use origin::{LARGE, Origin, SMALL};
 
 /// How long a balancer may take to listen.
 const START_WITHIN: Duration = Duration::from_secs(10);
@@ -31,8 +33,23 @@ pub struct Place<'a> {
     pub core: usize,
     /// The servers behind it.
     pub servers: &'a [SocketAddr],
-    /// Whether it also takes TLS; the files of [`crate::tls::Identities::write`] are in the folder.
-    pub tls: bool,
+    /// Those behind it where [`Origin`] is meant to be.
+    pub origins: &'a [SocketAddr],
+    /// The ways into it that are needed; [`Entry::Plain`] is always there. Where one has TLS, the files of
+    /// [`crate::tls::Identities::write`] are in the folder.
+    pub entries: &'a [Entry],
+}
+
+impl<'a> Place<'a> {
+    /// Whether it also takes TLS.
+    fn has_tls(&self) -> bool {
+        self.entries.iter().any(|entry| entry.is_tls())
+    }
+
+    /// What stands behind one way into it.
+    fn behind(&self, entry: Entry) -> &'a [SocketAddr] {
+        if entry.is_to_origin() { self.origins } else { self.servers }
+    }
 }
 
 /// The way into a balancer.
@@ -44,6 +61,29 @@ pub enum Entry {
     Terminated,
     /// TLS, and again TLS to the server.
     Reencrypted,
+    /// Requests of HTTP, each balanced by itself, with cookies by which clients stay on their server.
+    Http,
+    /// The same, with [`Origin`] behind it.
+    HttpToOrigin,
+    /// The same by TLS, which ends in the balancer.
+    HttpsToOrigin,
+}
+
+impl Entry {
+    /// Whether clients speak TLS.
+    pub fn is_tls(self) -> bool {
+        matches!(self, Self::Terminated | Self::Reencrypted | Self::HttpsToOrigin)
+    }
+
+    /// Whether the balancer reads requests.
+    pub fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::HttpToOrigin | Self::HttpsToOrigin)
+    }
+
+    /// Whether [`Origin`] is behind it.
+    pub fn is_to_origin(self) -> bool {
+        matches!(self, Self::HttpToOrigin | Self::HttpsToOrigin)
+    }
 }
 
 /// The ports a balancer listens on, on all local addresses.
@@ -51,33 +91,33 @@ pub enum Entry {
 pub struct Ports {
     /// That of [`Entry::Plain`].
     pub plain: u16,
-    /// That of terminated and that of re-encrypted connections. None: it takes no TLS here.
-    tls: Option<[u16; 2]>,
+    /// By entry; 0: not taken here.
+    by_entry: [u16; Entry::HttpsToOrigin as usize + 1],
 }
 
 impl Ports {
-    /// Ports that are free now. Another process could take one before the balancer does; the balancer then says so and the
-    /// run ends.
-    fn free(tls: bool) -> Result<Self> {
-        let listen = || TcpListener::bind("0.0.0.0:0");
+    /// Ports that are free now, one for each entry. Another process could take one before the balancer does; the balancer then
+    /// says so and the run ends.
+    fn free(entries: impl IntoIterator<Item = Entry>) -> Result<Self> {
+        let mut by_entry = [0; _];
         // All are held until all are known: so they differ.
-        let listeners = [listen()?, listen()?, listen()?];
-        let port = |index: usize| listeners[index].local_addr().map(|addr| addr.port());
-        Ok(Self { plain: port(0)?, tls: if tls { Some([port(1)?, port(2)?]) } else { None } })
+        let mut listeners = Vec::new();
+        for entry in [Entry::Plain].into_iter().chain(entries) {
+            let listener = TcpListener::bind("0.0.0.0:0")?;
+            by_entry[entry as usize] = listener.local_addr()?.port();
+            listeners.push(listener);
+        }
+        Ok(Self { plain: by_entry[Entry::Plain as usize], by_entry })
     }
 
     /// The port of an entry, where there is one.
     pub fn of(&self, entry: Entry) -> Option<u16> {
-        match entry {
-            Entry::Plain => Some(self.plain),
-            Entry::Terminated => self.tls.map(|[terminated, _]| terminated),
-            Entry::Reencrypted => self.tls.map(|[_, reencrypted]| reencrypted),
-        }
+        Some(self.by_entry[entry as usize]).filter(|port| *port != 0)
     }
 
     /// All of them.
     fn all(self) -> impl Iterator<Item = u16> {
-        [self.plain].into_iter().chain(self.tls.into_iter().flatten())
+        self.by_entry.into_iter().filter(|port| *port != 0)
     }
 }
 

@@ -13,7 +13,8 @@ const MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 pub(super) fn start(place: Place<'_>) -> Result<Option<Peer>> {
     let Some(version) = version("nginx", "-v") else { return Ok(None) };
-    let ports = Ports::free(place.tls)?;
+    // Its sticky cookies are not in the free version.
+    let ports = Ports::free(place.entries.iter().copied().filter(|entry| !entry.is_http()))?;
     let file = place.folder.join("nginx.conf");
     fs::write(&file, configuration(place, ports)?)?;
     let (folder, file) = (place.folder.to_string_lossy(), file.to_string_lossy());

@@ -9,7 +9,7 @@ use crate::Result;
 
 /// The relay of this name: its program, and what stands in for a version.
 pub(super) fn start(place: Place<'_>, name: &'static str, program: &str, version: &str) -> Result<Option<Peer>> {
-    let ports = Ports::free(false)?;
+    let ports = Ports::free([])?;
     let servers: Vec<String> = place.servers.iter().map(SocketAddr::to_string).collect();
     let arguments = ["--port", &ports.plain.to_string(), "--servers", &servers.join(",")];
     let mut process = Process::start(name, place, &build("benches", program)?, &arguments)?;

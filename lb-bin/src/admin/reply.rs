@@ -421,7 +421,7 @@ mod tests {
     fn status() -> Status {
         let server = Server::new("app1", "127.0.0.1:9001".parse().unwrap()).unwrap();
         let bind = Bind::Addr("127.0.0.1:0".parse().unwrap());
-        let frontend = lb_core::config::Frontend::new("web", bind).unwrap().with_max_connections(5);
+        let frontend = Frontend::new("web", bind).unwrap().with_max_connections(5);
         let frontend = Arc::new(frontend.with_server(server));
         let servers = vec![ServerStatus {
             server: Arc::clone(&frontend.servers()[0]),

@@ -15,9 +15,9 @@ use rustls::{ClientConnection, ProtocolVersion};
 use super::Wanted;
 use super::change::{Options, Refused};
 use super::controller::Controller;
-use super::state::{Entry, State};
+use super::state::State;
 use super::tls::{Peer, Used, dialer, is_same_endpoint, peers};
-use crate::config::{Frontend, SendProxy, Server};
+use crate::config::SendProxy;
 use crate::dataplane::greeting::proxy;
 use crate::tls::dial::Dialer;
 
@@ -203,7 +203,7 @@ mod tests {
     use rustls::{ServerConfig, ServerConnection};
 
     use super::*;
-    use crate::config::{Bind, Certificate, ClientAuth, Name, ServerUpdate, Weight};
+    use crate::config::{Bind, Certificate, ClientAuth, Frontend, Name, Server, ServerUpdate, Weight};
     use crate::control::change::Change;
     use crate::tls::accept::{Acceptor, Tickets};
     use crate::tls::certificate::Identity;

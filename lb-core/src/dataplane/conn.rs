@@ -169,9 +169,10 @@ impl Conn {
             return Some(of_step(step, Side::Client));
         }
         let is_sending = self.relay.to(Side::Server).is_sending();
+        let is_awaiting_room = self.relay.to(Side::Server).is_awaiting_room();
         let is_receiving = self.relay.from(Side::Server).is_receiving();
         match () {
-            () if !is_sending && !is_receiving => {
+            () if !is_sending && !is_awaiting_room && !is_receiving => {
                 self.phase = match then {
                     Then::Choose => Phase::Choosing,
                     Then::Part => Phase::Parting,
@@ -246,6 +247,7 @@ impl Conn {
 
     fn leave(&mut self, then: Then, give_back: impl FnMut(Piece)) {
         self.relay.to(Side::Server).break_sink(give_back);
+        self.relay.from(Side::Client).set_splicing(false);
         self.phase = Phase::Leaving { is_cancelled: false, then };
     }
 
@@ -317,6 +319,11 @@ impl Conn {
     /// Whether something is left to be sent to a peer that takes it.
     pub(crate) fn is_delivering(&self, sink: Side) -> bool {
         self.relay.towards(sink).is_delivering()
+    }
+
+    /// Whether more waits for a peer than what the kernel is sending.
+    pub(crate) fn has_more_than_is_sent(&self, sink: Side) -> bool {
+        self.relay.towards(sink).has_more_than_is_sent()
     }
 
     /// True while the handshake with a server is under way.

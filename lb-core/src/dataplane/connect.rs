@@ -10,7 +10,7 @@ use super::persist::Staying;
 use super::shard::{Session, Shard, Turn};
 use super::stopwatch::Event;
 use super::waiting::WaitsFor;
-use crate::balance::Choice;
+use crate::balance::{Choice, Policy};
 use crate::config::{Name, OnUnavailable, SendProxy};
 use crate::http::{Cause, Wrong};
 use crate::sys::ring::Completion;
@@ -21,9 +21,6 @@ use crate::turns::timers::Time;
 
 /// Milliseconds for which it is not said again that servers that stand by help.
 const SPILL_PAUSE: Time = 60_000;
-
-/// The address of a client that nobody has asked for.
-const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// What there is for a connection.
 pub(super) enum Chosen<'a> {
@@ -66,7 +63,7 @@ impl Shard {
     fn chosen_before<'a>(&mut self, key: Key, turn: &Turn<'a>) -> Option<(&'a Frontend, Arc<Endpoint>)> {
         let session = self.sessions.get_mut(key)?;
         let endpoint = session.endpoint.take()?;
-        let frontend = turn.table.frontend(session.frontend).filter(|frontend| frontend.may_serve(&endpoint));
+        let frontend = turn.table.frontend(session.frontend).filter(|frontend| frontend.has(&endpoint));
         let Some(frontend) = frontend else {
             on_left(&endpoint, session.frontend, turn);
             return None;
@@ -87,14 +84,13 @@ impl Shard {
         } else if self.now >= session.try_until {
             return Chosen::Over;
         }
-        let client = session.client_for(frontend);
         let random = self.random.u64(..);
         let Some(session) = self.sessions.get(key) else { return Chosen::Over };
         let waits = session.wait.is_some_and(|wait| wait.what == WaitsFor::Room);
         let may_wait = waits || session.counters.waiting.load(Ordering::Relaxed) < frontend.queue;
-        let staying = Staying::of(session, frontend, client, self.now);
+        let staying = Staying::of(session, frontend, self.now);
         let stay = staying.as_ref().and_then(|staying| self.stay_for(staying, session, may_wait));
-        stay.unwrap_or_else(|| match self.balance(session, frontend, (client, random), (waits, may_wait)) {
+        stay.unwrap_or_else(|| match self.balance(session, frontend, random, (waits, may_wait)) {
             Chosen::Server(frontend, chosen) if let Some(staying) = &staying => {
                 Chosen::Server(frontend, self.settle(staying, session, chosen, turn))
             }
@@ -107,15 +103,14 @@ impl Shard {
         &self,
         session: &Session,
         frontend: &'a Frontend,
-        (client, random): (Option<IpAddr>, u64),
+        random: u64,
         (waits, may_wait): (bool, bool),
     ) -> Chosen<'a> {
         let Some(group) = frontend.group(session.group()) else { return Chosen::Nobody(frontend) };
         // Who comes later is served later.
         let is_behind_others = !waits && self.waiting.has_queue(frontend.id, session.group(), None);
         let choice = Choice {
-            // If it has gone already, it does not matter who serves it.
-            client: client.unwrap_or(UNKNOWN),
+            client: session.ip_for(group.main.policy.as_ref()),
             attempt: session.tried.len() as u32,
             random,
             now: self.now_micros,
@@ -332,6 +327,13 @@ fn say_spill(frontend: &Frontend, now: Time) {
 }
 
 impl Session {
+    /// Where the client comes from, for a policy that asks.
+    fn ip_for(&self, policy: &dyn Policy) -> IpAddr {
+        const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        // If it has gone already, it does not matter who serves it.
+        if policy.needs_client() { self.client_addr().unwrap_or(UNKNOWN) } else { UNKNOWN }
+    }
+
     /// Whether the client's TLS ends here.
     pub(super) fn is_terminated(&self) -> bool {
         self.layers.as_ref().is_some_and(|layers| layers.terminates())

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::connect::{Chosen, on_left};
 use super::shard::{Session, Shard, Turn};
 use super::waiting::WaitsFor;
+use crate::sys::socket;
 use crate::table::affinities::Key as SourceKey;
 use crate::table::persistence::{Persistence, Stay};
 use crate::table::{Endpoint, Frontend};
@@ -27,9 +28,9 @@ pub(super) struct Staying<'a> {
 
 impl<'a> Staying<'a> {
     /// `None` if nobody stays.
-    pub(super) fn of(session: &Session, frontend: &'a Frontend, client: Option<IpAddr>, now: Time) -> Option<Self> {
+    pub(super) fn of(session: &Session, frontend: &'a Frontend, now: Time) -> Option<Self> {
         let persistence = frontend.persistence.as_deref()?;
-        let known = persistence.sources.as_ref().zip(client);
+        let known = persistence.sources.as_ref().zip(session.client_addr());
         let known = known.map(|(sources, client)| (sources, sources.key_of(client, session.group())));
         let held = known.as_ref().and_then(|(sources, key)| sources.get(key, now));
         let stay = |server| persistence.stay(server).filter(|stay| may_have(session, frontend, stay));
@@ -108,11 +109,14 @@ fn may_have(session: &Session, frontend: &Frontend, stay: &Stay) -> bool {
 }
 
 impl Session {
-    /// Where the client comes from, if that counts: it costs a system call.
-    pub(super) fn client_for(&mut self, frontend: &Frontend) -> Option<IpAddr> {
-        let needs_client = frontend.group(self.group()).is_some_and(|group| group.main.policy.needs_client());
-        let has_sources = frontend.persistence.as_ref().is_some_and(|persistence| persistence.sources.is_some());
-        if needs_client || has_sources { self.client_ip() } else { None }
+    /// Where the client comes from: as a proxy before us says, or else by its socket. `None` if it has gone already.
+    pub(super) fn client_addr(&self) -> Option<IpAddr> {
+        if let Some(addr) = self.client_addr.get() {
+            return Some(*addr);
+        }
+        let proxied = self.layers.as_ref().and_then(|layers| layers.proxied()).map(|(source, _)| source);
+        let source = proxied.or_else(|| socket::peer_addr(&self.client).ok())?;
+        Some(*self.client_addr.get_or_init(|| source.ip().to_canonical()))
     }
 
     /// The server that the client's cookie stands for.

@@ -1,7 +1,6 @@
 //! Connections of HTTP, between sockets, relay and exchange: when a request is taken up, what follows from its answer, and
 //! what the client is told when there is none.
 
-use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use super::choose::Tried;
@@ -9,14 +8,13 @@ use super::conn::Ending;
 use super::connect::{on_failed, on_left};
 use super::layers::Fault;
 use super::outgoing::Outgoing;
-use super::relay::{ReceiveEnd, Side};
-use super::shard::{Session, Shard, Turn};
+use super::relay::Side;
+use super::shard::{Shard, Turn};
 use super::stopwatch::Stopwatch;
 use crate::config::SendProxy;
 use crate::http::exchange::{Asker, ServerEnd};
 use crate::http::{Cause, Wrong};
 use crate::sys::ring::Piece;
-use crate::sys::socket;
 use crate::table::{Failure, Frontend, Stop};
 use crate::turns::slots::Key;
 use crate::turns::timers::Time;
@@ -48,7 +46,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(key) else { return };
         if let Some(layers) = session.layers.as_ref().filter(|layers| layers.exchange().is_some()) {
             for side in [Side::Client, Side::Server] {
-                session.conn.set_splicing(side, layers.passes(side) > 0);
+                session.conn.set_splicing(side, session.conn.is_relaying() && layers.passes(side) > 0);
             }
             session.conn.hold_client(layers.is_full());
         }
@@ -60,30 +58,27 @@ impl Shard {
         let frontend = turn.table.frontend(session.frontend);
         let settings = frontend.and_then(|frontend| Some((frontend, frontend.http.as_ref()?)));
         let has_come = session.exchange().is_some_and(|exchange| !exchange.is_idle());
-        let Some((frontend, http)) = settings else {
-            // It is gone, or speaks another protocol now.
-            return session.conn.begin_close(Ending::Close);
+        let has_ended = session.exchange().is_some_and(|exchange| exchange.has_client_ended());
+        let Some((frontend, http)) = settings.filter(|_| has_come || !has_ended) else {
+            // The frontend is gone, or speaks another protocol now, or the client has left.
+            return self.part(key);
         };
         if !has_come {
-            if session.exchange().is_some_and(|exchange| exchange.has_client_ended()) {
-                session.conn.begin_close(Ending::Close);
-            }
             return;
         }
         if session.conn.is_delivering(Side::Client) {
             return;
         }
-        let client = (http.x_forwarded || http.forwarded).then(|| session.client_ip()).flatten();
+        let client = (http.x_forwarded || http.forwarded).then(|| session.client_addr()).flatten();
         let persistence = frontend.persistence.as_deref();
-        let is_last = turn.shared.stop() != Stop::No;
-        let asker = Asker { http, persistence, client, is_last, now: self.now };
+        let asker = Asker { http, persistence, client, is_last: turn.shared.stop() != Stop::No, now: self.now };
         let Some(exchange) = session.layers.as_mut().and_then(|layers| layers.exchange_mut()) else { return };
         match exchange.ask(&asker) {
             Ok(true) => {
                 session.counters.shards[self.number].http.requests.add(1);
                 session.conn.on_greeted();
             }
-            Ok(false) if exchange.has_client_ended() => session.conn.begin_close(Ending::Close),
+            Ok(false) if has_ended => self.part(key),
             Ok(false) => self.await_head(key, frontend),
             Err(wrong) => self.refuse(key, wrong, turn),
         }
@@ -127,6 +122,13 @@ impl Shard {
         let mut rest = self.ring.open(piece).0[passed..].to_vec();
         piece.end = piece.start + passed as u16;
         let Some(session) = self.sessions.get_mut(key) else { return self.ring.give_back(piece.buffer) };
+        if side == Side::Server
+            && !rest.is_empty()
+            && let Some(exchange) = session.layers.as_mut().and_then(|layers| layers.exchange_mut())
+        {
+            exchange.on_excess();
+            rest.clear();
+        }
         let unwanted = session.conn.on_received(side, piece);
         unwanted.into_iter().for_each(|piece| self.ring.give_back(piece.buffer));
         self.on_passed(side, key, passed, turn);
@@ -158,9 +160,9 @@ impl Shard {
         if let (Some(learned), Some(endpoint)) = (learned, &session.endpoint) {
             let frontend = turn.table.frontend(session.frontend);
             let persistence = frontend.and_then(|frontend| frontend.persistence.as_deref());
-            persistence.into_iter().for_each(|persistence| {
+            if let Some(persistence) = persistence {
                 persistence.learn(&learned, endpoint.load.id, self.now);
-            });
+            }
         }
         if is_tunnel {
             self.begin_tunnel(key, turn);
@@ -213,7 +215,9 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(layers) = &mut session.layers else { return };
         let has_ended = layers.exchange().is_some_and(|exchange| exchange.has_client_ended());
-        let begun = layers.begin_tunnel(&mut Outgoing::new(self.ring.own_buffers(), &mut self.outgoing));
+        let mut out = Outgoing::new(self.ring.own_buffers(), &mut self.outgoing);
+        let begun = layers.begin_tunnel(&mut out);
+        let begun = begun.and_then(|()| if has_ended { layers.end(Side::Client, &mut out).map(drop) } else { Ok(()) });
         let is_plain = layers.are_done();
         session.conn.hold_client(false);
         if is_plain {
@@ -223,9 +227,10 @@ impl Shard {
             session.conn.set_splicing(side, is_plain);
         }
         self.put_outgoing(key);
+        let Some(session) = self.sessions.get_mut(key) else { return };
         match begun {
             Err(fault) => self.on_fault(Side::Server, key, &fault, turn),
-            Ok(()) if has_ended => self.end_half(Side::Client, key, turn),
+            Ok(()) if has_ended => session.conn.end_source(Side::Client),
             Ok(()) => {}
         }
     }
@@ -300,13 +305,6 @@ impl Shard {
         session.conn.part(|piece| self.ring.give_back(piece.buffer));
     }
 
-    /// The client of requests sends nothing more.
-    pub(super) fn end_of_client(&mut self, key: Key, turn: &Turn<'_>) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        session.conn.on_receive_ended(Side::Client, ReceiveEnd::Stopped);
-        self.on_client_end(key, turn);
-    }
-
     /// The client has said that it sends nothing more. What it has asked for whole is answered.
     pub(super) fn on_client_end(&mut self, key: Key, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
@@ -324,7 +322,6 @@ impl Shard {
     /// The server sends nothing more to a client of requests: it has ended its side, or reset the connection.
     pub(super) fn end_of_server(&mut self, key: Key, is_reset: bool, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        session.conn.on_receive_ended(Side::Server, ReceiveEnd::Stopped);
         let Some(exchange) = session.layers.as_mut().and_then(|layers| layers.exchange_mut()) else { return };
         if !session.conn.is_relaying() {
             return session.conn.on_broken(Side::Server, |piece| self.ring.give_back(piece.buffer));
@@ -363,7 +360,7 @@ impl Shard {
             layers.forget_server();
         }
         // The same is asked of the same server.
-        if !session.is_repeating {
+        if !std::mem::take(&mut session.is_repeating) {
             self.leave_endpoint(key, turn);
         }
     }
@@ -405,18 +402,5 @@ impl Shard {
                 self.drive(key, turn);
             }
         }
-    }
-}
-
-impl Session {
-    /// Where the client comes from, as a proxy before us says or else the kernel.
-    pub(super) fn client_ip(&mut self) -> Option<IpAddr> {
-        if self.client_ip.is_none() {
-            let proxied = self.layers.as_ref().and_then(|layers| layers.proxied()).map(|(source, _)| source);
-            // Fails if the client has gone already.
-            let source = proxied.or_else(|| socket::peer_addr(&self.client).ok());
-            self.client_ip = source.map(|source| source.ip().to_canonical());
-        }
-        self.client_ip
     }
 }

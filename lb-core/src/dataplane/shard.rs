@@ -3,6 +3,7 @@
 //! A turn: submit what is queued and wait; load the table; hand every completion to the connection or listener it belongs
 //! to; carry out what they then want; serve streams that are ready; look after what waits for time, buffers or descriptors.
 
+use std::cell::OnceCell;
 use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::net::IpAddr;
@@ -66,8 +67,8 @@ pub(super) struct Session {
     pub(super) tried: Tried,
     pub(super) frontend: u32,
     pub(super) counters: Arc<FrontendCounters>,
-    /// Where the client comes from; once that was asked.
-    pub(super) client_ip: Option<IpAddr>,
+    /// Where the client comes from, once that was asked.
+    pub(super) client_addr: OnceCell<IpAddr>,
     /// Milliseconds: what comes next of the client before a server is chosen has to be there by then.
     pub(super) greeting_timeout: u32,
     /// Milliseconds in which a server has to begin its answer to a request.
@@ -463,6 +464,7 @@ impl Shard {
         self.serve_waiting(turn);
         self.resume_accepting(turn);
         self.sweep_links(turn, false);
+        self.links.end_turn();
     }
 
     fn set_alarm(&mut self) {
@@ -516,7 +518,7 @@ impl Session {
             tried: Tried::default(),
             frontend: frontend.id,
             counters: Arc::clone(&frontend.counters),
-            client_ip: None,
+            client_addr: OnceCell::new(),
             greeting_timeout: greeting_timeout(frontend),
             response_timeout: 0,
             is_in_head: false,

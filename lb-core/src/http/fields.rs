@@ -24,7 +24,7 @@ impl<'b> Fields<'b> {
 }
 
 /// What the `Connection` fields of a message say.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Connection<'b> {
     /// The sender closes after this exchange.
     pub(crate) closes: bool,
@@ -82,27 +82,16 @@ impl<'b> Connection<'b> {
 /// Whether a field is for whoever handles the message in the end. A client that names such a field in `Connection` would
 /// have it taken away from the server: https://nathandavison.com/blog/abusing-http-hop-by-hop-request-headers.
 fn is_end_to_end(name: &str) -> bool {
-    const NAMES: [&str; 14] = [
-        "host",
-        "cookie",
-        "cookie2",
-        "set-cookie",
-        "authorization",
-        "forwarded",
-        "via",
-        "cache-control",
-        "date",
-        "expect",
-        "location",
-        "origin",
-        "vary",
-        "range",
-    ];
+    const NAMES: &str = "host cookie cookie2 set-cookie authorization forwarded via cache-control date expect location \
+        origin vary range";
     const BEGINNINGS: [&str; 3] = ["x-forwarded-", "content-", "x-real-"];
-    NAMES.iter().any(|one| one.eq_ignore_ascii_case(name))
-        || BEGINNINGS
-            .iter()
-            .any(|one| name.get(..one.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(one)))
+    NAMES.split_ascii_whitespace().any(|one| one.eq_ignore_ascii_case(name))
+        || BEGINNINGS.iter().any(|beginning| begins_with(name, beginning))
+}
+
+/// Whether a name begins so, in capitals or not.
+pub(super) fn begins_with(name: &str, beginning: &str) -> bool {
+    name.get(..beginning.len()).is_some_and(|start| start.eq_ignore_ascii_case(beginning))
 }
 
 /// What the fields that frame a message say.
@@ -136,7 +125,24 @@ impl Frames {
         if self.length.is_some() { Err(Self::BOTH) } else { Ok(()) }
     }
 
+    /// Checks a field that is none of those that frame.
+    pub(super) fn check_other(name: &str) -> Result<(), Wrong> {
+        // By far the most fields are too short or begin otherwise, so that their names are not looked at.
+        let may_be = matches!(name.as_bytes(), [b'c' | b'C' | b't' | b'T' | b'-' | b'_', ..] if name.len() >= 13);
+        if may_be && is_nearly_framing(name) {
+            return Err(Wrong::malformed("a field's name is nearly that of one that frames the body"));
+        }
+        Ok(())
+    }
+
     const BOTH: Wrong = Wrong::malformed("both Content-Length and Transfer-Encoding");
+}
+
+/// Whether a field's name is that of one that frames, but for `-` and `_`. Some servers read `Content_Length` as if it were
+/// `Content-Length`.
+pub(super) fn is_nearly_framing(name: &str) -> bool {
+    let letters = || name.bytes().filter(|byte| !matches!(byte, b'-' | b'_')).map(|byte| byte.to_ascii_lowercase());
+    letters().eq(*b"contentlength") || letters().eq(*b"transferencoding")
 }
 
 /// A Content-Length. What a signed number of 64 bits cannot hold overflows in other parsers.
@@ -178,4 +184,85 @@ pub(super) const fn is_token_byte(byte: u8) -> bool {
             byte,
             b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
         )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(values: &[&'static str]) -> Result<Connection<'static>, Wrong> {
+        let mut connection = Connection::default();
+        values.iter().try_for_each(|value| connection.add(value.as_bytes()))?;
+        Ok(connection)
+    }
+
+    #[test]
+    fn who_keeps_a_connection_depends_on_the_version_and_what_is_said() {
+        let persists = |values: &[&'static str]| {
+            let connection = connection(values).unwrap();
+            [Version::Http10, Version::Http11].map(|version| connection.persists(version))
+        };
+        assert_eq!(persists(&[]), [false, true]);
+        assert_eq!(persists(&["keep-alive"]), [true, true]);
+        assert_eq!(persists(&["Close"]), [false, false]);
+        assert_eq!(persists(&["x, CLOSE"]), [false, false]);
+        assert_eq!(persists(&["keep-alive", "close"]), [false, false]);
+        assert_eq!(persists(&["Keep-Alive , TE", ""]), [true, true]);
+        assert_eq!(persists(&["closed"]), [false, true]);
+    }
+
+    #[test]
+    fn what_is_for_one_connection_is_known_by_itself_or_named() {
+        let plain = connection(&["keep-alive"]).unwrap();
+        for name in
+            ["Connection", "keep-alive", "Proxy-Connection", "TE", "Upgrade", "transfer-encoding", "CONTENT-LENGTH"]
+        {
+            assert!(plain.is_hop_by_hop(name), "{name}");
+        }
+        for name in ["Trailer", "Host", "X-Custom", "Cookie", "ETag", "Content-Type", "Te-St"] {
+            assert!(!plain.is_hop_by_hop(name), "{name}");
+        }
+        let named = connection(&["x-custom, close", "ETag,,http2-settings"]).unwrap();
+        for name in ["X-Custom", "etag", "HTTP2-Settings", "Connection"] {
+            assert!(named.is_hop_by_hop(name), "{name}");
+        }
+        assert!(!named.is_hop_by_hop("X-Other"));
+    }
+
+    #[test]
+    fn what_servers_need_cannot_be_named_away() {
+        let names = "Host, Cookie, Set-Cookie, Authorization, X-Forwarded-For, X-Forwarded-Proto, Forwarded, Content-Type, X-Real-IP";
+        let connection = connection(&[names]).unwrap();
+        for name in names.split(", ") {
+            assert!(!connection.is_hop_by_hop(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_in_connection_are_tokens_and_their_fields_few() {
+        for wrong in ["a b", "close;x", "\"close\"", "close\u{e9}", "keep-alive: x"] {
+            assert!(connection(&[wrong]).is_err(), "{wrong}");
+        }
+        assert!(connection(&["a"; 4]).is_ok());
+        assert!(connection(&["a"; 5]).is_err());
+    }
+
+    #[test]
+    fn names_that_are_nearly_those_that_frame_are_known() {
+        for name in [
+            "Content_Length",
+            "content__length",
+            "ContentLength",
+            "Transfer_Encoding",
+            "TRANSFER-_ENCODING",
+            "_content-length",
+        ] {
+            assert!(Frames::check_other(name).is_err(), "{name}");
+        }
+        for name in
+            ["Content-Type", "Content-Lengths", "X-Content-Length", "Transfer-Encodings", "TE", "Content-Language"]
+        {
+            assert!(Frames::check_other(name).is_ok(), "{name}");
+        }
+    }
 }

@@ -5,9 +5,13 @@
 
 pub(crate) mod chunked;
 pub(crate) mod cookie;
+#[cfg(test)]
+mod corpora;
 pub(crate) mod exchange;
 pub(crate) mod fields;
 mod head;
+#[cfg(any(test, feature = "internal"))]
+pub(crate) mod referee;
 pub(crate) mod request;
 pub(crate) mod response;
 mod write;
@@ -17,7 +21,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use chunked::{Chunked, Part};
-pub(crate) use fields::{Connection, Fields};
+pub(crate) use fields::Fields;
 pub(crate) use head::end;
 pub(crate) use request::{Method, Request};
 pub(crate) use response::Response;

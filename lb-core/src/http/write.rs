@@ -9,9 +9,7 @@ use std::net::IpAddr;
 use httparse::Header;
 
 use super::exchange::Asker;
-use super::request::Request;
-use super::response::Response;
-use super::{Framing, Wrong, cookie};
+use super::{Framing, Request, Response, Wrong, cookie};
 use crate::table::persistence::CookiePersistence;
 
 /// What is to be known of a client to answer it.

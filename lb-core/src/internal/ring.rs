@@ -108,6 +108,11 @@ impl Ring {
         self.leaving.push(chunk.buffer);
     }
 
+    /// What a chunk has.
+    pub fn open(&mut self, chunk: &Chunk) -> &[u8] {
+        self.ring.open(Piece { buffer: chunk.buffer, start: 0, end: chunk.bytes }).0
+    }
+
     /// Frees a chunk's buffer.
     pub fn give_back(&mut self, chunk: Chunk) {
         self.ring.give_back(chunk.buffer);

@@ -563,14 +563,14 @@ mod tests {
         race(4, |shard| {
             for (number, answers) in answers.iter().enumerate() {
                 let server = map.set(&key(number as u128), None, shard as u64 + 1, at(1));
-                answers[shard].store(server as usize, std::sync::atomic::Ordering::Relaxed);
+                answers[shard].store(server as usize, Ordering::Relaxed);
             }
         });
         let mut alone = 0;
         for (number, answers) in answers.iter().enumerate() {
             let held = map.get(&key(number as u128), at(1)).expect("one of them has set it") as usize;
             for (shard, answer) in answers.iter().enumerate() {
-                let answer = answer.load(std::sync::atomic::Ordering::Relaxed);
+                let answer = answer.load(Ordering::Relaxed);
                 assert!(answer == held || answer == shard + 1, "an answer is what is held, or one's own");
                 alone += usize::from(answer != held);
             }

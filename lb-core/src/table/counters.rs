@@ -46,17 +46,6 @@ impl TlsCounters {
     }
 }
 
-/// What one shard counts of clients that stay on their servers.
-#[derive(Debug, Default)]
-pub(crate) struct PersistenceCounters {
-    /// Choices of the server that a client stays on.
-    pub(crate) hits: Counter,
-    /// Clients that were new, or had been forgotten.
-    pub(crate) new: Counter,
-    /// Clients that got another server because theirs was not there, down or had failed them.
-    pub(crate) moved: Counter,
-}
-
 /// What one shard counts of a frontend's requests.
 #[derive(Debug, Default)]
 pub(crate) struct HttpCounters {
@@ -79,6 +68,17 @@ impl HttpCounters {
             class.add(1);
         }
     }
+}
+
+/// What one shard counts of clients that stay on their servers.
+#[derive(Debug, Default)]
+pub(crate) struct PersistenceCounters {
+    /// Choices of the server that a client stays on.
+    pub(crate) hits: Counter,
+    /// Clients that were new, or had been forgotten.
+    pub(crate) new: Counter,
+    /// Clients that got another server because theirs was not there, down or had failed them.
+    pub(crate) moved: Counter,
 }
 
 /// What one shard counts for one server.

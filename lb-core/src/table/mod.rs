@@ -170,17 +170,13 @@ impl Frontend {
         self.groups.get(place.group).map(|group| group.tier(place.rank))
     }
 
-    /// Whether requests may go to this endpoint: of anybody, or of clients who stay on it.
-    pub(crate) fn may_serve(&self, endpoint: &Arc<Endpoint>) -> bool {
-        let stay = self.persistence.as_ref().and_then(|persistence| persistence.stay(endpoint.load.id));
-        self.has(endpoint) || stay.is_some_and(|stay| Arc::ptr_eq(&stay.endpoint, endpoint))
-    }
-
-    /// Whether a server at this endpoint may get connections.
+    /// Whether a server at this endpoint may get connections, of any client or of those that stay on it.
     pub(crate) fn has(&self, endpoint: &Arc<Endpoint>) -> bool {
         let place = endpoint.load.place();
         let candidate = place.and_then(|place| self.tier(place)?.candidates.get(place.position));
+        let stay = || self.persistence.as_ref().and_then(|persistence| persistence.stay(endpoint.load.id));
         candidate.is_some_and(|candidate| Arc::ptr_eq(&candidate.endpoint, endpoint))
+            || stay().is_some_and(|stay| Arc::ptr_eq(&stay.endpoint, endpoint))
     }
 }
 

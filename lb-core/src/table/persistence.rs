@@ -28,13 +28,13 @@ pub(crate) struct Stay {
 pub(crate) struct CookiePersistence {
     /// The one to look for.
     pub(crate) name: Arc<str>,
-    pub(crate) mode: Mode,
+    pub(crate) mode: CookieMode,
     /// Whether it is taken out of requests.
     pub(crate) strip: bool,
 }
 
 /// Whose cookie it is.
-pub(crate) enum Mode {
+pub(crate) enum CookieMode {
     /// Ours: responses get what is before the value, the value of their server, and what is after it.
     Insert { before: Box<[u8]>, after: Box<[u8]>, values: Arc<CookieValues> },
     /// The application's.
@@ -90,15 +90,15 @@ impl Persistence {
     /// The server that the value of a client's cookie stands for, if clients stay on it.
     pub(crate) fn by_cookie(&self, value: &[u8], now: Time) -> Option<&Stay> {
         let server = match &self.cookie.as_ref()?.mode {
-            Mode::Insert { values, .. } => values.server_of(value),
-            Mode::Passive(learned) => learned.get(value, now),
+            CookieMode::Insert { values, .. } => values.server_of(value),
+            CookieMode::Passive(learned) => learned.get(value, now),
         };
         self.stay(server?)
     }
 
-    /// Remembers that a server has given this value of the application's cookie.
+    /// The application has given a client this cookie, which stands for the server that has answered.
     pub(crate) fn learn(&self, value: &[u8], server: u64, now: Time) {
-        if let Some(Mode::Passive(learned)) = self.cookie.as_ref().map(|cookie| &cookie.mode) {
+        if let Some(CookieMode::Passive(learned)) = self.cookie.as_ref().map(|cookie| &cookie.mode) {
             learned.learn(value, server, now);
         }
     }

@@ -317,6 +317,16 @@ impl Half {
         self.receive == Receive::Awaiting
     }
 
+    /// Whether the kernel is to tell when the sink takes more.
+    pub(crate) fn is_awaiting_room(&self) -> bool {
+        self.room == Room::Awaited
+    }
+
+    /// Whether more waits for the sink than what the kernel is sending.
+    pub(crate) fn has_more_than_is_sent(&self) -> bool {
+        self.queue.len() > usize::from(self.sending)
+    }
+
     /// Whether something is left to be sent to a sink that takes it.
     pub(crate) fn is_delivering(&self) -> bool {
         self.sink == End::Open && !self.is_empty()
@@ -341,10 +351,10 @@ impl Half {
         std::mem::take(&mut self.queue)
     }
 
-    /// The sink is another one from here on. Only while nothing is being sent to it.
+    /// The sink is another one from here on. Only while nothing is being sent to it; what is in a pipe is lost.
     pub(crate) fn renew_sink(&mut self, give_back: impl FnMut(Piece)) {
         self.discard(give_back);
-        (self.sink, self.room) = (End::Open, Room::Some);
+        (self.sink, self.room, self.in_pipe) = (End::Open, Room::Some, 0);
     }
 
     /// The source is another one from here on. Only while nothing is received from it.
