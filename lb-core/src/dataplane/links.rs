@@ -89,7 +89,6 @@ impl Links {
         })
     }
 
-
     /// An idle link to this endpoint, which serves `session` from now on.
     pub(super) fn take(&mut self, endpoint: &Arc<Endpoint>, session: Key) -> Option<Taken> {
         let of = Arc::as_ptr(endpoint) as usize;
