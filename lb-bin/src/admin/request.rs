@@ -575,6 +575,17 @@ mod tests {
     }
 
     #[test]
+    fn clients_that_are_remembered_are_asked_for_by_frontend_and_server() {
+        let (frontend, server) = ("web".parse().ok(), "app1".parse().ok());
+        let read = |line: &str| parse_request(line.as_bytes());
+        let list = Request::ListPersistence { frontend: "web".parse().ok(), limit: Some(5) };
+        assert_eq!(read(r#"ListPersistence(frontend:"web",limit:5)"#), Ok(list));
+        let clear = Request::ClearPersistence { frontend, server };
+        assert_eq!(read(r#"ClearPersistence(frontend:"web",server:"app1")"#), Ok(clear));
+        assert_eq!(read("ClearPersistence"), Ok(Request::ClearPersistence { frontend: None, server: None }));
+    }
+
+    #[test]
     fn words_stand_for_calls_without_fields() {
         for (word, request) in [
             ("Status", Request::Status {}),
@@ -585,14 +596,6 @@ mod tests {
             ("ListFrontends", Request::ListFrontends {}),
             ("PersistenceKey", Request::PersistenceKey {}),
             ("ListPersistence", Request::ListPersistence { frontend: None, limit: None }),
-            (
-                r#"ListPersistence(frontend:"web",limit:5)"#,
-                Request::ListPersistence { frontend: "web".parse().ok(), limit: Some(5) },
-            ),
-            (
-                r#"ClearPersistence(frontend:"web",server:"app1")"#,
-                Request::ClearPersistence { frontend: "web".parse().ok(), server: "app1".parse().ok() },
-            ),
             ("ListServers", Request::ListServers { frontend: None }),
         ] {
             for line in [word.to_owned(), format!("{word}()"), format!(" {word} ( ) \r")] {

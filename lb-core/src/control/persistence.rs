@@ -119,7 +119,9 @@ impl Kept {
     fn cookie(&self, config: &Frontend) -> Option<CookiePersistence> {
         let cookie = config.cookie();
         let (name, mode) = match (cookie.mode(), &self.learned, &self.values) {
-            (CookieMode::Passive(name), Some(learned), _) => (name, persistence::CookieMode::Passive(Arc::clone(learned))),
+            (CookieMode::Passive(name), Some(learned), _) => {
+                (name, persistence::CookieMode::Passive(Arc::clone(learned)))
+            }
             (CookieMode::Insert, _, Some(values)) => {
                 let before = format!("{}=", cookie.name()).into_bytes().into();
                 let after = attributes(cookie, config.protocol()).into_bytes().into();

@@ -7,14 +7,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{
-    Cause, Chunked, Fields, Framing, Limits, Method, Part, Request, Response, Version, Wrong, cookie, request, response,
-    write,
+    Cause, Chunked, Fields, Framing, Limits, Method, Part, Request, Response, Version, Wrong, cookie, request,
+    response, write,
 };
 use crate::dataplane::Side;
 use crate::table::http::Http;
 use crate::table::persistence::{CookieMode, CookiePersistence, Persistence};
-use crate::turns::timers::Time;
 use crate::tls::session::Failed;
+use crate::turns::timers::Time;
 
 /// Most bytes of a request, beside its head, that are kept until there is a server, and of requests that follow.
 const KEPT_MAX: usize = 64 << 10;
@@ -748,8 +748,10 @@ mod tests {
 
     #[test]
     fn a_request_in_chunks_with_trailers_is_the_same_however_it_is_split() {
-        let came = b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n";
-        let goes = b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n";
+        let came =
+            b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n";
+        let goes =
+            b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n";
         let both = [&came[..], GET].concat();
         for first in 0..both.len() {
             for second in first..both.len() {
@@ -779,7 +781,8 @@ mod tests {
         let (exchange, sent) = answer(GET, &[b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n\r\n"]);
         assert_eq!(String::from_utf8_lossy(&sent), "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
         assert!(exchange.keeps_client() && !exchange.keeps_server());
-        let (exchange, _) = answer(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", &[b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"]);
+        let (exchange, _) =
+            answer(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", &[b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"]);
         assert!(!exchange.keeps_server(), "a body that there must not be");
     }
 
@@ -831,7 +834,8 @@ mod tests {
 
     #[test]
     fn a_server_that_switches_protocols_unasked_is_wrong() {
-        let (mut exchange, sent) = answer(GET, &[b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"]);
+        let (mut exchange, sent) =
+            answer(GET, &[b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"]);
         assert!(sent.is_empty() && !exchange.is_tunnel());
         assert!(matches!(exchange.take_wrong(), Some((Side::Server, Wrong { cause: Cause::BadResponse, .. }))));
     }
