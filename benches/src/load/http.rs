@@ -286,3 +286,44 @@ impl Part for Http {
         Err(format!("{asked} requests were sent, {answered} answered, with {bytes} B in all").into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(fields: &str, body: usize) -> Vec<u8> {
+        format!("HTTP/1.1 200 OK\r\ncontent-length: 64\r\n{fields}\r\n{}", "x".repeat(body)).into_bytes()
+    }
+
+    #[test]
+    fn an_answer_is_one_when_all_of_it_is_there() {
+        let bytes = answer("set-cookie: LBSERVER=s1; path=/\r\n", 64);
+        for length in 0..bytes.len() {
+            assert!(!is_answer(&bytes[..length], Cookies::Dropped).expect("it is fine so far"), "{length}");
+        }
+        assert!(is_answer(&bytes, Cookies::Dropped).expect("it is fine"));
+    }
+
+    #[test]
+    fn another_answer_than_the_expected_one_is_an_error() {
+        let cookie = "Set-Cookie: LBSERVER=s1\r\n";
+        for (bytes, cookies) in [
+            (answer("", 64), Cookies::Dropped),
+            (answer(cookie, 64), Cookies::Unset),
+            (answer(cookie, 65), Cookies::Dropped),
+            (b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n".to_vec(), Cookies::Unset),
+        ] {
+            assert!(is_answer(&bytes, cookies).is_err(), "{cookies:?}: {}", String::from_utf8_lossy(&bytes));
+        }
+    }
+
+    #[test]
+    fn a_cookie_that_is_kept_goes_with_the_next_request() {
+        let bytes = answer("Set-Cookie: LBSERVER=s1; Path=/\r\n", 0);
+        let head = Head::read(&bytes).expect("it is fine").expect("it is whole");
+        let mut request = b"GET / HTTP/1.1\r\nHost: site.bench\r\n\r\n".to_vec();
+        assert!(check_cookie(&head, Cookies::Kept, false, &mut request).expect("it is the first"));
+        assert_eq!(request, b"GET / HTTP/1.1\r\nHost: site.bench\r\nCookie: LBSERVER=s1\r\n\r\n");
+        assert!(check_cookie(&head, Cookies::Kept, true, &mut request).is_err(), "another one");
+    }
+}
