@@ -319,6 +319,11 @@ impl Conn {
         self.relay.towards(sink).is_delivering()
     }
 
+    /// Whether more waits for a peer than what the kernel is sending.
+    pub(crate) fn has_more_than_is_sent(&self, sink: Side) -> bool {
+        self.relay.towards(sink).has_more_than_is_sent()
+    }
+
     /// True while the handshake with a server is under way.
     pub(crate) fn is_meeting(&self) -> bool {
         self.phase == Phase::Meeting

@@ -45,6 +45,10 @@ pub(super) struct Links {
     all: Slots<Link>,
     /// Those that are idle, by the address of their endpoint in memory; the one that was used last is last.
     idle: HashMap<usize, Vec<Key>>,
+    /// Those that became idle in this turn: only when everything else that this turn has brought was looked at is it known
+    /// that their servers have said nothing more.
+    fresh: Vec<Key>,
+    /// How many there are of both.
     idle_count: usize,
     /// Most idle ones.
     idle_max: usize,
@@ -63,7 +67,7 @@ pub(super) struct Taken {
 impl Links {
     /// None yet; at most so many idle ones are kept.
     pub(super) fn new(idle_max: usize) -> Self {
-        Self { all: Slots::new(), idle: HashMap::new(), idle_count: 0, idle_max, next_look: 0 }
+        Self { all: Slots::new(), idle: HashMap::new(), fresh: Vec::new(), idle_count: 0, idle_max, next_look: 0 }
     }
 
     /// How many are idle.
@@ -97,6 +101,15 @@ impl Links {
         Some(Taken { key, socket, tls: link.tls.take(), is_receiving: link.is_receiving, group: link.group })
     }
 
+    /// Everything that a turn has brought was looked at: the links that became idle in it can be taken.
+    pub(super) fn end_turn(&mut self) {
+        for key in self.fresh.drain(..) {
+            if let Some(link) = self.all.get(key) {
+                self.idle.entry(Arc::as_ptr(&link.endpoint) as usize).or_default().push(key);
+            }
+        }
+    }
+
     /// The session of a link is over, and nothing of it is in the kernel.
     pub(super) fn forget(&mut self, key: Key) {
         self.all.remove(key);
@@ -107,15 +120,14 @@ impl Links {
         let link = self.all.get_mut(key)?;
         let socket = link.socket.take()?;
         let of = Arc::as_ptr(&link.endpoint) as usize;
+        self.fresh.retain(|other| *other != key);
         if let Some(idle) = self.idle.get_mut(&of) {
-            if let Some(position) = idle.iter().position(|other| *other == key) {
-                idle.remove(position);
-                self.idle_count -= 1;
-            }
+            idle.retain(|other| *other != key);
             if idle.is_empty() {
                 self.idle.remove(&of);
             }
         }
+        self.idle_count -= 1;
         if !link.is_receiving {
             self.all.remove(key);
         }
@@ -123,7 +135,7 @@ impl Links {
     }
 
     fn idle_where(&self, is_meant: impl Fn(&Link) -> bool) -> Vec<Key> {
-        let keys = self.idle.values().flatten();
+        let keys = self.idle.values().flatten().chain(&self.fresh);
         keys.copied().filter(|key| self.all.get(*key).is_some_and(&is_meant)).collect()
     }
 }
@@ -143,8 +155,7 @@ impl Shard {
         let Some(link) = self.links.all.get_mut(link_key) else { return };
         if may_serve && is_receiving {
             (link.socket, link.tls, link.idle_since) = (Some(socket), tls, self.now);
-            let of = Arc::as_ptr(&link.endpoint) as usize;
-            self.links.idle.entry(of).or_default().push(link_key);
+            self.links.fresh.push(link_key);
             self.links.idle_count += 1;
         } else {
             self.close_link(link_key, socket);

@@ -122,6 +122,13 @@ impl Shard {
         let mut rest = self.ring.open(piece).0[passed..].to_vec();
         piece.end = piece.start + passed as u16;
         let Some(session) = self.sessions.get_mut(key) else { return self.ring.give_back(piece.buffer) };
+        if side == Side::Server
+            && !rest.is_empty()
+            && let Some(exchange) = session.layers.as_mut().and_then(|layers| layers.exchange_mut())
+        {
+            exchange.on_excess();
+            rest.clear();
+        }
         let unwanted = session.conn.on_received(side, piece);
         unwanted.into_iter().for_each(|piece| self.ring.give_back(piece.buffer));
         self.on_passed(side, key, passed, turn);

@@ -464,6 +464,7 @@ impl Shard {
         self.serve_waiting(turn);
         self.resume_accepting(turn);
         self.sweep_links(turn, false);
+        self.links.end_turn();
     }
 
     fn set_alarm(&mut self) {

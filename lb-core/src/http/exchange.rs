@@ -301,17 +301,21 @@ impl Exchange {
     }
 
     /// Takes what the server has sent.
-    pub(crate) fn answer(&mut self, mut bytes: &[u8], emit: &mut Emit<'_>) -> Result<(), Failed> {
+    pub(crate) fn answer(&mut self, bytes: &[u8], emit: &mut Emit<'_>) -> Result<(), Failed> {
         if !self.is_answered && !bytes.is_empty() {
             (self.is_answered, self.may_repeat) = (true, false);
             self.made.clear();
         }
-        let mut answered = Vec::new();
-        if matches!(self.answer, Reading::Body(_)) && !self.answered.is_empty() {
-            answered = std::mem::take(&mut self.answered);
-            answered.extend_from_slice(bytes);
-            bytes = &answered;
+        if !matches!(self.answer, Reading::Body(_)) || self.answered.is_empty() {
+            return self.read_answer(bytes, emit);
         }
+        // A trailer line that was not whole.
+        let mut answered = std::mem::take(&mut self.answered);
+        answered.extend_from_slice(bytes);
+        self.read_answer(&answered, emit)
+    }
+
+    fn read_answer(&mut self, mut bytes: &[u8], emit: &mut Emit<'_>) -> Result<(), Failed> {
         while !bytes.is_empty() && self.wrong.is_none() {
             let read = match &mut self.answer {
                 Reading::Head => self.answer_head(bytes),
@@ -331,8 +335,7 @@ impl Exchange {
                     }
                 }
                 Reading::Done => {
-                    // More than it was asked for: nobody may get to see that.
-                    self.keeps_server = false;
+                    self.on_excess();
                     break;
                 }
             };
@@ -450,6 +453,11 @@ impl Exchange {
                 *reading = Reading::Done;
             }
         }
+    }
+
+    /// The server has sent more than it was asked for: nobody may get to see that, and nothing more is asked of it.
+    pub(crate) fn on_excess(&mut self) {
+        self.keeps_server = false;
     }
 
     /// Whether the request is answered.
@@ -653,5 +661,132 @@ impl Joined<'_, '_> {
             self.made.clear();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Bind, HttpSettings, Protocol};
+
+    fn http() -> Http {
+        let bind = Bind::Addr(([127, 0, 0, 1], 80).into());
+        let settings = HttpSettings::default().with_forwarded(false, false);
+        let frontend = config::Frontend::new("web", bind).unwrap().with_protocol(Protocol::Http).with_http(settings);
+        Http::of(&frontend).unwrap()
+    }
+
+    fn ask(exchange: &mut Exchange) -> Result<bool, Wrong> {
+        exchange.ask(&Asker { http: &http(), persistence: None, client: None, is_last: false, now: 0 })
+    }
+
+    /// What goes to the server of a request that comes in these parts, and what is left of what came.
+    fn request(parts: &[&[u8]]) -> (Exchange, Vec<u8>) {
+        let (mut exchange, mut sent) = (Exchange::new(), Vec::new());
+        for part in parts {
+            let mut emit = |bytes: &[u8]| {
+                sent.extend_from_slice(bytes);
+                Ok(())
+            };
+            exchange.hear(part, &mut emit).unwrap();
+            if !exchange.has_asked() && ask(&mut exchange).unwrap() {
+                exchange.open(false, &mut emit).unwrap();
+            }
+        }
+        (exchange, sent)
+    }
+
+    /// What goes to the client of an answer that comes in these parts.
+    fn answer(to: &[u8], parts: &[&[u8]]) -> (Exchange, Vec<u8>) {
+        let (mut exchange, _) = request(&[to]);
+        let mut sent = Vec::new();
+        for part in parts {
+            let mut emit = |bytes: &[u8]| {
+                sent.extend_from_slice(bytes);
+                Ok(())
+            };
+            exchange.answer(part, &mut emit).unwrap();
+        }
+        (exchange, sent)
+    }
+
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+    #[test]
+    fn a_request_in_chunks_with_trailers_is_the_same_however_it_is_split() {
+        let came = b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n";
+        let goes = b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n";
+        let both = [&came[..], GET].concat();
+        for first in 0..both.len() {
+            for second in first..both.len() {
+                let (exchange, sent) = request(&[&both[..first], &both[first..second], &both[second..]]);
+                assert_eq!(String::from_utf8_lossy(&sent), String::from_utf8_lossy(goes), "{first} {second}");
+                assert!(exchange.is_asked_whole());
+                assert_eq!(exchange.heard, GET, "the next one waits");
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_in_chunks_with_trailers_is_the_same_however_it_is_split() {
+        let came = b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n";
+        let goes = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n";
+        for first in 0..came.len() {
+            for second in first..came.len() {
+                let (exchange, sent) = answer(GET, &[&came[..first], &came[first..second], &came[second..]]);
+                assert_eq!(String::from_utf8_lossy(&sent), String::from_utf8_lossy(goes), "{first} {second}");
+                assert!(exchange.keeps_client() && exchange.keeps_server());
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_server_sends_beyond_its_answer_goes_to_nobody_and_ends_its_connection() {
+        let (exchange, sent) = answer(GET, &[b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n\r\n"]);
+        assert_eq!(String::from_utf8_lossy(&sent), "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        assert!(exchange.keeps_client() && !exchange.keeps_server());
+        let (exchange, _) = answer(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", &[b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"]);
+        assert!(!exchange.keeps_server(), "a body that there must not be");
+    }
+
+    #[test]
+    fn an_old_client_gets_no_chunks_and_a_close() {
+        let came = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX: 1\r\n\r\n";
+        let (exchange, sent) = answer(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", &[came]);
+        assert_eq!(String::from_utf8_lossy(&sent), "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nabc");
+        assert!(!exchange.keeps_client());
+    }
+
+    #[test]
+    fn an_answer_that_ends_too_early_is_told_from_one_that_is_whole() {
+        let end = |came: &[u8]| answer(GET, &[came]).0.on_server_end();
+        assert_eq!(end(b""), ServerEnd::NoAnswer);
+        assert_eq!(end(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 2"), ServerEnd::NoAnswer);
+        assert_eq!(end(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no"), ServerEnd::Truncated);
+        assert_eq!(end(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"), ServerEnd::Truncated);
+        assert_eq!(end(b"HTTP/1.1 200 OK\r\n\r\nabc"), ServerEnd::Complete);
+    }
+
+    #[test]
+    fn only_what_may_be_repeated_is() {
+        let may_repeat = |request: &[u8], is_used: bool| {
+            let mut exchange = Exchange::new();
+            exchange.hear(request, &mut |_| Ok(())).unwrap();
+            assert!(ask(&mut exchange).unwrap());
+            exchange.open(is_used, &mut |_| Ok(())).unwrap();
+            exchange.may_repeat()
+        };
+        assert!(may_repeat(GET, true));
+        assert!(!may_repeat(GET, false), "a fresh connection has failed: so may the next");
+        assert!(!may_repeat(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", true));
+        assert!(!may_repeat(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n", true), "its body is gone");
+        assert!(!may_repeat(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", true));
+    }
+
+    #[test]
+    fn a_server_that_switches_protocols_unasked_is_wrong() {
+        let (mut exchange, sent) = answer(GET, &[b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"]);
+        assert!(sent.is_empty() && !exchange.is_tunnel());
+        assert!(matches!(exchange.take_wrong(), Some((Side::Server, Wrong { cause: Cause::BadResponse, .. }))));
     }
 }

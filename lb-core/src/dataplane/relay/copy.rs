@@ -195,8 +195,10 @@ impl Session {
     /// Whether there is something to do as soon as the send to this peer has sent everything.
     fn is_waiting_for_send(&mut self, sink: Side) -> bool {
         match self.exchange() {
-            // The next request, if it has come already.
-            Some(exchange) if self.conn.is_greeting() => sink == Side::Client && !exchange.is_idle(),
+            // More of the answer, or the next request, if it has come already.
+            Some(exchange) if self.conn.is_greeting() => {
+                sink == Side::Client && (!exchange.is_idle() || self.conn.has_more_than_is_sent(sink))
+            }
             _ => self.conn.is_waiting_for_send(sink),
         }
     }

@@ -317,6 +317,11 @@ impl Half {
         self.receive == Receive::Awaiting
     }
 
+    /// Whether more waits for the sink than what the kernel is sending.
+    pub(crate) fn has_more_than_is_sent(&self) -> bool {
+        self.queue.len() > usize::from(self.sending)
+    }
+
     /// Whether something is left to be sent to a sink that takes it.
     pub(crate) fn is_delivering(&self) -> bool {
         self.sink == End::Open && !self.is_empty()
