@@ -153,6 +153,7 @@ impl Shard {
         self.short_until = self.now + SHORT_PAUSE;
         self.pipes.close_idle();
         self.recycled.close_all();
+        self.close_idle_links();
         if !turn.shared.process.shortage_logged.swap(true, Ordering::Relaxed) {
             let error = std::io::Error::from_raw_os_error(errno);
             tracing::warn!("accepting pauses: {error}; raise `ulimit -n` or lower max_connections");

@@ -102,6 +102,8 @@ pub(crate) enum Patience {
     Server,
     /// As long as no byte may be moved.
     Idle,
+    /// As long as a server may take to begin its answer to a request.
+    Answer,
     /// As long as the kernel may take to cancel, and a client that is refused to hear why.
     Cancel,
 }
@@ -151,8 +153,8 @@ impl Conn {
         if let Some(step) = self.relay.from(Side::Client).next_receipt() {
             return Some(of_step(step, Side::Client));
         }
-        let delivery = self.relay.to(Side::Client).next_delivery()?;
-        Some(of_step(delivery, Side::Server))
+        let bytes = self.relay.to(Side::Client).next_bytes()?;
+        Some(of_step(bytes, Side::Server))
     }
 
     /// The server's part of a handshake.
@@ -169,9 +171,10 @@ impl Conn {
             return Some(of_step(step, Side::Client));
         }
         let is_sending = self.relay.to(Side::Server).is_sending();
+        let is_awaiting_room = self.relay.to(Side::Server).is_awaiting_room();
         let is_receiving = self.relay.from(Side::Server).is_receiving();
         match () {
-            () if !is_sending && !is_receiving => {
+            () if !is_sending && !is_awaiting_room && !is_receiving => {
                 self.phase = match then {
                     Then::Choose => Phase::Choosing,
                     Then::Part => Phase::Parting,
@@ -192,7 +195,7 @@ impl Conn {
             self.begin_close(Ending::Close);
             return self.next_action();
         }
-        let step = self.relay.to(Side::Client).next_step().map(|step| of_step(step, Side::Server));
+        let step = self.relay.to(Side::Client).next_delivery().map(|step| of_step(step, Side::Server));
         step.or_else(|| self.relay.from(Side::Client).next_receipt().map(|step| of_step(step, Side::Client)))
     }
 
@@ -246,6 +249,7 @@ impl Conn {
 
     fn leave(&mut self, then: Then, give_back: impl FnMut(Piece)) {
         self.relay.to(Side::Server).break_sink(give_back);
+        self.relay.from(Side::Client).set_splicing(false);
         self.phase = Phase::Leaving { is_cancelled: false, then };
     }
 
@@ -253,6 +257,9 @@ impl Conn {
     pub(crate) fn forget_server(&mut self, give_back: impl FnMut(Piece)) {
         self.relay.to(Side::Server).renew_sink(give_back);
         self.relay.from(Side::Server).renew_source();
+        if self.phase == Phase::Parting {
+            self.relay.to(Side::Client).end_source();
+        }
     }
 
     /// The client has to be heard before the server that was chosen can be connected to.

@@ -158,6 +158,7 @@ impl Shard {
         let needs_latency = frontend.group(session.group()).is_some_and(|group| group.main.policy.needs_latency());
         self.ring.connect(&server, endpoint.addr, Operation::Connect(key).encode());
         session.server = Some(server);
+        session.has_met = false;
         session.endpoint = Some(Arc::clone(endpoint));
         session.since = self.now;
         if needs_latency {
@@ -188,7 +189,7 @@ impl Shard {
     fn take_link(&mut self, key: Key, frontend: &Frontend, endpoint: &Arc<Endpoint>) -> bool {
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let is_shared = session.exchange().is_some() && endpoint.transport.send_proxy == SendProxy::Off;
-        let Some(taken) = is_shared.then(|| self.links.take(endpoint, key)).flatten() else { return false };
+        let Some(taken) = is_shared.then(|| self.links.take(endpoint, key, self.turns)).flatten() else { return false };
         session.endpoint = Some(Arc::clone(endpoint));
         session.attach(taken);
         if frontend.group(session.group()).is_some_and(|group| group.main.policy.needs_latency()) {

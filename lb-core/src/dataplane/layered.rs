@@ -51,8 +51,12 @@ impl Shard {
         let Some(layers) = session.layers.as_mut().filter(|_| session.conn.wants(side)) else {
             return session.conn.on_receive_ended(side, ReceiveEnd::SourceEnded);
         };
+        let reads_requests = layers.exchange().is_some() && layers.is_heard();
         if session.conn.is_gone(side) {
             session.conn.on_receive_ended(side, ReceiveEnd::Stopped);
+            if side == Side::Server && reads_requests {
+                return self.end_of_server(key, true, turn);
+            }
             return session.conn.on_broken(side, |piece| self.ring.give_back(piece.buffer));
         }
         let is_clean = layers.is_clean_end(side);
@@ -60,22 +64,15 @@ impl Shard {
             session.conn.on_receive_ended(side, ReceiveEnd::Stopped);
             return self.follow_layers(side, key, is_clean.map(|()| News::default()), turn);
         }
-        if layers.exchange().is_some() && layers.is_heard() {
+        if reads_requests {
+            session.conn.on_receive_ended(side, ReceiveEnd::Stopped);
             return match side {
-                Side::Client => self.end_of_client(key, turn),
+                Side::Client => self.on_client_end(key, turn),
                 Side::Server => self.end_of_server(key, false, turn),
             };
         }
-        self.end_half(side, key, turn);
-    }
-
-    /// Passes the end of what comes from a peer on.
-    pub(super) fn end_half(&mut self, side: Side, key: Key, turn: &Turn<'_>) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        if let Some(layers) = &mut session.layers {
-            let news = layers.end(side, &mut Outgoing::new(self.ring.own_buffers(), &mut self.outgoing));
-            self.follow_layers(side, key, news, turn);
-        }
+        let news = layers.end(side, &mut Outgoing::new(self.ring.own_buffers(), &mut self.outgoing));
+        self.follow_layers(side, key, news, turn);
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.conn.on_receive_ended(side, ReceiveEnd::SourceEnded);
         if session.conn.is_greeting() {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::conn::Conn;
 use super::key::Operation;
-use super::relay::Side;
+use super::relay::{ReceiveEnd, Side};
 use super::shard::{Session, Shard, Turn};
 use crate::sys::buffers::BufferSize;
 use crate::sys::ring::{Completion, Piece};
@@ -38,6 +38,8 @@ pub(super) struct Link {
     is_receiving: bool,
     group: u16,
     idle_since: Time,
+    /// In which turn it was taken last.
+    taken_in: u64,
 }
 
 /// All of a shard.
@@ -50,7 +52,7 @@ pub(super) struct Links {
     fresh: Vec<Key>,
     /// How many there are of both.
     idle_count: usize,
-    /// Most idle ones.
+    /// Most of all beside those that sessions may have.
     idle_max: usize,
     next_look: Time,
 }
@@ -65,7 +67,7 @@ pub(super) struct Taken {
 }
 
 impl Links {
-    /// None yet; at most so many idle ones are kept.
+    /// None yet; at most so many more than there are sessions are kept.
     pub(super) fn new(idle_max: usize) -> Self {
         Self { all: Slots::new(), idle: HashMap::new(), fresh: Vec::new(), idle_count: 0, idle_max, next_look: 0 }
     }
@@ -86,17 +88,17 @@ impl Links {
             is_receiving: false,
             group: 0,
             idle_since: 0,
+            taken_in: 0,
         })
     }
 
-
-    /// An idle link to this endpoint, which serves `session` from now on.
-    pub(super) fn take(&mut self, endpoint: &Arc<Endpoint>, session: Key) -> Option<Taken> {
+    /// An idle link to this endpoint, which serves `session` from this turn on.
+    pub(super) fn take(&mut self, endpoint: &Arc<Endpoint>, session: Key, turn: u64) -> Option<Taken> {
         let of = Arc::as_ptr(endpoint) as usize;
         let key = self.idle.get_mut(&of)?.pop()?;
         self.idle_count -= 1;
         let link = self.all.get_mut(key)?;
-        link.session = Some(session);
+        (link.session, link.taken_in) = (Some(session), turn);
         let socket = link.socket.take()?;
         Some(Taken { key, socket, tls: link.tls.take(), is_receiving: link.is_receiving, group: link.group })
     }
@@ -134,6 +136,12 @@ impl Links {
         Some(socket)
     }
 
+    /// The one that has been idle for longest.
+    fn oldest(&self) -> Option<Key> {
+        let oldest = self.idle.values().filter_map(|idle| idle.first().copied());
+        oldest.min_by_key(|key| self.all.get(*key).map_or(Time::MAX, |link| link.idle_since))
+    }
+
     fn idle_where(&self, is_meant: impl Fn(&Link) -> bool) -> Vec<Key> {
         let keys = self.idle.values().flatten().chain(&self.fresh);
         keys.copied().filter(|key| self.all.get(*key).is_some_and(&is_meant)).collect()
@@ -142,15 +150,17 @@ impl Links {
 
 impl Shard {
     /// The exchange over a session's link is done: the link goes to the pool if it `may_serve` again, and is closed else.
-    pub(super) fn release_link(&mut self, key: Key, may_serve: bool) {
+    pub(super) fn release_link(&mut self, key: Key, may_serve: bool, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let (Some(link_key), Some(socket)) = (session.link.take(), session.server.take()) else { return };
+        (session.has_met, session.is_kept_alive) = (false, false);
         let is_receiving = session.conn.release_server(|piece| self.ring.give_back(piece.buffer));
         let tls = session.layers.as_mut().and_then(|layers| layers.take_server());
         let group = std::mem::take(&mut session.groups[Side::Server as usize]);
         let Some(link) = self.links.all.get_mut(link_key) else { return };
         (link.session, link.is_receiving, link.group) = (None, is_receiving, group);
-        let may_serve = may_serve && self.links.idle_count < self.links.idle_max;
+        let is_whole = tls.as_ref().is_none_or(|tls| tls.is_at_rest());
+        let may_serve = may_serve && is_whole && link.is_current(turn.table) && self.make_room_for_link();
         let is_receiving = is_receiving || may_serve && self.receive_idle(link_key, &socket);
         let Some(link) = self.links.all.get_mut(link_key) else { return };
         if may_serve && is_receiving {
@@ -160,6 +170,19 @@ impl Shard {
         } else {
             self.close_link(link_key, socket);
         }
+    }
+
+    /// Whether one more link may be idle, if need be in place of the one that has been for longest. Every session may have a
+    /// connection to a server, so what is idle beside sessions that have none costs no descriptor that was not counted on.
+    fn make_room_for_link(&mut self) -> bool {
+        /// With more servers than this it would take too long to look for the oldest.
+        const SERVERS_MAX: usize = 256;
+        if self.links.all.len() <= self.sessions.len() + self.links.idle_max {
+            return true;
+        }
+        let oldest = (self.links.idle.len() <= SERVERS_MAX).then(|| self.links.oldest()).flatten();
+        oldest.into_iter().for_each(|oldest| self.close_idle_link(oldest));
+        oldest.is_some()
     }
 
     /// Arms a receive of an idle link. False if there is no buffer.
@@ -197,6 +220,10 @@ impl Shard {
             return self.on_stale();
         };
         if let Some(session) = link.session {
+            // The request is not even submitted: whatever this is, it is no answer to it.
+            if link.taken_in == self.turns && completion.result >= 0 {
+                return self.on_unasked(session, group, completion, turn);
+            }
             return self.on_received(Side::Server, session, group, completion, turn);
         }
         if !completion.has_more() {
@@ -219,6 +246,19 @@ impl Shard {
             None => matches!(-completion.result, libc::ECANCELED | libc::ENOBUFS | libc::EINTR | libc::EAGAIN),
         };
         self.follow_link(key, is_idle && is_fine);
+    }
+
+    /// The server has said something, or ended, before it was asked anything: its connection is of no use.
+    fn on_unasked(&mut self, session_key: Key, group: u16, completion: &Completion, turn: &Turn<'_>) {
+        let buffer = self.ring.received(completion, group);
+        buffer.into_iter().for_each(|buffer| self.ring.give_back(buffer));
+        if !completion.has_more()
+            && let Some(session) = self.sessions.get_mut(session_key)
+        {
+            session.conn.on_receive_ended(Side::Server, ReceiveEnd::Stopped);
+        }
+        self.end_of_server(session_key, true, turn);
+        self.drive(session_key, turn);
     }
 
     /// Goes on with a link that is idle and fine, and gives it up else.
@@ -248,7 +288,7 @@ impl Shard {
         let bytes = self.ring.open(piece).0;
         let Some(tls) = self.links.all.get_mut(key).and_then(|link| link.tls.as_mut()) else { return false };
         let mut aside = Aside { has_said: false, room: Vec::new() };
-        matches!(tls.receive(bytes, &mut aside), Ok(Stage::Open)) && !aside.has_said
+        matches!(tls.receive(bytes, &mut aside), Ok(Stage::Open)) && !aside.has_said && tls.is_at_rest()
     }
 
     /// Closes idle links that are of no use any more: to servers that are gone, or too old.
@@ -257,6 +297,7 @@ impl Shard {
             return;
         }
         self.links.next_look = self.now + LOOK_EVERY;
+        self.links.idle.retain(|_, idle| !idle.is_empty());
         let now = self.now;
         let is_old = |link: &Link| link.idle_since + IDLE_MAX <= now;
         let is_useless = |link: &Link| is_old(link) || is_new_table && !link.is_current(turn.table);

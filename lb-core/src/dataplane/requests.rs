@@ -8,7 +8,7 @@ use super::conn::Ending;
 use super::connect::{on_failed, on_left};
 use super::layers::Fault;
 use super::outgoing::Outgoing;
-use super::relay::{ReceiveEnd, Side};
+use super::relay::Side;
 use super::shard::{Shard, Turn};
 use super::stopwatch::Stopwatch;
 use crate::config::SendProxy;
@@ -46,7 +46,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(key) else { return };
         if let Some(layers) = session.layers.as_ref().filter(|layers| layers.exchange().is_some()) {
             for side in [Side::Client, Side::Server] {
-                session.conn.set_splicing(side, layers.passes(side) > 0);
+                session.conn.set_splicing(side, session.conn.is_relaying() && layers.passes(side) > 0);
             }
             session.conn.hold_client(layers.is_full());
         }
@@ -71,7 +71,8 @@ impl Shard {
         }
         let client = (http.x_forwarded || http.forwarded).then(|| session.client_addr()).flatten();
         let persistence = frontend.persistence.as_deref();
-        let asker = Asker { http, persistence, client, is_last: turn.shared.stop() != Stop::No, now: self.now };
+        let is_tls = session.layers.as_ref().is_some_and(|layers| layers.terminates());
+        let asker = Asker { http, persistence, client, is_tls, is_last: turn.shared.stop() != Stop::No, now: self.now };
         let Some(exchange) = session.layers.as_mut().and_then(|layers| layers.exchange_mut()) else { return };
         match exchange.ask(&asker) {
             Ok(true) => {
@@ -153,7 +154,8 @@ impl Shard {
     fn on_answered(&mut self, key: Key, turn: &Turn<'_>) -> bool {
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let Some(exchange) = session.layers.as_mut().and_then(|layers| layers.exchange_mut()) else { return false };
-        let (keeps_client, keeps_server) = (exchange.keeps_client(), exchange.keeps_server());
+        let is_stopping = turn.shared.stop() != Stop::No;
+        let (keeps_client, keeps_server) = (exchange.keeps_client() && !is_stopping, exchange.keeps_server());
         let (is_tunnel, is_asked_whole, status) = (exchange.is_tunnel(), exchange.is_asked_whole(), exchange.status());
         let learned = exchange.take_learned();
         session.counters.shards[self.number].http.count(status);
@@ -175,9 +177,8 @@ impl Shard {
         }
         let is_shared =
             session.endpoint.as_ref().is_some_and(|endpoint| endpoint.transport.send_proxy == SendProxy::Off);
-        let is_stopping = turn.shared.stop() != Stop::No;
         self.leave_endpoint(key, turn);
-        self.release_link(key, keeps_server && is_shared && !is_stopping);
+        self.release_link(key, keeps_server && is_shared && !is_stopping, turn);
         if !keeps_client {
             self.part(key);
             return false;
@@ -215,7 +216,9 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(layers) = &mut session.layers else { return };
         let has_ended = layers.exchange().is_some_and(|exchange| exchange.has_client_ended());
-        let begun = layers.begin_tunnel(&mut Outgoing::new(self.ring.own_buffers(), &mut self.outgoing));
+        let mut out = Outgoing::new(self.ring.own_buffers(), &mut self.outgoing);
+        let begun = layers.begin_tunnel(&mut out);
+        let begun = begun.and_then(|()| if has_ended { layers.end(Side::Client, &mut out).map(drop) } else { Ok(()) });
         let is_plain = layers.are_done();
         session.conn.hold_client(false);
         if is_plain {
@@ -225,9 +228,10 @@ impl Shard {
             session.conn.set_splicing(side, is_plain);
         }
         self.put_outgoing(key);
+        let Some(session) = self.sessions.get_mut(key) else { return };
         match begun {
             Err(fault) => self.on_fault(Side::Server, key, &fault, turn),
-            Ok(()) if has_ended => self.end_half(Side::Client, key, turn),
+            Ok(()) if has_ended => session.conn.end_source(Side::Client),
             Ok(()) => {}
         }
     }
@@ -302,13 +306,6 @@ impl Shard {
         session.conn.part(|piece| self.ring.give_back(piece.buffer));
     }
 
-    /// The client of requests sends nothing more.
-    pub(super) fn end_of_client(&mut self, key: Key, turn: &Turn<'_>) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        session.conn.on_receive_ended(Side::Client, ReceiveEnd::Stopped);
-        self.on_client_end(key, turn);
-    }
-
     /// The client has said that it sends nothing more. What it has asked for whole is answered.
     pub(super) fn on_client_end(&mut self, key: Key, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
@@ -326,7 +323,6 @@ impl Shard {
     /// The server sends nothing more to a client of requests: it has ended its side, or reset the connection.
     pub(super) fn end_of_server(&mut self, key: Key, is_reset: bool, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        session.conn.on_receive_ended(Side::Server, ReceiveEnd::Stopped);
         let Some(exchange) = session.layers.as_mut().and_then(|layers| layers.exchange_mut()) else { return };
         if !session.conn.is_relaying() {
             return session.conn.on_broken(Side::Server, |piece| self.ring.give_back(piece.buffer));
@@ -365,7 +361,7 @@ impl Shard {
             layers.forget_server();
         }
         // The same is asked of the same server.
-        if !session.is_repeating {
+        if !std::mem::take(&mut session.is_repeating) {
             self.leave_endpoint(key, turn);
         }
     }
@@ -378,7 +374,7 @@ impl Shard {
         let (is_greeting, is_relaying) = (session.conn.is_greeting(), session.conn.is_relaying());
         let wrong = match () {
             () if is_greeting && !layers.hears_requests() => return false,
-            () if is_greeting && exchange.is_idle() => {
+            () if is_greeting && (exchange.is_idle() || session.conn.is_delivering(Side::Client)) => {
                 self.part(key);
                 return true;
             }
@@ -402,7 +398,8 @@ impl Shard {
         for slot in 0..self.sessions.slots() {
             let Some(key) = self.sessions.key_of(slot) else { continue };
             let Some(session) = self.sessions.get(key).filter(|session| session.conn.is_greeting()) else { continue };
-            if session.exchange().is_some_and(|exchange| exchange.is_idle()) {
+            let hears_requests = session.layers.as_ref().is_some_and(|layers| layers.hears_requests());
+            if hears_requests && session.exchange().is_some_and(|exchange| exchange.is_idle()) {
                 self.part(key);
                 self.drive(key, turn);
             }

@@ -164,6 +164,8 @@ pub(crate) struct Shard {
     has_left: bool,
     accept_renewals: u32,
     stale_completions: u64,
+    /// Counts the turns.
+    pub(super) turns: u64,
 }
 
 impl Shard {
@@ -207,6 +209,7 @@ impl Shard {
             has_left: false,
             accept_renewals: 0,
             stale_completions: 0,
+            turns: 0,
         })
     }
 
@@ -231,6 +234,7 @@ impl Shard {
             self.now = self.now_micros / 1_000;
             let guard = published::pin();
             let turn = Turn { shared, table: shared.publication.load(&guard) };
+            self.turns += 1;
             self.follow(&turn);
             self.ring.reap(&mut completions);
             let messages = self.hand_out(&mut completions, &turn);
@@ -375,7 +379,7 @@ impl Shard {
             self.perform(key, action, turn);
         }
         let Some(session) = self.sessions.get_mut(key) else { return };
-        if session.conn.patience() != session.patience {
+        if session.current_patience() != session.patience {
             session.begin_patience(self.now);
             self.timers.set(key.slot, self.now + Time::from(session.next_look()));
         }
@@ -556,7 +560,9 @@ impl Session {
 
     /// Bytes were moved: idle time begins anew. How long a server may take to accept does not.
     pub(super) fn on_moved(&mut self, at: Time) {
-        if self.patience == Patience::Idle {
+        // The end of an answer may be on its way yet when the next request is awaited.
+        let is_answering = self.patience == Patience::Greeting && self.conn.is_delivering(Side::Client);
+        if self.patience == Patience::Idle || is_answering && self.exchange().is_some() {
             self.since = self.since.max(at);
         }
     }
@@ -588,7 +594,7 @@ impl Session {
     }
 
     fn begin_patience(&mut self, now: Time) {
-        self.patience = self.conn.patience();
+        self.patience = self.current_patience();
         self.since = now;
     }
 
@@ -601,7 +607,7 @@ impl Session {
                 let until = self.wait.map_or(0, |wait| wait.until);
                 u32::try_from(until.saturating_sub(self.since)).unwrap_or(u32::MAX)
             }
-            Patience::Idle if self.awaits_answer() => self.response_timeout,
+            Patience::Answer => self.response_timeout,
             Patience::Idle => self.idle_timeout,
             Patience::Cancel => CANCEL_PATIENCE,
         }
@@ -610,8 +616,16 @@ impl Session {
     /// When the timer should look first.
     fn next_look(&self) -> u32 {
         match self.patience {
-            Patience::Idle if !self.is_kept_alive => self.limit().min(KEEPALIVE_AFTER),
+            Patience::Idle if !self.is_kept_alive => self.idle_timeout.min(KEEPALIVE_AFTER),
             _ => self.limit(),
+        }
+    }
+
+    /// Which patience the connection is on.
+    fn current_patience(&self) -> Patience {
+        match self.conn.patience() {
+            Patience::Idle if self.awaits_answer() => Patience::Answer,
+            patience => patience,
         }
     }
 

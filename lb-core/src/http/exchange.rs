@@ -35,6 +35,8 @@ pub(crate) struct Asker<'a> {
     pub(crate) persistence: Option<&'a Persistence>,
     /// Where the client comes from, if that is to be told.
     pub(crate) client: Option<IpAddr>,
+    /// Whether it speaks TLS with us.
+    pub(crate) is_tls: bool,
     /// No further request is taken on this connection.
     pub(crate) is_last: bool,
     pub(crate) now: Time,
@@ -318,6 +320,10 @@ impl Exchange {
     fn read_answer(&mut self, mut bytes: &[u8], emit: &mut Emit<'_>) -> Result<(), Failed> {
         while !bytes.is_empty() && self.wrong.is_none() {
             let read = match &mut self.answer {
+                _ if self.is_tunnel => {
+                    Joined { made: &mut self.made, emit: Some(emit) }.put(bytes)?;
+                    break;
+                }
                 Reading::Head => self.answer_head(bytes),
                 Reading::Body(body) => {
                     let mut out = Joined { made: &mut self.made, emit: Some(emit) };
@@ -677,7 +683,7 @@ mod tests {
     }
 
     fn ask(exchange: &mut Exchange) -> Result<bool, Wrong> {
-        exchange.ask(&Asker { http: &http(), persistence: None, client: None, is_last: false, now: 0 })
+        exchange.ask(&Asker { http: &http(), persistence: None, client: None, is_tls: false, is_last: false, now: 0 })
     }
 
     /// What goes to the server of a request that comes in these parts, and what is left of what came.
@@ -781,6 +787,18 @@ mod tests {
         assert!(!may_repeat(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", true));
         assert!(!may_repeat(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n", true), "its body is gone");
         assert!(!may_repeat(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", true));
+    }
+
+    #[test]
+    fn what_comes_behind_a_switch_of_protocols_is_passed_on_however_it_is_split() {
+        let head = "HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+        let came = [head.as_bytes(), b"first bytes"].concat();
+        let wish = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+        for at in 0..came.len() {
+            let (exchange, sent) = answer(wish, &[&came[..at], &came[at..]]);
+            assert_eq!(String::from_utf8_lossy(&sent), String::from_utf8_lossy(&came), "{at}");
+            assert!(exchange.is_tunnel());
+        }
     }
 
     #[test]

@@ -61,7 +61,7 @@ fn put_cookies_without(name: &str, field: &Header<'_>, into: &mut Vec<u8>) {
 /// Who the client is: as a field more, after those that it has sent itself.
 fn put_forwarded(request: &Request<'_, '_>, asker: &Asker<'_>, into: &mut Vec<u8>) {
     let Some(client) = asker.client else { return };
-    let protocol = if asker.http.is_tls { "https" } else { "http" };
+    let protocol = if asker.is_tls { "https" } else { "http" };
     // Writing into memory does not fail.
     if asker.http.x_forwarded {
         let _ = write!(into, "X-Forwarded-For: {client}\r\nX-Forwarded-Proto: {protocol}\r\n");

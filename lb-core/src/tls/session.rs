@@ -115,6 +115,11 @@ impl Session {
         self.stage
     }
 
+    /// Whether all that has come was processed: no record is unfinished.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     /// Whether the handshake took up an earlier session.
     pub(crate) fn is_resumed(&self) -> bool {
         let kind = match &self.machine {

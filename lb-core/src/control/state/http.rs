@@ -343,7 +343,7 @@ mod tests {
         assert_eq!(super::super::difference(&before, &certificates, &[wanted]), []);
         let wanted = frontend(Protocol::Http).with_server(server("b").with_identity(name("c")));
         let changes = super::super::difference(&before, &certificates, &[wanted]);
-        let mut after = before.clone();
+        let mut after = before;
         changes.iter().for_each(|change| drop(after.apply(change).unwrap()));
         assert_eq!(identities(&after), [("b", "c")]);
     }
@@ -351,7 +351,8 @@ mod tests {
     #[test]
     fn a_long_name_leaves_room_for_the_number() {
         let long = name(&"x".repeat(64));
-        let free = with_free_identity(&server(long.as_str()), [server("y").with_identity(long.clone())].iter());
+        let joining = server(long.as_str());
+        let free = with_free_identity(&joining, [server("y").with_identity(long)].iter());
         assert_eq!(free.identity().as_str(), format!("{}-2", "x".repeat(62)));
     }
 }

@@ -22,7 +22,10 @@ impl Shard {
     pub(in crate::dataplane) fn receive(&mut self, side: Side, key: Key, size: BufferSize) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.note_way(side, false, self.number);
-        let Some(socket) = session.socket(side) else { return };
+        let Some(socket) = session.socket(side) else {
+            debug_assert!(false, "nobody is there to receive from");
+            return session.conn.on_receive_ended(side, ReceiveEnd::Stopped);
+        };
         let link = session.link.filter(|_| side == Side::Server);
         match self.ring.receive(socket, size, |group| receive_of(side, key, link, group).encode()) {
             Some(group) => session.groups[side as usize] = group,

@@ -146,10 +146,19 @@ impl Half {
 
     /// What to do next for the sink.
     pub(crate) fn next_delivery(&mut self) -> Option<Step> {
-        if self.sink != End::Open {
-            return None;
+        if let Some(step) = self.next_bytes() {
+            return Some(step);
         }
-        if self.in_pipe > 0 {
+        if self.sink == End::Open && self.source == End::Ended && self.is_empty() {
+            self.sink = End::Ended;
+            return Some(Step::CloseWrite);
+        }
+        None
+    }
+
+    /// What to do next to bring the sink the bytes that wait for it.
+    pub(crate) fn next_bytes(&mut self) -> Option<Step> {
+        if self.in_pipe > 0 && self.sink == End::Open {
             return match self.room {
                 Room::Some => Some(Step::Drain),
                 Room::None => {
@@ -159,14 +168,7 @@ impl Half {
                 Room::Awaited => None,
             };
         }
-        if let Some(send) = self.next_send() {
-            return Some(send);
-        }
-        if self.source == End::Ended && self.queue.is_empty() {
-            self.sink = End::Ended;
-            return Some(Step::CloseWrite);
-        }
-        None
+        self.next_send()
     }
 
     /// What to do next where the sink takes bytes that are not the source's yet: those of a handshake.
@@ -317,6 +319,11 @@ impl Half {
         self.receive == Receive::Awaiting
     }
 
+    /// Whether the kernel is to tell when the sink takes more.
+    pub(crate) fn is_awaiting_room(&self) -> bool {
+        self.room == Room::Awaited
+    }
+
     /// Whether more waits for the sink than what the kernel is sending.
     pub(crate) fn has_more_than_is_sent(&self) -> bool {
         self.queue.len() > usize::from(self.sending)
@@ -346,10 +353,10 @@ impl Half {
         std::mem::take(&mut self.queue)
     }
 
-    /// The sink is another one from here on. Only while nothing is being sent to it.
+    /// The sink is another one from here on. Only while nothing is being sent to it; what is in a pipe is lost.
     pub(crate) fn renew_sink(&mut self, give_back: impl FnMut(Piece)) {
         self.discard(give_back);
-        (self.sink, self.room) = (End::Open, Room::Some);
+        (self.sink, self.room, self.in_pipe) = (End::Open, Room::Some, 0);
     }
 
     /// The source is another one from here on. Only while nothing is received from it.
