@@ -214,7 +214,7 @@ const SERVED: &[(&str, &str, usize)] = &[
     ),
     (
         "chunks that look like requests",
-        "POST /first HTTP/1.1\r\nHost: @\r\nTransfer-Encoding: chunked\r\n\r\n1f\r\nGET /smuggled HTTP/1.1\r\nX: yyy\r\n\r\n0\r\n\r\n",
+        "POST /first HTTP/1.1\r\nHost: @\r\nTransfer-Encoding: chunked\r\n\r\n20\r\nGET /smuggled HTTP/1.1\r\nX: yyy\r\n\r\n0\r\n\r\n",
         1,
     ),
     ("an empty line before a request", "\r\nPOST /first HTTP/1.1\r\nHost: @\r\nContent-Length: 0\r\n\r\n", 1),
@@ -288,6 +288,7 @@ fn a_request_that_ends_in_the_middle_is_whole_for_nobody() {
             client.send(&text[..end]);
             client.end();
             let (rest, _) = client.rest();
+            drop(client);
             assert!(rest.is_empty() || rest.starts_with(b"HTTP/1.1 4"), "cut off at {end}: {}", rest.escape_ascii());
             court.judge_broken(&format!("cut off at {end} of {}", text.len()), end >= head);
         }
@@ -331,15 +332,16 @@ fn answers_to_refused_requests_never_become_those_of_others() {
             scope.spawn(move || {
                 let mut client = Wire::connect(addr);
                 for round in 0..100 {
-                    let target = format!("/victim/{victim}/{round}");
+                    let target = format!("/victim-among-others/{victim}/{round}");
                     assert_eq!(client.get(&target).text(), format!("GET {target} 0"));
                 }
             });
         }
     });
     let received = court.referee.received();
-    let victims =
-        received.iter().filter(|it| matches!(it, Received::Request { target, .. } if target.starts_with("/victim")));
+    let victims = received
+        .iter()
+        .filter(|it| matches!(it, Received::Request { target, .. } if target.starts_with("/victim-among-others/")));
     assert_eq!(victims.count(), 400, "each once");
     assert_eq!(received.iter().filter(|it| is_wrong(it)).count(), 0, "{received:?}");
 }
@@ -377,6 +379,7 @@ impl Court {
     }
 
     fn hear(&mut self, class: &str, bytes: &str, fate: Fate) {
+        println!("{class}: {bytes:?}");
         let mut client = Wire::connect(self.lb.addr("web"));
         match fate {
             Refused => {
@@ -388,6 +391,7 @@ impl Court {
                 client.send(bytes);
                 let (rest, _) = client.rest();
                 assert!(rest.is_empty() || rest.starts_with(b"HTTP/1.1 400 "), "{class}: {}", rest.escape_ascii());
+                drop(client);
                 self.judge_broken(class, true);
             }
             Served(count) => {
@@ -408,6 +412,7 @@ impl Court {
         let Example { name, method, uri, version, tier, reason, .. } = example;
         let what = format!("{name} ({tier:?}, {reason})");
         let bytes = text_of(example);
+        println!("{what}: {bytes:?}");
         let mut client = Wire::connect(self.lb.addr("web"));
         client.send(bytes.as_bytes());
         client.end();
@@ -417,6 +422,8 @@ impl Court {
             Tier::Severe => assert!(is_refused, "{what}: served"),
             // What makes an URI ambiguous is for the server behind to say.
             Tier::Ambiguous if reason != "AmbiguousUri" => assert!(is_refused, "{what}: served"),
+            // Codings other than `chunked` are correct, and not known here.
+            Tier::Compliant if rest.starts_with(b"HTTP/1.1 501 ") => assert!(has_other_coding(example), "{what}"),
             Tier::Compliant => assert!(!is_refused, "{what}: {}", rest.escape_ascii()),
             _ => {}
         }
@@ -500,7 +507,14 @@ fn is_refusal(class: &str, bytes: &[u8], end: End) {
     let text = String::from_utf8_lossy(bytes);
     let statuses = ["HTTP/1.1 400 ", "HTTP/1.1 501 ", "HTTP/1.1 505 ", "HTTP/1.1 405 "];
     assert!(statuses.iter().any(|status| text.starts_with(status)), "{class}: not refused, but {text:?} and {end:?}");
-    assert_eq!(text.matches("HTTP/1.").count(), 1, "{class}: {text:?}");
+    assert_eq!(text.matches("Content-Length: ").count(), 1, "{class}: {text:?}");
+}
+
+fn has_other_coding(example: &Example) -> bool {
+    let is_other = |(name, value): &(String, String)| {
+        name.eq_ignore_ascii_case("transfer-encoding") && !value.trim().eq_ignore_ascii_case("chunked")
+    };
+    example.fields.iter().any(is_other)
 }
 
 /// A request of the corpus as it would be sent, with a body of the length that it says.

@@ -186,7 +186,7 @@ impl<S: Read + Write> Wire<S> {
                     self.stream.consume(count);
                 }
                 Err(error) if is_reset(&error) => return (all, End::Reset),
-                Err(error) => panic!("the connection does not end: {error}"),
+                Err(error) => panic!("after {} the connection does not end: {error}", all.escape_ascii()),
             }
         }
     }
