@@ -423,9 +423,10 @@ fn thousands_of_slow_bodies_hinder_nobody_and_are_served() {
 fn refusing_by_the_thousand_costs_no_descriptors_and_no_memory() {
     let site = Site::named("a");
     let lb = http(Frontend::new("web").server("a", site.addr()));
+    let addr = lb.addr("web");
     let flood = |count: usize| {
         for index in 0..count {
-            let mut client = Wire::connect(lb.addr("web"));
+            let mut client = Wire::connect(addr);
             client.send(MALFORMED[index % MALFORMED.len()].0);
             assert!(client.rest().0.starts_with(b"HTTP/1.1 "));
         }

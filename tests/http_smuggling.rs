@@ -21,7 +21,7 @@ enum Fate {
 
 use Fate::{Broken, Refused, Served};
 
-/// `@` stands for the name of the host, here and below.
+/// `@` stands for the name of the host, here and below: [`with_host`].
 const POST: &str = "POST /first HTTP/1.1\r\nHost: @\r\n";
 /// What an attacker would smuggle.
 const NEXT: &str = "GET /smuggled HTTP/1.1\r\nHost: @\r\n\r\n";
@@ -349,13 +349,14 @@ fn answers_to_refused_requests_never_become_those_of_others() {
 fn judge(cases: impl Iterator<Item = (&'static str, String, Fate)>) {
     let mut court = Court::new();
     for (class, bytes, fate) in cases {
-        court.hear(
-            class,
-            &bytes.replace("http://other@@", "http://other@site.example").replace('@', "site.example"),
-            fate,
-        );
+        court.hear(class, &with_host(&bytes), fate);
     }
     court.close();
+}
+
+/// `@` is the name of the host, `@@` an `@` before it.
+fn with_host(bytes: &str) -> String {
+    bytes.replace("@@", "\u{2}@").replace('@', "site.example").replace('\u{2}', "@")
 }
 
 /// A balancer before the referee, with one connection for all, so that who smuggles something hits who comes next.
@@ -412,7 +413,7 @@ impl Court {
         let Example { name, method, uri, version, tier, reason, .. } = example;
         let what = format!("{name} ({tier:?}, {reason})");
         let bytes = text_of(example);
-        println!("{what}: {bytes:?}");
+        println!("{what}: {:?}", &bytes[..bytes.len().min(1000)]);
         let mut client = Wire::connect(self.lb.addr("web"));
         client.send(bytes.as_bytes());
         client.end();
@@ -533,7 +534,7 @@ fn text_of(example: &Example) -> String {
     if value("transfer-encoding").is_some() {
         text += "0\r\n\r\n";
     } else if let Some(length) = value("content-length").and_then(|length| length.trim().parse::<usize>().ok()) {
-        text += &"x".repeat(length.min(100_000));
+        text += &"x".repeat(length);
     }
     text
 }
