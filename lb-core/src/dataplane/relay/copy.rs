@@ -65,6 +65,11 @@ impl Shard {
             }
             session.measure(event, self.now_micros);
         }
+        let is_over = !completion.has_more();
+        if is_over && completion.result > 0 {
+            // Before the bytes are looked at: by them the connection they came from may pass to another client.
+            session.conn.on_receive_ended(side, ReceiveEnd::Stopped);
+        }
         if let Some(buffer) = buffer {
             let piece = Piece { buffer, start: 0, end: completion.result.max(0) as u16 };
             match &session.layers {
@@ -76,7 +81,7 @@ impl Shard {
                 }
             }
         }
-        if !completion.has_more() {
+        if is_over && completion.result <= 0 {
             self.on_receive_ended(side, key, completion.result, turn);
         }
         self.drive(key, turn);
