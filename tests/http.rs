@@ -248,6 +248,7 @@ fn an_old_client_is_closed_unless_it_asks_to_be_kept() {
     client.send("GET / HTTP/1.0\r\n\r\n");
     assert_eq!(client.answer("GET").text(), "a");
     client.closes();
+    assert_eq!(site.last().line, "GET / HTTP/1.0", "without a Host it can be none of our own version");
 
     let mut client = Wire::connect(lb.addr("web"));
     for _ in 0..3 {
