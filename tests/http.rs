@@ -230,12 +230,14 @@ fn an_old_client_gets_a_chunked_answer_whole_and_is_closed() {
     );
     let lb = one_server(&site);
     let mut client = Wire::connect(lb.addr("web"));
-    client.send("GET / HTTP/1.0\r\n\r\n");
+    client.send("GET / HTTP/1.0\r\nHost: site.example\r\n\r\n");
     let head = client.head();
     assert!(!head.has("transfer-encoding"), "{head:?}");
     let (rest, end) = client.rest();
     assert_eq!((text(&rest).as_str(), end), ("hello world", tests::client::End::Orderly));
     assert_eq!(site.last().line, "GET / HTTP/1.1", "to the server it is a request of our own version");
+    Wire::connect(lb.addr("web")).ask("GET / HTTP/1.0\r\n\r\n");
+    assert_eq!(site.last().line, "GET / HTTP/1.0", "which must have a Host");
 }
 
 #[test]
@@ -246,6 +248,7 @@ fn an_old_client_is_closed_unless_it_asks_to_be_kept() {
     client.send("GET / HTTP/1.0\r\n\r\n");
     assert_eq!(client.answer("GET").text(), "a");
     client.closes();
+    assert_eq!(site.last().line, "GET / HTTP/1.0", "without a Host it can be none of our own version");
 
     let mut client = Wire::connect(lb.addr("web"));
     for _ in 0..3 {

@@ -189,7 +189,9 @@ impl Shard {
     fn take_link(&mut self, key: Key, frontend: &Frontend, endpoint: &Arc<Endpoint>) -> bool {
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let is_shared = session.exchange().is_some() && endpoint.transport.send_proxy == SendProxy::Off;
-        let Some(taken) = is_shared.then(|| self.links.take(endpoint, key, (self.turns, self.now))).flatten() else { return false };
+        let Some(taken) = is_shared.then(|| self.links.take(endpoint, key, (self.turns, self.now))).flatten() else {
+            return false;
+        };
         session.endpoint = Some(Arc::clone(endpoint));
         session.attach(taken);
         if frontend.group(session.group()).is_some_and(|group| group.main.policy.needs_latency()) {

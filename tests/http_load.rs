@@ -1,0 +1,256 @@
+//! Requests where servers are full, slow or leaving, and where the balancer itself stops or is replaced: each is answered, or
+//! told why not.
+#![forbid(unsafe_code)]
+
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use tests::client::try_connect;
+use tests::http::{Site, Wire, ok, request};
+use tests::{Config, Frontend, Lb, http_refused, stream, wait};
+
+#[test]
+fn who_finds_a_full_server_waits_for_the_request_before_and_is_served() {
+    let gate = Gate::default();
+    let site = gate.site();
+    let frontend = Frontend::new("web").server_with("a", site.addr(), "max_connections: 1");
+    let lb = http(frontend.set("queue_timeout", "\"60s\""));
+    let mut clients: Vec<_> = (0..4).map(|_| Wire::connect(lb.addr("web"))).collect();
+    for (index, client) in clients.iter_mut().enumerate() {
+        client.send(request("POST", &format!("/{index}"), &[], "body"));
+        wait::until("the request is taken up", || lb.frontend("web")["http"]["requests"] == index + 1);
+    }
+    assert_eq!(site.seen().len(), 1, "one at a time");
+    assert_eq!(lb.frontend("web")["waiting"], 3);
+    gate.open();
+    for (index, client) in clients.iter_mut().enumerate() {
+        assert_eq!(client.answer("POST").text(), format!("/{index}"));
+    }
+    let targets: Vec<_> = site.requests().iter().map(|request| request.target().to_owned()).collect();
+    assert_eq!(targets, ["/0", "/1", "/2", "/3"], "in turn");
+    assert_eq!(site.accepted(), 1, "over one connection");
+}
+
+#[test]
+fn who_waits_for_a_full_server_in_vain_gets_503() {
+    let gate = Gate::default();
+    let site = gate.site();
+    let frontend = Frontend::new("web").server_with("a", site.addr(), "max_connections: 1");
+    let lb = http(frontend.set("queue_timeout", "\"200ms\""));
+    let [mut first, mut second] = [(); 2].map(|()| Wire::connect(lb.addr("web")));
+    first.send(request("GET", "/first", &[], ""));
+    wait::until("the server has the first", || site.seen().len() == 1);
+    assert_eq!(second.get("/second").status(), 503);
+    assert_eq!(http_refused(&lb.frontend("web"), "no_server"), 1);
+    gate.open();
+    assert_eq!(first.answer("GET").text(), "/first");
+}
+
+#[test]
+fn who_finds_the_queue_full_gets_503_at_once() {
+    let gate = Gate::default();
+    let site = gate.site();
+    let frontend = Frontend::new("web").server_with("a", site.addr(), "max_connections: 1");
+    let lb = http(frontend.set("queue", 1).set("queue_timeout", "\"60s\""));
+    let [mut first, mut second, mut third] = [(); 3].map(|()| Wire::connect(lb.addr("web")));
+    first.send(request("GET", "/first", &[], ""));
+    wait::until("the server has the first", || site.seen().len() == 1);
+    second.send(request("GET", "/second", &[], ""));
+    wait::until("the second waits", || lb.frontend("web")["waiting"] == 1);
+    assert_eq!(third.get("/third").status(), 503);
+    gate.open();
+    assert_eq!((first.answer("GET").text(), second.answer("GET").text()), ("/first", "/second"));
+}
+
+#[test]
+fn idle_clients_hold_no_place_at_a_full_server() {
+    let site = Site::named("a");
+    let lb = http(Frontend::new("web").server_with("a", site.addr(), "max_connections: 1"));
+    let mut clients: Vec<_> = (0..20).map(|_| Wire::connect(lb.addr("web"))).collect();
+    for _ in 0..3 {
+        for client in &mut clients {
+            assert_eq!(client.get("/").text(), "a");
+        }
+    }
+    assert_eq!(site.accepted(), 1);
+}
+
+#[test]
+fn a_server_that_does_not_read_makes_the_client_wait() {
+    let gate = Gate::default();
+    let reading = gate.clone();
+    let site = Site::play(move |wire, _| {
+        while let Ok(head) = wire.try_head() {
+            reading.pass();
+            let framing = tests::http::Framing::of_request(&head);
+            let digest = stream::read(&mut wire.body(framing)).unwrap();
+            wire.send(ok(&digest.to_string()));
+        }
+    });
+    const BYTES: u64 = 100_000_000;
+    let lb = http(Frontend::new("web").server("a", site.addr()));
+    let before = lb.memory();
+    for (name, chunked) in [("Content-Length", false), ("Transfer-Encoding", true)] {
+        gate.close();
+        let mut client = Wire::connect(lb.addr("web"));
+        let value = if chunked { "chunked".to_owned() } else { BYTES.to_string() };
+        client.send(request("PUT", "/", &[(name, &value)], ""));
+        let mut writer = client.writer().try_clone().unwrap();
+        let writing = thread::spawn(move || match chunked {
+            true => {
+                let mut chunks = tests::http::Chunks::new(&mut writer);
+                stream::write(&mut chunks, 6, BYTES).unwrap();
+                chunks.end("").unwrap();
+            }
+            false => drop(stream::write(&mut writer, 6, BYTES).unwrap()),
+        });
+        let bytes = || lb.traffic("bytes_to_server");
+        wait::until_still("no more is taken of the client", Duration::from_millis(300), bytes);
+        assert!(!writing.is_finished(), "the client has sent it all, and nobody has read it");
+        assert!(lb.memory() < before + 16_000_000, "{} bytes of memory, {before} before", lb.memory());
+        gate.open();
+        assert_eq!(client.answer("PUT").text(), stream::digest(6, BYTES).to_string(), "{name}");
+        writing.join().unwrap();
+    }
+}
+
+#[test]
+fn a_flood_of_pipelined_requests_is_not_kept() {
+    let gate = Gate::default();
+    let site = gate.site();
+    let lb = http(Frontend::new("web").server("a", site.addr()));
+    let before = lb.memory();
+    let addr = lb.addr("web");
+    let text = request("GET", "/", &[("X-Filler", &"x".repeat(900))], "").repeat(10);
+    let flood = || {
+        let mut stream = try_connect(addr).unwrap();
+        stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+        while stream.write_all(text.as_bytes()).is_ok() {}
+        stream
+    };
+    let clients: Vec<_> = thread::scope(|scope| {
+        let flooding: Vec<_> = (0..20).map(|_| scope.spawn(flood)).collect();
+        flooding.into_iter().map(|flood| flood.join().unwrap()).collect()
+    });
+    assert!(lb.memory() < before + 16_000_000, "{} bytes of memory, {before} before", lb.memory());
+    drop(clients);
+    gate.open();
+    lb.until_idle();
+}
+
+#[test]
+fn when_it_stops_requests_are_answered_and_clients_told_to_close() {
+    let gate = Gate::default();
+    let site = gate.site();
+    let mut lb = http(Frontend::new("web").server("a", site.addr()));
+    let addr = lb.addr("web");
+    let [mut busy, mut idle] = [(); 2].map(|()| Wire::connect(addr));
+    gate.open();
+    assert_eq!(idle.get("/idle").text(), "/idle");
+    gate.close();
+    busy.send(request("GET", "/busy", &[], ""));
+    wait::until("the server has the request", || site.seen().len() == 2);
+    lb.signal("TERM");
+    idle.closes();
+    gate.open();
+    let answer = busy.answer("GET");
+    assert_eq!(answer.text(), "/busy");
+    busy.closes();
+    assert_eq!(lb.exit().code(), Some(0));
+}
+
+#[test]
+fn nobody_notices_a_take_over() {
+    let site = Site::run(|request| ok(request.target()));
+    let lb = http(Frontend::new("web").server("a", site.addr()));
+    let addr = lb.addr("web");
+    let has_ended = AtomicBool::new(false);
+    let served = thread::scope(|scope| {
+        let client = || {
+            let (mut served, mut wire) = (0, Wire::connect(addr));
+            while !has_ended.load(SeqCst) {
+                let target = format!("/{served}");
+                match wire.try_ask(&request("GET", &target, &[], "")) {
+                    Ok(answer) => {
+                        assert_eq!(answer.text(), target);
+                        served += 1;
+                        if answer.connection_says("close") {
+                            wire = Wire::connect(addr);
+                        }
+                    }
+                    // The balancer may close between two requests, as any server may (RFC 9112, section 9.5).
+                    Err(_) => wire = Wire::connect(addr),
+                }
+            }
+            served
+        };
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(client)).collect();
+        wait::until("requests are served", || site.seen().len() > 100);
+        let successor = lb.place().start_successor();
+        let before = site.seen().len();
+        wait::until("requests are served by the successor", || {
+            site.seen().len() > before + 100 && successor.traffic("accepted") >= 4
+        });
+        has_ended.store(true, SeqCst);
+        let served: usize = clients.into_iter().map(|client| client.join().unwrap()).sum();
+        successor.until_idle();
+        served
+    });
+    let repeated = site.seen().len() - served;
+    assert!(repeated <= 4, "{repeated} of {} requests were lost, or asked again", site.seen().len());
+}
+
+#[test]
+fn a_drained_server_finishes_its_requests_and_gets_no_new_ones() {
+    let (gate, other) = (Gate::default(), Site::named("b"));
+    let site = gate.site();
+    let lb = http(Frontend::new("web").server("a", site.addr()));
+    let mut client = Wire::connect(lb.addr("web"));
+    client.send(request("GET", "/held", &[], ""));
+    wait::until("the server has the request", || site.seen().len() == 1);
+    lb.done(&["server", "add", "web", "b", "127.0.0.1", &other.addr().port().to_string()]);
+    lb.done(&["server", "drain", "web", "a"]);
+    gate.open();
+    assert_eq!(client.answer("GET").text(), "/held");
+    for _ in 0..10 {
+        assert_eq!(client.get("/").text(), "b", "the same client's next request goes elsewhere");
+    }
+    assert_eq!(site.seen().len(), 1);
+}
+
+/// What servers wait for before they answer.
+#[derive(Debug, Clone, Default)]
+struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+
+    fn close(&self) {
+        *self.0.0.lock().unwrap() = false;
+    }
+
+    fn pass(&self) {
+        let is_open = self.0.0.lock().unwrap();
+        let _is_open = self.0.1.wait_timeout_while(is_open, wait::HANG, |is_open| !*is_open).unwrap();
+    }
+
+    /// A server that says what it was asked for, once the gate is open.
+    fn site(&self) -> Site {
+        let gate = self.clone();
+        Site::run(move |request| {
+            gate.pass();
+            ok(request.target())
+        })
+    }
+}
+
+/// One shard, so that a queue is one.
+fn http(frontend: Frontend) -> Lb {
+    Lb::start(Config::of(frontend.set("protocol", "http")).set("shards", 1))
+}
