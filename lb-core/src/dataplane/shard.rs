@@ -449,6 +449,7 @@ impl Shard {
 
     /// Looks after what no completion announces.
     fn look_again(&mut self, turn: &Turn<'_>) {
+        self.links.end_turn();
         if !self.starved.is_empty() {
             for key in std::mem::take(&mut self.starved) {
                 if let Some(session) = self.sessions.get_mut(key) {
@@ -468,7 +469,6 @@ impl Shard {
         self.serve_waiting(turn);
         self.resume_accepting(turn);
         self.sweep_links(turn, false);
-        self.links.end_turn();
     }
 
     fn set_alarm(&mut self) {
@@ -561,8 +561,8 @@ impl Session {
     /// Bytes were moved: idle time begins anew. How long a server may take to accept does not.
     pub(super) fn on_moved(&mut self, at: Time) {
         // The end of an answer may be on its way yet when the next request is awaited.
-        let is_answering = self.patience == Patience::Greeting && self.conn.is_delivering(Side::Client);
-        if self.patience == Patience::Idle || is_answering && self.exchange().is_some() {
+        let is_answering = || self.exchange().is_some() && self.conn.is_delivering(Side::Client);
+        if self.patience == Patience::Idle || self.patience == Patience::Greeting && is_answering() {
             self.since = self.since.max(at);
         }
     }
@@ -632,7 +632,7 @@ impl Session {
     /// Whether all of a request has gone to a server that has not begun to answer.
     fn awaits_answer(&self) -> bool {
         let awaits = |exchange: &Exchange| exchange.is_asked_whole() && !exchange.has_begun();
-        self.conn.is_relaying() && self.exchange().is_some_and(awaits)
+        self.exchange().is_some_and(awaits) && self.conn.is_relaying()
     }
 
     fn on_long_lived(&mut self) {

@@ -184,7 +184,7 @@ impl Shard {
         if is_broken(completion.result)
             && let Some(session) = self.sessions.get_mut(key)
         {
-            session.conn.on_send_failed(side, |piece| self.ring.give_back(piece.buffer));
+            session.on_send_failed(side, |piece| self.ring.give_back(piece.buffer));
         }
         self.follow_exchange(key, turn);
         self.drive(key, turn);
@@ -208,6 +208,14 @@ impl Session {
                 sink == Side::Client && (!exchange.is_idle() || self.conn.has_more_than_is_sent(sink))
             }
             _ => self.conn.is_waiting_for_send(sink),
+        }
+    }
+
+    /// A peer takes no bytes any more. A client of requests is gone by that, whatever it has asked for yet.
+    pub(super) fn on_send_failed(&mut self, sink: Side, give_back: impl FnMut(Piece)) {
+        match sink {
+            Side::Client if self.exchange().is_some() => self.conn.on_broken(sink, give_back),
+            _ => self.conn.on_send_failed(sink, give_back),
         }
     }
 

@@ -104,7 +104,7 @@ impl Shard {
                 }
             }
             Err(error) if !is_passing(&error) => {
-                session.conn.on_send_failed(side, |piece| self.ring.give_back(piece.buffer));
+                session.on_send_failed(side, |piece| self.ring.give_back(piece.buffer));
             }
             Ok(_) | Err(_) => session.conn.on_drained(side, None),
         }
