@@ -30,12 +30,14 @@ pub struct Net {
     requests: Option<Requests>,
 }
 
+type IsAnswer = dyn Fn(&[u8]) -> Result<bool>;
+
 /// What is different where messages are requests of HTTP and their answers.
 struct Requests {
     /// What servers answer.
     answer: Chunk,
     /// Whether what a client has received is its answer.
-    is_answer: Box<dyn Fn(&[u8]) -> Result<bool>>,
+    is_answer: Box<IsAnswer>,
 }
 
 /// The size of an answer's body, which is what counts of it.
