@@ -411,7 +411,8 @@ fn http_goes_over_ipv6_and_the_other_way_round() {
 fn a_request_counts_as_a_connection_of_its_server_while_it_is_answered() {
     let (site, lb, mut client) = held();
     client.send(request("GET", "/held", &[], ""));
-    wait::until("the request counts", || lb.server("web", "a")["connections"] == 1);
+    wait::until("the server has the request", || site.seen().len() == 1);
+    assert_eq!(lb.server("web", "a")["connections"], 1);
     site.hang_up();
     drop(client);
     wait::until("it counts no more", || lb.server("web", "a")["connections"] == 0);
