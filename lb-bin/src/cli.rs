@@ -10,7 +10,7 @@ use lb_core::config::{
 
 use crate::ron_text;
 
-/// A TCP load balancer that is changed while it runs.
+/// A TCP, TLS and HTTP load balancer that is changed while it runs.
 #[derive(Debug, Parser)]
 #[command(name = "lb", version, arg_required_else_help = true, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -81,7 +81,7 @@ pub enum ClientCommand {
     /// Add, replace, remove or list certificates
     #[command(subcommand)]
     Certificate(CertificateCommand),
-    /// Show the key that cookies are made with
+    /// List or forget the clients that stay on a server, or show the key of cookies
     #[command(subcommand)]
     Persistence(PersistenceCommand),
     /// Make the running frontends and certificates those of a configuration, in one transaction

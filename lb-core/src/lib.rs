@@ -1,4 +1,4 @@
-//! An embeddable TCP load balancer for Linux: io_uring, a thread per core, changed while it runs.
+//! An embeddable TCP, TLS and HTTP load balancer for Linux: io_uring, a thread per core, changed while it runs.
 //!
 //! # A connection's way
 //!
@@ -47,7 +47,7 @@
 //! # Reading order
 //!
 //! `balancer` is the door. `dataplane` is what a shard runs; its `conn` and `relay::half` decide, without sockets or
-//! clock, and are tested by simulation. `table` is where the planes meet. `control` owns the desired state. `sys` has all
+//! clock, and are tested by simulation. `http` reads requests and answers, `tls` knows rustls, `balance` has the policies. `table` is where the planes meet. `control` owns the desired state. `sys` has all
 //! the unsafe code.
 #![deny(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations)]

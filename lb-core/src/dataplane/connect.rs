@@ -41,7 +41,7 @@ impl Shard {
             return self.connect_to(key, frontend, &endpoint, turn);
         }
         match self.choose(key, turn) {
-            Chosen::Server(_, endpoint) if endpoint.transport.offload && !self.is_terminated(key) => {
+            Chosen::Server(_, endpoint) if endpoint.transport.offload && self.is_to_terminate(key) => {
                 self.terminate(key, endpoint, turn);
             }
             Chosen::Server(frontend, endpoint) => match self.take_link(key, frontend, endpoint) {
@@ -72,8 +72,9 @@ impl Shard {
         Some((frontend, endpoint))
     }
 
-    fn is_terminated(&self, key: Key) -> bool {
-        self.sessions.get(key).is_some_and(Session::is_terminated)
+    /// Whether the client's TLS can still be ended for a server. One that has sent a request speaks as it does.
+    fn is_to_terminate(&self, key: Key) -> bool {
+        self.sessions.get(key).is_some_and(|session| session.exchange().is_none() && !session.is_terminated())
     }
 
     fn choose<'a>(&mut self, key: Key, turn: &Turn<'a>) -> Chosen<'a> {
@@ -115,7 +116,7 @@ impl Shard {
             random,
             now: self.now_micros,
         };
-        let terminated = session.is_terminated();
+        let terminated = session.needs_offload();
         let main = match is_behind_others {
             true => Claim::Full,
             false => claim(&group.main, &session.tried, terminated, &choice),
@@ -335,6 +336,11 @@ impl Session {
         const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         // If it has gone already, it does not matter who serves it.
         if policy.needs_client() { self.client_addr().unwrap_or(UNKNOWN) } else { UNKNOWN }
+    }
+
+    /// Whether only servers can take the connection for which the client's TLS ends here. Requests any server can take.
+    pub(super) fn needs_offload(&self) -> bool {
+        self.exchange().is_none() && self.is_terminated()
     }
 
     /// Whether the client's TLS ends here.

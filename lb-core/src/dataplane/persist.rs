@@ -29,7 +29,7 @@ pub(super) struct Staying<'a> {
 impl<'a> Staying<'a> {
     /// `None` if nobody stays.
     pub(super) fn of(session: &Session, frontend: &'a Frontend, now: Time) -> Option<Self> {
-        let persistence = frontend.persistence.as_deref()?;
+        let persistence = frontend.persistence.as_deref().filter(|_| !session.has_forsaken)?;
         let known = persistence.sources.as_ref().zip(session.client_addr());
         let known = known.map(|(sources, client)| (sources, sources.key_of(client, session.group())));
         let held = known.as_ref().and_then(|(sources, key)| sources.get(key, now));
@@ -105,7 +105,7 @@ fn may_have(session: &Session, frontend: &Frontend, stay: &Stay) -> bool {
     let group = frontend.groups.get(stay.group);
     group.is_some_and(|group| group.name.as_ref() == session.group())
         && !session.tried.has(&stay.endpoint)
-        && (stay.endpoint.transport.offload || !session.is_terminated())
+        && (stay.endpoint.transport.offload || !session.needs_offload())
 }
 
 impl Session {

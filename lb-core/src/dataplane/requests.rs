@@ -199,7 +199,7 @@ impl Shard {
             exchange.renew();
         }
         session.tried = Tried::default();
-        (session.is_answered, session.is_in_head) = (false, false);
+        (session.is_answered, session.is_in_head, session.has_forsaken) = (false, false, false);
         session.stopwatch = Stopwatch::new();
         let frontend = turn.table.frontend(session.frontend);
         let http = frontend.and_then(|frontend| frontend.http.as_ref());
@@ -286,10 +286,9 @@ impl Shard {
         let at = said.load(Ordering::Relaxed);
         let is_due = wrong.cause != Cause::Version && (at == 0 || self.now >= at + FAILURE_PAUSE);
         if is_due && said.compare_exchange(at, self.now.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            let server =
-                session.endpoint.as_ref().map_or_else(String::new, |endpoint| format!(" by {}", endpoint.addr));
+            let server = session.endpoint.as_ref().map_or_else(String::new, |endpoint| format!(" ({})", endpoint.addr));
             let (name, status) = (&frontend.name, wrong.cause.status());
-            tracing::warn!("frontend {name}: requests are answered with {status}{server}: {}", wrong.reason);
+            tracing::warn!("frontend {name}: requests get a {status} of ours: {}{server}", wrong.reason);
         }
     }
 
@@ -332,11 +331,7 @@ impl Shard {
         if !session.conn.is_relaying() {
             return session.conn.on_broken(Side::Server, |piece| self.ring.give_back(piece.buffer));
         }
-        let end = match exchange.on_server_end() {
-            ServerEnd::Complete if is_reset => ServerEnd::Truncated,
-            end => end,
-        };
-        match end {
+        match exchange.on_server_end(is_reset) {
             ServerEnd::Complete => self.follow_exchange(key, turn),
             ServerEnd::Truncated => session.conn.on_broken(Side::Server, |piece| self.ring.give_back(piece.buffer)),
             ServerEnd::NoAnswer if exchange.may_repeat() => {

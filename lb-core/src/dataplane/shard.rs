@@ -75,6 +75,8 @@ pub(super) struct Session {
     pub(super) response_timeout: u32,
     /// Whether a request's head has begun, and is not whole.
     pub(super) is_in_head: bool,
+    /// Whether the client has waited for the server that it stays on for as long as it may: then any other one will do.
+    pub(super) has_forsaken: bool,
     /// Whether the request is to be said once more to the server that it was said to.
     pub(super) is_repeating: bool,
     /// Whether a TLS handshake with the client is under way.
@@ -420,6 +422,9 @@ impl Shard {
                 counters.unserved.add(1);
                 counters.gave_up_waiting.add(1);
             }
+            if self.forsake_server(key, turn) {
+                continue;
+            }
             if self.on_request_timeout(key, turn) {
                 self.restart_patience(key);
                 self.drive(key, turn);
@@ -526,6 +531,7 @@ impl Session {
             greeting_timeout: greeting_timeout(frontend),
             response_timeout: 0,
             is_in_head: false,
+            has_forsaken: false,
             is_repeating: false,
             is_handshaking: false,
             connect_timeout: frontend.connect_timeout.as_millis(),

@@ -105,6 +105,19 @@ impl Shard {
         }
     }
 
+    /// A client that has waited for the server that it stays on for as long as it may takes any other one. False if it has not.
+    pub(super) fn forsake_server(&mut self, key: Key, turn: &Turn<'_>) -> bool {
+        let Some(session) = self.sessions.get_mut(key) else { return false };
+        let has_waited = session.waits() && session.wait.is_some_and(|wait| wait.server.is_some());
+        if !has_waited || std::mem::replace(&mut session.has_forsaken, true) {
+            return false;
+        }
+        // Nobody else's turn is taken: if there is no room now, it has waited long enough.
+        self.timers.set(key.slot, self.now + 1);
+        self.try_again(key, turn);
+        true
+    }
+
     fn enqueue(&mut self, key: Key) {
         let Some(session) = self.sessions.get(key) else { return };
         let server = session.wait.and_then(|wait| wait.server);

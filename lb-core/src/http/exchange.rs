@@ -436,12 +436,12 @@ impl Exchange {
         Ok(())
     }
 
-    /// The server sends nothing more.
-    pub(crate) fn on_server_end(&mut self) -> ServerEnd {
+    /// The server sends nothing more: it has ended its side, or `is_reset`.
+    pub(crate) fn on_server_end(&mut self, is_reset: bool) -> ServerEnd {
         self.keeps_server = false;
         match &self.answer {
             Reading::Done => ServerEnd::Complete,
-            Reading::Body(Body::UntilClose) => {
+            Reading::Body(Body::UntilClose) if !is_reset => {
                 self.answer = Reading::Done;
                 ServerEnd::Complete
             }
@@ -796,12 +796,14 @@ mod tests {
 
     #[test]
     fn an_answer_that_ends_too_early_is_told_from_one_that_is_whole() {
-        let end = |came: &[u8]| answer(GET, &[came]).0.on_server_end();
+        let end = |came: &[u8]| answer(GET, &[came]).0.on_server_end(false);
         assert_eq!(end(b""), ServerEnd::NoAnswer);
         assert_eq!(end(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 2"), ServerEnd::NoAnswer);
         assert_eq!(end(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no"), ServerEnd::Truncated);
         assert_eq!(end(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"), ServerEnd::Truncated);
-        assert_eq!(end(b"HTTP/1.1 200 OK\r\n\r\nabc"), ServerEnd::Complete);
+        let until_close = b"HTTP/1.1 200 OK\r\n\r\nabc";
+        assert_eq!(end(until_close), ServerEnd::Complete);
+        assert_eq!(answer(GET, &[until_close]).0.on_server_end(true), ServerEnd::Truncated, "a reset ends nothing");
     }
 
     #[test]
