@@ -394,13 +394,12 @@ impl Shard {
         true
     }
 
-    /// Ends the connections of requests on which nothing is going on: the balancer stops.
+    /// Ends the connections of clients that are between two requests: the balancer stops. Who has just come is served first.
     pub(super) fn close_idle_clients(&mut self, turn: &Turn<'_>) {
         for slot in 0..self.sessions.slots() {
             let Some(key) = self.sessions.key_of(slot) else { continue };
             let Some(session) = self.sessions.get(key).filter(|session| session.conn.is_greeting()) else { continue };
-            let hears_requests = session.layers.as_ref().is_some_and(|layers| layers.hears_requests());
-            if hears_requests && session.exchange().is_some_and(|exchange| exchange.is_idle()) {
+            if session.exchange().is_some_and(|exchange| exchange.is_between_requests()) {
                 self.part(key);
                 self.drive(key, turn);
             }

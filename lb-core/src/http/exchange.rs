@@ -127,6 +127,8 @@ pub(crate) struct Exchange {
     has_begun: bool,
     has_client_ended: bool,
     has_asked: bool,
+    /// Whether an earlier request of the client's was answered.
+    has_served: bool,
     /// The server that the client's cookie names.
     wanted: Option<u64>,
     /// The cookie that the client gets with the answer.
@@ -164,6 +166,7 @@ impl Exchange {
             has_begun: false,
             has_client_ended: false,
             has_asked: false,
+            has_served: false,
             wanted: None,
             set_cookie: Vec::new(),
             learns: None,
@@ -513,7 +516,7 @@ impl Exchange {
     pub(crate) fn renew(&mut self) {
         (self.request, self.answer) = (Reading::Head, Reading::Head);
         (self.is_open, self.may_repeat, self.is_answered, self.has_begun) = (false, false, false, false);
-        self.keeps_server = true;
+        (self.keeps_server, self.has_served) = (true, true);
         (self.wanted, self.learns, self.learned, self.has_asked) = (None, None, None, false);
         self.set_cookie.clear();
         self.made.clear();
@@ -538,6 +541,11 @@ impl Exchange {
     /// Whether nothing of a request has come.
     pub(crate) fn is_idle(&self) -> bool {
         !self.has_asked && !self.has_heard()
+    }
+
+    /// Whether nothing of a request has come, and an earlier one was answered: the client has to reckon with our end.
+    pub(crate) fn is_between_requests(&self) -> bool {
+        self.has_served && self.is_idle()
     }
 
     /// Whether what was said to the server may be said again to another connection.
