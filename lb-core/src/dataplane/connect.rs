@@ -189,7 +189,9 @@ impl Shard {
     /// Takes a connection from the pool for a request, if there is one to this server.
     fn take_link(&mut self, key: Key, frontend: &Frontend, endpoint: &Arc<Endpoint>) -> bool {
         let Some(session) = self.sessions.get_mut(key) else { return false };
-        let is_shared = session.exchange().is_some() && endpoint.transport.send_proxy == SendProxy::Off;
+        // An upgrade uses its connection up, and can't be repeated if that has just been closed.
+        let may_share = session.exchange().is_some_and(|exchange| !exchange.wants_upgrade());
+        let is_shared = may_share && endpoint.transport.send_proxy == SendProxy::Off;
         let Some(taken) = is_shared.then(|| self.links.take(endpoint, key, (self.turns, self.now))).flatten() else {
             return false;
         };

@@ -48,7 +48,9 @@ impl Shard {
             for side in [Side::Client, Side::Server] {
                 session.conn.set_splicing(side, session.conn.is_relaying() && layers.passes(side) > 0);
             }
-            session.conn.hold_client(layers.is_full());
+            // Who is told farewell is heard out.
+            let is_held = layers.is_full() && session.conn.wants(Side::Client);
+            session.conn.hold_client(is_held);
         }
     }
 
@@ -80,6 +82,8 @@ impl Shard {
         let asker = Asker { http, persistence, client, is_tls, is_last: turn.shared.stop() != Stop::No, now: self.now };
         let Some(exchange) = session.layers.as_mut().and_then(|layers| layers.exchange_mut()) else { return };
         match exchange.ask(&asker) {
+            // The rest of it will not come.
+            Ok(true) if has_ended && !exchange.is_asked_whole() => self.part(key),
             Ok(true) => {
                 session.counters.shards[self.number].http.requests.add(1);
                 session.conn.on_greeted();
@@ -381,7 +385,7 @@ impl Shard {
             }
             () if is_greeting => Wrong { cause: Cause::HeadTimeout, reason: "the request's head has taken too long" },
             () if is_relaying && exchange.has_begun() => return false,
-            () if is_relaying && !exchange.is_asked_whole() => {
+            () if is_relaying && !exchange.is_asked_whole() && !session.conn.is_delivering(Side::Server) => {
                 Wrong { cause: Cause::BodyTimeout, reason: "the request's body has taken too long" }
             }
             () if is_relaying => {

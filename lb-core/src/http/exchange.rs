@@ -113,6 +113,8 @@ pub(crate) struct Exchange {
     /// Whether the server's connection can be used again.
     keeps_server: bool,
     wants_upgrade: bool,
+    /// Whether the server is asked in HTTP/1.0, after which it may close without a word.
+    is_old: bool,
     /// Whether both have agreed on another protocol.
     is_tunnel: bool,
     /// Whether there is a server that takes bytes.
@@ -158,6 +160,7 @@ impl Exchange {
             keeps_client: true,
             keeps_server: true,
             wants_upgrade: false,
+            is_old: false,
             is_tunnel: false,
             is_open: false,
             is_used: false,
@@ -281,6 +284,7 @@ impl Exchange {
         self.is_http10 = request.version == Version::Http10;
         self.keeps_client = request.connection.persists(request.version) && !asker.is_last;
         self.wants_upgrade = request.upgrade.is_some();
+        self.is_old = request.host.is_none();
         self.request = match request.framing {
             Framing::None | Framing::Length(0) | Framing::UntilClose => Reading::Done,
             Framing::Length(length) => Reading::Body(Body::Length(length)),
@@ -297,6 +301,7 @@ impl Exchange {
     /// There is a server now, which the request goes to; `is_used` tells that its connection has served before.
     pub(crate) fn open(&mut self, is_used: bool, emit: &mut Emit<'_>) -> Result<(), Failed> {
         (self.is_open, self.is_used) = (true, is_used);
+        self.keeps_server = !self.is_old;
         self.may_repeat &= is_used;
         emit(&self.made)?;
         if !self.may_repeat {
@@ -551,6 +556,11 @@ impl Exchange {
     /// Whether what was said to the server may be said again to another connection.
     pub(crate) fn may_repeat(&self) -> bool {
         self.may_repeat && !self.is_answered
+    }
+
+    /// Whether the client wants another protocol.
+    pub(crate) fn wants_upgrade(&self) -> bool {
+        self.wants_upgrade
     }
 
     /// Whether the server's connection has served before.
