@@ -6,6 +6,9 @@
 //!    └─────────┴────────────┴── conn ──┴─────────┘     the decisions, without sockets
 //! ```
 //!
+//! A client of requests goes round: `requests` takes it from an answer back to where it is heard, and `links` keeps the
+//! servers' connections meanwhile.
+//!
 //! [`shard`] is the loop that turns completions into calls of the pure machines and their actions into operations.
 
 pub(crate) mod shard;
