@@ -532,6 +532,9 @@ impl Crowd {
         each(addr, &mut members, |client, member| {
             let answer = client.get_with("/", &[("Cookie", &member.cookie)]);
             assert_eq!((answer.text(), answer.field("set-cookie")), (member.server.as_str(), None), "{when}");
+            if answer.connection_says("close") {
+                *client = Wire::connect(addr);
+            }
         });
     }
 

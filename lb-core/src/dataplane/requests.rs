@@ -164,7 +164,8 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let Some(exchange) = session.layers.as_mut().and_then(|layers| layers.exchange_mut()) else { return false };
         let is_stopping = turn.shared.stop() != Stop::No;
-        let (keeps_client, keeps_server) = (exchange.keeps_client() && !is_stopping, exchange.keeps_server());
+        let (keeps_client, keeps_server) =
+            (exchange.keeps_client() && !self.closes_idle_clients, exchange.keeps_server());
         let (is_tunnel, is_asked_whole, status) = (exchange.is_tunnel(), exchange.is_asked_whole(), exchange.status());
         let learned = exchange.take_learned();
         session.counters.shards[self.number].http.count(status);
@@ -400,6 +401,7 @@ impl Shard {
 
     /// Ends the connections of clients that are between two requests: the balancer stops. Who has just come is served first.
     pub(super) fn close_idle_clients(&mut self, turn: &Turn<'_>) {
+        self.closes_idle_clients = true;
         for slot in 0..self.sessions.slots() {
             let Some(key) = self.sessions.key_of(slot) else { continue };
             let Some(session) = self.sessions.get(key).filter(|session| session.conn.is_greeting()) else { continue };

@@ -166,6 +166,8 @@ pub(crate) struct Shard {
     has_left: bool,
     accept_renewals: u32,
     stale_completions: u64,
+    /// Whether clients of requests are closed as soon as they are answered.
+    pub(super) closes_idle_clients: bool,
     /// Counts the turns.
     pub(super) turns: u64,
 }
@@ -211,6 +213,7 @@ impl Shard {
             has_left: false,
             accept_renewals: 0,
             stale_completions: 0,
+            closes_idle_clients: false,
             turns: 0,
         })
     }
@@ -263,7 +266,7 @@ impl Shard {
     fn follow(&mut self, turn: &Turn<'_>) {
         let stop = turn.shared.stop();
         if stop > self.stopping {
-            self.stopping = stop;
+            let before = std::mem::replace(&mut self.stopping, stop);
             self.leave_listeners(|_| true);
             if stop > Stop::HandedOver {
                 self.parked.clear();
@@ -271,8 +274,9 @@ impl Shard {
             self.close_idle_links();
             match stop {
                 Stop::Close => self.close_all(turn),
-                Stop::Drain => self.close_idle_clients(turn),
-                Stop::No | Stop::HandedOver => {}
+                // After a hand-over nobody is in a hurry: their next answers tell clients that they are the last.
+                Stop::Drain if before == Stop::No => self.close_idle_clients(turn),
+                Stop::No | Stop::HandedOver | Stop::Drain => {}
             }
         }
         let renewals = turn.shared.accept_renewals();
