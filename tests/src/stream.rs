@@ -41,12 +41,15 @@ pub fn write(target: &mut impl Write, seed: u64, bytes: u64) -> io::Result<Diges
 pub fn read(source: &mut impl Read) -> io::Result<Digest> {
     let (mut hash, mut bytes, mut chunk) = (Xxh3::new(), 0, vec![0; CHUNK]);
     loop {
-        match source.read(&mut chunk)? {
-            0 => return Ok(Digest { bytes, hash: hash.digest() }),
-            count => {
+        match source.read(&mut chunk) {
+            Ok(0) => return Ok(Digest { bytes, hash: hash.digest() }),
+            Ok(count) => {
                 hash.update(&chunk[..count]);
                 bytes += count as u64;
             }
+            // A machine that was suspended, say.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }
