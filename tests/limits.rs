@@ -170,16 +170,17 @@ fn an_idle_connection_takes_at_most_a_kibibyte_of_user_memory() {
     let server = Peer::echo();
     let lb = Lb::start(Config::of(Frontend::new("web").server("a", server.addr())));
     let addr = lb.addr("web");
-    let mut warm = open(addr, 100);
+    let mut warm = served_lot(addr, 100);
     // So often that every buffer of the shards has been in memory: they are not the connections'.
     (0..30).for_each(|_| echo_on_each(&mut warm));
     let before = lb.memory();
 
-    let mut idle = open(addr, COUNT);
-    echo_on_each(&mut idle);
+    // In lots no larger than before: how many buffers are used at once is not the idle connections' either.
+    let idle: Vec<_> = (0..COUNT / 100).flat_map(|_| served_lot(addr, 100)).collect();
 
     let grown = lb.memory().saturating_sub(before) / COUNT as u64;
     assert!(grown <= 1024, "each of {COUNT} idle connections takes {grown} bytes");
+    drop((warm, idle));
 }
 
 const STILL: Duration = Duration::from_millis(200);
@@ -195,6 +196,13 @@ fn served(addr: SocketAddr) -> TcpStream {
     let mut stream = connect(addr);
     echo(&mut stream, b"hello");
     stream
+}
+
+/// As many connections at once, a server having answered on each.
+fn served_lot(addr: SocketAddr, count: usize) -> Vec<TcpStream> {
+    let mut streams = open(addr, count);
+    echo_on_each(&mut streams);
+    streams
 }
 
 /// The kernel has accepted the connection, but no server answers. Leaves a `?` sent.

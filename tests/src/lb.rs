@@ -409,10 +409,10 @@ impl Lb {
         self.descriptors().saturating_sub(kept as usize)
     }
 
-    /// User memory of the process, in bytes.
+    /// The process's own memory, in bytes: without the pages of its program's file, of which ever more are read in.
     pub fn memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("lb runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS is there");
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("RssAnon is there");
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
