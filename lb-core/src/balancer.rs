@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::access::AccessRecords;
 use crate::balance::{Policies, PolicyBuilder};
 use crate::config::{
     Certificate, Config, Frontend, FrontendUpdate, Invalid, Millis, Name, PersistenceKey, Server, ServerUpdate,
 };
 use crate::control::{
-    Applied, Change, Command, CommandSender, Commands, ControlThread, Died, Listener, NoStore, Options, Record,
-    Refused, RememberedClients, Resume, StartError, Status, Store, Transaction, Wanted, check_config,
+    Applied, Change, Command, CommandSender, Commands, ControlThread, Died, Listener, Metrics, NoStore, Options,
+    Record, Refused, RememberedClients, Resume, StartError, Status, Store, Transaction, Wanted, check_config,
 };
 
 /// A running load balancer: its shards, and the control thread that changes them.
@@ -23,6 +24,7 @@ use crate::control::{
 #[derive(Debug)]
 pub struct Balancer {
     control: Control,
+    access_records: AccessRecords,
     thread: ControlThread,
 }
 
@@ -34,6 +36,8 @@ pub struct Builder {
     pub(crate) policies: Policies,
     pub(crate) inherited: Vec<OwnedFd>,
     pub(crate) taken_over: Vec<Listener>,
+    /// Access records that each shard keeps; 0 for none.
+    pub(crate) access_capacity: usize,
 }
 
 impl fmt::Debug for Builder {
@@ -73,6 +77,14 @@ impl Builder {
         Ok(self)
     }
 
+    /// Makes shards tell of each connection and request, and keep at most `capacity` records each until they are taken
+    /// ([`Balancer::access_records`]). What comes beyond that is dropped and counted.
+    #[must_use]
+    pub fn record_access(mut self, capacity: usize) -> Self {
+        self.access_capacity = capacity;
+        self
+    }
+
     /// Hands over a listening socket. A frontend that binds to its address uses it instead of a new one.
     #[must_use]
     pub fn inherit(mut self, listener: OwnedFd) -> Self {
@@ -105,7 +117,7 @@ impl Builder {
     pub fn start(self) -> Result<Balancer, StartError> {
         let (sender, commands) = Commands::channel()?;
         let thread = ControlThread::start(self, sender.clone(), commands)?;
-        Ok(Balancer { control: Control { sender }, thread })
+        Ok(Balancer { control: Control { sender }, access_records: AccessRecords::default(), thread })
     }
 }
 
@@ -135,7 +147,13 @@ impl Balancer {
             policies: Policies::default(),
             inherited: Vec::new(),
             taken_over: Vec::new(),
+            access_capacity: 0,
         }
+    }
+
+    /// Where access records are taken out. Empty unless [`Builder::record_access`] was called.
+    pub fn access_records(&self) -> AccessRecords {
+        self.access_records.clone()
     }
 
     /// The handle by which it is changed and asked, from any thread and any runtime.
@@ -291,6 +309,12 @@ impl Control {
     /// What runs, and how much.
     pub fn status(&self) -> Pending<Status> {
         self.ask(|reply| Command::Status { reply })
+    }
+
+    /// What runs, and how much, with how long things took since they were added. More than [`Control::status`] costs; the
+    /// shards notice nothing of it.
+    pub fn metrics(&self) -> Pending<Metrics> {
+        self.ask(|reply| Command::Metrics { reply })
     }
 
     /// Stops the balancer as `drain` says, without waiting. Called again, the shorter time holds.

@@ -55,6 +55,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("lb-core is built on io_uring and runs on Linux only");
 
+pub mod access;
 pub mod balance;
 mod balancer;
 pub mod config;
@@ -72,9 +73,10 @@ mod turns;
 pub use balancer::{Balancer, Builder, Control, Drain, Pending};
 pub use config::{FrontendUpdate, ServerUpdate};
 pub use control::{
-    Applied, CertificateStatus, Change, Died, FrontendStatus, HttpResponses, HttpStatus, Listener, NoStore, Options,
-    PersistenceStatus, Record, Refused, RememberedClient, RememberedClients, Resume, Saved, ServerHealth, ServerStatus,
-    ServerTlsStatus, Service, ShardStatus, Snapshot, StartError, Status, Store, TlsStatus, Traffic, Transaction,
+    Applied, CertificateStatus, Change, ChangeCounts, Died, FrontendStatus, FrontendTimings, Histogram, HttpResponses,
+    HttpStatus, Listener, Metrics, NoStore, Options, PersistenceStatus, Quantiles, Record, Refused, RememberedClient,
+    RememberedClients, Resume, Saved, ServerFailures, ServerHealth, ServerStatus, ServerTimings, ServerTlsStatus,
+    Service, ShardStatus, Snapshot, StartError, Status, Store, TlsStatus, Traffic, Transaction,
 };
 pub use http::Cause as HttpCause;
 pub use sys::limits::raise_descriptors;

@@ -346,7 +346,10 @@ impl FrontendRow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lb_core::{Cause, HttpCause, HttpResponses, HttpStatus, ServerTlsStatus, TlsStatus};
+    use lb_core::{
+        Cause, ChangeCounts, HttpCause, HttpResponses, HttpStatus, Quantiles, ServerFailures, ServerTlsStatus,
+        TlsStatus,
+    };
 
     fn applied() -> Applied {
         Applied {
@@ -429,11 +432,19 @@ mod tests {
             connections: 1,
             served: 2,
             failed: 3,
+            failures: ServerFailures { refused: 2, timed_out: 1, ..ServerFailures::default() },
             bytes_to_server: 4,
             bytes_to_client: 5,
+            served_per_second: 0.5,
+            bytes_to_server_per_second: 1.5,
+            bytes_to_client_per_second: 2.5,
+            health_changes: 6,
+            connect: Quantiles { count: 2, p50: 100, p90: 200, p99: 200, max: 210 },
+            first_byte: Quantiles::default(),
             tls: Some(ServerTlsStatus {
                 handshakes: 7,
                 resumed: 6,
+                tls12: 0,
                 failed: [(Cause::UnknownCa, 2)].into(),
                 trouble: Some("it shows a certificate that nobody knows".to_owned()),
             }),
@@ -443,6 +454,9 @@ mod tests {
             addr: "127.0.0.1:7000".parse().unwrap(),
             connections: 1,
             paused: false,
+            pauses: 1,
+            durations: Quantiles::default(),
+            request_durations: Quantiles::default(),
             waiting: 0,
             service: Service::Unavailable,
             traffic: lb_core::Traffic { accepted: 6, accepted_per_second: 1.5, ..Default::default() },
@@ -462,6 +476,8 @@ mod tests {
             connections: 1,
             max_connections: 100,
             connections_on_replaced: 0,
+            changes: ChangeCounts { applied: 3, refused: 1, last_applied: 1_700_000_000 },
+            access_dropped: 0,
             traffic: lb_core::Traffic::default(),
             shards: Vec::new(),
             certificates: vec![certificate()],

@@ -17,6 +17,7 @@ use super::check::Checker;
 use super::closing::Closings;
 use super::history::History;
 use super::listeners::Opener;
+use super::metrics::{self, Metrics};
 use super::probe::{self, Target};
 use super::running::{Factory, Running, RunningFrontend};
 use super::state::{ServerId, State, difference};
@@ -187,6 +188,7 @@ impl Controller {
                 reply.try_send(self.running.forget(frontend.as_ref(), server.as_ref())).is_ok()
             }
             Command::Status { reply } => reply.try_send(Ok(self.status())).is_ok(),
+            Command::Metrics { reply } => reply.try_send(Ok(self.metrics())).is_ok(),
             Command::Checked(verdicts) => {
                 self.on_checked(verdicts);
                 true
@@ -382,6 +384,10 @@ impl Controller {
         self.drop_unused();
     }
 
+    fn metrics(&self) -> Metrics {
+        Metrics { status: self.status(), timings: metrics::timings(&self.running) }
+    }
+
     fn status(&self) -> Status {
         Status {
             revision: self.revision,
@@ -389,6 +395,8 @@ impl Controller {
             connections: u64::from(self.shared.process.open.load(std::sync::atomic::Ordering::Relaxed)),
             max_connections: self.shared.process.max.into(),
             connections_on_replaced: self.retired.iter().map(|endpoint| u64::from(endpoint.open())).sum(),
+            changes: status::ChangeCounts::default(),
+            access_dropped: 0,
             traffic: self.rates.total(&self.running),
             shards: status::shards(&self.shared, &self.cores),
             certificates: status::certificates(&self.state, unix_time()),

@@ -9,6 +9,7 @@ mod ejection;
 pub(crate) mod health;
 mod history;
 mod listeners;
+mod metrics;
 mod persistence;
 mod probe;
 mod remembered;
@@ -23,10 +24,11 @@ mod tls;
 pub use change::{Applied, Change, Options, Record, Refused, Transaction};
 pub(crate) use controller::check_config;
 pub use listeners::Listener;
+pub use metrics::{FrontendTimings, Histogram, Metrics, ServerTimings};
 pub use remembered::{PersistenceStatus, RememberedClient, RememberedClients};
 pub use status::{
-    CertificateStatus, FrontendStatus, HttpResponses, HttpStatus, ServerHealth, ServerStatus, ServerTlsStatus, Service,
-    ShardStatus, Status, TlsStatus, Traffic,
+    CertificateStatus, ChangeCounts, FrontendStatus, HttpResponses, HttpStatus, Quantiles, ServerFailures,
+    ServerHealth, ServerStatus, ServerTlsStatus, Service, ShardStatus, Status, TlsStatus, Traffic,
 };
 pub use store::{NoStore, Saved, Snapshot, Store};
 pub(crate) use thread::ControlThread;
@@ -56,6 +58,9 @@ pub(crate) enum Command {
     },
     Status {
         reply: Reply<Status>,
+    },
+    Metrics {
+        reply: Reply<Metrics>,
     },
     PersistenceKey {
         reply: Reply<PersistenceKey>,

@@ -32,6 +32,12 @@ pub struct Status {
     pub max_connections: u64,
     /// Connections that still live on a replaced or removed address.
     pub connections_on_replaced: u64,
+    /// What became of changes since the start.
+    #[serde(default)]
+    pub changes: ChangeCounts,
+    /// Access records that were dropped since the start, because they were not taken in time.
+    #[serde(default)]
+    pub access_dropped: u64,
     /// All frontends together.
     pub traffic: Traffic,
     /// The shards, by number.
@@ -43,6 +49,17 @@ pub struct Status {
     pub frontends: Vec<FrontendStatus>,
 }
 
+/// What became of changes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeCounts {
+    /// Those that were confirmed.
+    pub applied: u64,
+    /// Those that were refused; dry runs are not counted.
+    pub refused: u64,
+    /// When the last one was confirmed, in seconds since 1970; the start counts as one.
+    pub last_applied: i64,
+}
+
 /// Totals since the start, and rates over the last full second.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Traffic {
@@ -52,6 +69,9 @@ pub struct Traffic {
     pub unserved: u64,
     /// Of those, the ones that had waited for a server for as long as they may.
     pub gave_up_waiting: u64,
+    /// Of the unserved ones, those that no server was available for. The others were refused by each server they tried.
+    #[serde(default)]
+    pub no_server: u64,
     /// Connections that got another server after one had failed.
     pub redispatched: u64,
     /// Bytes from clients to servers.
@@ -68,6 +88,24 @@ pub struct Traffic {
     pub bytes_to_server_per_second: f64,
     /// Bytes per second from servers to clients.
     pub bytes_to_client_per_second: f64,
+    /// Requests per second, where they are read.
+    #[serde(default)]
+    pub requests_per_second: f64,
+}
+
+/// How long something took in the last 10 to 20 seconds, in microseconds, each within 7 %.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quantiles {
+    /// How often it was measured; without that the others are 0.
+    pub count: u64,
+    /// Half took no longer.
+    pub p50: u64,
+    /// 90 of 100 took no longer.
+    pub p90: u64,
+    /// 99 of 100 took no longer.
+    pub p99: u64,
+    /// The longest.
+    pub max: u64,
 }
 
 /// One shard.
@@ -81,6 +119,21 @@ pub struct ShardStatus {
     pub connections: u64,
     /// Connections it accepted since the start.
     pub accepted: u64,
+    /// CPU time that its thread has used since the start, in microseconds.
+    #[serde(default)]
+    pub cpu_micros: u64,
+    /// The share of the last full second in which its thread ran, from 0 to 1.
+    #[serde(default)]
+    pub busy: f64,
+    /// Turns of its loop since the start; each is a system call.
+    #[serde(default)]
+    pub turns: u64,
+    /// Completions of its ring that were looked at since the start.
+    #[serde(default)]
+    pub completions: u64,
+    /// Relay buffers that hold bytes now.
+    #[serde(default)]
+    pub buffers_in_use: u64,
     /// User memory of its relay buffers, in bytes.
     pub buffer_bytes: u64,
     /// Pipes that are open for splicing, of two descriptors each.
@@ -107,6 +160,15 @@ pub struct FrontendStatus {
     pub connections: u64,
     /// True while accepting pauses: a limit is reached or descriptors have run out.
     pub paused: bool,
+    /// How often a shard has paused accepting, since the frontend was added.
+    #[serde(default)]
+    pub pauses: u64,
+    /// How long its connections lasted that ended lately.
+    #[serde(default)]
+    pub durations: Quantiles,
+    /// How long requests took from their head to the end of the answer, where they are read.
+    #[serde(default)]
+    pub request_durations: Quantiles,
     /// Clients that wait for a server now.
     pub waiting: u64,
     /// Which servers serve it.
@@ -137,15 +199,51 @@ pub struct ServerStatus {
     pub connections: u64,
     /// Connections established since it was added.
     pub served: u64,
-    /// Connects that it refused or let time out.
+    /// Connects and handshakes that failed.
     pub failed: u64,
+    /// Of those, and of its connections, what failed how.
+    #[serde(default)]
+    pub failures: ServerFailures,
     /// Bytes from clients to it.
     pub bytes_to_server: u64,
     /// Bytes from it to clients.
     pub bytes_to_client: u64,
+    /// Connections established per second, over the last full second.
+    #[serde(default)]
+    pub served_per_second: f64,
+    /// Bytes per second from clients to it.
+    #[serde(default)]
+    pub bytes_to_server_per_second: f64,
+    /// Bytes per second from it to clients.
+    #[serde(default)]
+    pub bytes_to_client_per_second: f64,
+    /// How often it came up, or went down, since it was added.
+    #[serde(default)]
+    pub health_changes: u64,
+    /// How long connects to it took lately.
+    #[serde(default)]
+    pub connect: Quantiles,
+    /// How long it took lately from the last bytes of what it was asked to the first of its answer.
+    #[serde(default)]
+    pub first_byte: Quantiles,
     /// TLS with it, where it has a `server_certificate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ServerTlsStatus>,
+}
+
+/// How a server has failed connections, since it was added.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerFailures {
+    /// It refused the connect (`ECONNREFUSED`).
+    pub refused: u64,
+    /// It did not accept in time.
+    pub timed_out: u64,
+    /// There was no way to it, or the connect failed otherwise.
+    pub unreachable: u64,
+    /// Its TLS handshake failed.
+    pub tls: u64,
+    /// It reset a connection before it had sent a byte. Not among the failed connects.
+    pub reset: u64,
 }
 
 /// One certificate with its key, or one bundle.
@@ -180,6 +278,9 @@ pub struct TlsStatus {
     pub handshakes: u64,
     /// Of those, the ones that went on from an earlier session.
     pub resumed: u64,
+    /// Of all, those by TLS 1.2. The others are by TLS 1.3.
+    #[serde(default)]
+    pub tls12: u64,
     /// Handshakes in progress now.
     pub in_progress: u64,
     /// Handshakes and connections that failed, by cause, where there were any.
@@ -223,6 +324,9 @@ pub struct ServerTlsStatus {
     pub handshakes: u64,
     /// Of those, the ones that went on from an earlier session.
     pub resumed: u64,
+    /// Of all, those by TLS 1.2. The others are by TLS 1.3.
+    #[serde(default)]
+    pub tls12: u64,
     /// Handshakes and connections that failed, by cause, where there were any.
     pub failed: BTreeMap<Cause, u64>,
     /// Why the last handshake failed, if it did: what was presented, which check failed, how to mend it.
@@ -319,6 +423,8 @@ impl Rates {
             accepted_per_second: sum.accepted_per_second + one.accepted_per_second,
             bytes_to_server_per_second: sum.bytes_to_server_per_second + one.bytes_to_server_per_second,
             bytes_to_client_per_second: sum.bytes_to_client_per_second + one.bytes_to_client_per_second,
+            no_server: sum.no_server + one.no_server,
+            requests_per_second: sum.requests_per_second + one.requests_per_second,
         })
     }
 }
@@ -351,6 +457,11 @@ pub(super) fn shards(shared: &Shared, cores: &[usize]) -> Vec<ShardStatus> {
             pipes: counters.pipes.get(),
             pooled: counters.pooled.get(),
             kept_sockets: counters.kept_sockets.get(),
+            cpu_micros: 0,
+            busy: 0.0,
+            turns: 0,
+            completions: 0,
+            buffers_in_use: 0,
             completion_overflows: counters.completion_overflows.get(),
             stale_completions: counters.stale_completions.get(),
         }
@@ -374,6 +485,9 @@ pub(super) fn frontends(
             addr: frontend.listener.addr,
             connections: u64::from(counters.open.load(Ordering::Relaxed)),
             paused: counters.shards.iter().any(|shard| shard.paused.get() > 0),
+            pauses: 0,
+            durations: Quantiles::default(),
+            request_durations: Quantiles::default(),
             traffic: rates.of(frontend),
             waiting: u64::from(counters.waiting.load(Ordering::Relaxed)),
             service: frontend.view.service,
@@ -414,6 +528,7 @@ fn tls_status(counters: &FrontendCounters) -> TlsStatus {
     TlsStatus {
         handshakes: shards().map(|tls| tls.handshakes.get()).sum(),
         resumed: shards().map(|tls| tls.resumed.get()).sum(),
+        tls12: 0,
         in_progress: counters.shards.iter().map(|shard| shard.handshaking.get()).sum(),
         failed: failures(shards()),
     }
@@ -440,6 +555,7 @@ fn server_tls_status(endpoint: &Endpoint, troubles: &HashMap<ServerId, String>) 
     ServerTlsStatus {
         handshakes: shards().map(|tls| tls.handshakes.get()).sum(),
         resumed: shards().map(|tls| tls.resumed.get()).sum(),
+        tls12: 0,
         failed: failures(shards()),
         trouble: is_troubled.then(|| troubles.get(&endpoint.load.id).cloned()).flatten(),
     }
@@ -467,6 +583,13 @@ fn server_status(
         failed: sum(|shard| &shard.failed),
         bytes_to_server: sum(|shard| &shard.bytes_to_server),
         bytes_to_client: sum(|shard| &shard.bytes_to_client),
+        failures: ServerFailures::default(),
+        served_per_second: 0.0,
+        bytes_to_server_per_second: 0.0,
+        bytes_to_client_per_second: 0.0,
+        health_changes: 0,
+        connect: Quantiles::default(),
+        first_byte: Quantiles::default(),
         tls: server.server_certificate().map(|_| server_tls_status(endpoint, troubles)),
     }
 }

@@ -1,0 +1,122 @@
+//! Access records: what is told of each connection, or of each request where they are read, when it is over.
+//!
+//! A shard puts them into a bounded queue of its own and never waits: what finds no place is dropped and counted
+//! ([`Status::access_dropped`](crate::Status::access_dropped)). Whoever wants them takes them out, in a thread of its own.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::config::Name;
+
+/// One connection, or one request, that is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AccessRecord {
+    /// When the connection was accepted, or the request's head was there.
+    pub began: SystemTime,
+    /// The shard.
+    pub shard: usize,
+    /// The frontend.
+    pub frontend: Name,
+    /// Where the client comes from; as a PROXY header says, where one was accepted. `None` if it had gone already.
+    pub client: Option<SocketAddr>,
+    /// The last server that was tried.
+    pub server: Option<Name>,
+    /// Its address.
+    pub server_addr: Option<SocketAddr>,
+    /// How many servers were tried.
+    pub tries: u32,
+    /// From its begin until a server was connected to, or taken from the pool.
+    pub until_server: Option<Duration>,
+    /// To connect to the server.
+    pub connect: Option<Duration>,
+    /// From the last bytes of what the server was asked to the first of its answer.
+    pub first_byte: Option<Duration>,
+    /// From its begin to its end.
+    pub duration: Duration,
+    /// Bytes from the client to the server. Of requests, those of their bodies are told.
+    pub bytes_to_server: u64,
+    /// Bytes from the server to the client. Of answers, those of their bodies are told.
+    pub bytes_to_client: u64,
+    /// How it ended.
+    pub end: AccessEnd,
+    /// The client's TLS, where it ends here.
+    pub tls: Option<AccessTls>,
+    /// The request, where they are read.
+    pub request: Option<AccessRequest>,
+}
+
+/// How a connection or request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AccessEnd {
+    /// In order.
+    Done,
+    /// The client reset it, or left before its answer was whole.
+    Client,
+    /// The server reset it, or left before its answer was whole.
+    Server,
+    /// No server was available, or none could be connected to.
+    Unserved,
+    /// Nothing went either way for too long.
+    Timeout,
+    /// The client was not understood, or its handshake failed.
+    Refused,
+    /// We closed it: its server is gone, or the balancer stops.
+    Closed,
+}
+
+impl AccessEnd {
+    /// In one word: `done`, `client`, `server`, `unserved`, `timeout`, `refused`, `closed`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Client => "client",
+            Self::Server => "server",
+            Self::Unserved => "unserved",
+            Self::Timeout => "timeout",
+            Self::Refused => "refused",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// The client's TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessTls {
+    /// `1.2` or `1.3`.
+    pub version: &'static str,
+    /// The server name that the client asked for.
+    pub server_name: Option<Box<str>>,
+}
+
+/// A request and its answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessRequest {
+    /// `GET`.
+    pub method: Box<str>,
+    /// The request's target as the client wrote it, cut after 1024 bytes.
+    pub target: Box<str>,
+    /// What the client calls us.
+    pub host: Option<Box<str>>,
+    /// The answer's status, ours or the server's; `None` if there was none.
+    pub status: Option<u16>,
+    /// Why we answered, if we did: the words of [`HttpCause`](crate::HttpCause).
+    pub cause: Option<crate::HttpCause>,
+    /// Whether it went over a pooled connection.
+    pub reused: bool,
+}
+
+/// Takes out the access records of a balancer. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct AccessRecords {
+    shards: Arc<[crossbeam_queue::ArrayQueue<AccessRecord>]>,
+}
+
+impl AccessRecords {
+    /// Takes a record, if there is one. Those of one shard come in their order.
+    pub fn take(&self) -> Option<AccessRecord> {
+        self.shards.iter().find_map(crossbeam_queue::ArrayQueue::pop)
+    }
+}
