@@ -21,7 +21,7 @@ use super::metrics::{self, Metrics};
 use super::probe::{self, Target};
 use super::running::{Factory, Running, RunningFrontend};
 use super::state::{ServerId, State, difference};
-use super::status::{self, Rates, Status};
+use super::status::{self, ChangeCounts, Rates, Status};
 use super::store::{Saved, Snapshot, Store};
 use super::{Command, CommandSender, StartError, Time, Wanted};
 use crate::balance::Policies;
@@ -52,6 +52,7 @@ pub(super) struct Controller {
     /// What shards may still have to let go of, kept so that it is dropped here and not on a shard.
     replaced: Vec<Arc<table::Frontend>>,
     rates: Rates,
+    changes: ChangeCounts,
     /// Why servers failed their last TLS handshakes, as far as they did.
     troubles: HashMap<ServerId, String>,
     started: Instant,
@@ -121,6 +122,7 @@ impl Controller {
             retired: Vec::new(),
             replaced: Vec::new(),
             rates: Rates::new(),
+            changes: ChangeCounts { last_applied: unix_time(), ..ChangeCounts::default() },
             troubles: HashMap::new(),
             started: Instant::now(),
             cores: cores.to_vec(),
@@ -212,6 +214,19 @@ impl Controller {
 
     /// Applies what is wanted: all of it or nothing.
     pub(super) fn apply(&mut self, wanted: &Wanted, options: Options) -> Result<Applied, Refused> {
+        let applied = self.try_apply(wanted, options);
+        match &applied {
+            _ if options.dry_run => {}
+            Ok(_) => {
+                self.changes.applied += 1;
+                self.changes.last_applied = unix_time();
+            }
+            Err(_) => self.changes.refused += 1,
+        }
+        applied
+    }
+
+    fn try_apply(&mut self, wanted: &Wanted, options: Options) -> Result<Applied, Refused> {
         let changes = self.changes(wanted)?;
         let mut draft = self.draft(&changes, options)?;
         draft.warnings.extend(self.key_warning(wanted));
@@ -380,7 +395,7 @@ impl Controller {
 
     /// Takes the rates since the last call.
     pub(super) fn sample(&mut self) {
-        self.rates.sample(&self.running);
+        self.rates.sample(&self.running, &self.shared);
         self.drop_unused();
     }
 
@@ -389,18 +404,20 @@ impl Controller {
     }
 
     fn status(&self) -> Status {
+        // Shards measure on a clock of their own.
+        let times = (self.now(), self.shared.started.elapsed().as_micros() as u64);
         Status {
             revision: self.revision,
             uptime_seconds: self.started.elapsed().as_secs(),
             connections: u64::from(self.shared.process.open.load(std::sync::atomic::Ordering::Relaxed)),
             max_connections: self.shared.process.max.into(),
             connections_on_replaced: self.retired.iter().map(|endpoint| u64::from(endpoint.open())).sum(),
-            changes: status::ChangeCounts::default(),
+            changes: self.changes,
             access_dropped: 0,
             traffic: self.rates.total(&self.running),
-            shards: status::shards(&self.shared, &self.cores),
+            shards: status::shards(&self.shared, &self.cores, &self.rates),
             certificates: status::certificates(&self.state, unix_time()),
-            frontends: status::frontends(&self.running, &self.rates, &self.availability, &self.troubles, self.now()),
+            frontends: status::frontends(&self.running, &self.rates, &self.availability, &self.troubles, times),
         }
     }
 }

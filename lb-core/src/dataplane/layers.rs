@@ -16,6 +16,7 @@ use super::relay::Side;
 use crate::config::{Name, SendProxy};
 use crate::http::Wrong;
 use crate::http::exchange::Exchange;
+use crate::table::counters::TlsCounters;
 use crate::table::{Greeting, Transport};
 use crate::tls::cause::Cause;
 use crate::tls::dial::Dialer;
@@ -246,9 +247,12 @@ impl Layers {
         self.server.is_some()
     }
 
-    /// The sessions with client and server took up earlier ones.
-    pub(super) fn is_resumed(&self, side: Side) -> bool {
-        self.session(side).is_some_and(Session::is_resumed)
+    /// Counts the handshake with a peer, which is done.
+    pub(super) fn count_handshake(&self, side: Side, counters: &TlsCounters) {
+        let Some(session) = self.session(side) else { return };
+        counters.handshakes.add(1);
+        counters.resumed.add(session.is_resumed().into());
+        counters.tls12.add(session.is_tls12().into());
     }
 
     /// Ends the client's TLS here, whose first bytes may have come already.

@@ -347,6 +347,7 @@ impl Shard {
             ServerEnd::NoAnswer => {
                 // One that was used before may have been closed for being idle.
                 if let Some(endpoint) = session.endpoint.as_ref().filter(|_| !exchange.is_used()) {
+                    endpoint.load.shards[self.number].reset.add(1);
                     on_failed(endpoint, session.frontend, Failure::Reset, turn);
                 }
                 let reason = "the server has closed the connection without an answer";

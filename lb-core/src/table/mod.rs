@@ -8,6 +8,7 @@ pub(crate) mod persistence;
 pub(crate) mod publish;
 mod server;
 pub(crate) mod sources;
+pub(crate) mod timings;
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
@@ -163,6 +164,11 @@ impl Frontend {
             None => self.groups.first(),
             Some(name) => self.groups.iter().find(|group| group.name.as_ref() == Some(name)),
         }
+    }
+
+    /// Whether the policy of a group needs to know how long servers take.
+    pub(crate) fn needs_latency(&self, group: Option<&Name>) -> bool {
+        self.group(group).is_some_and(|group| group.main.policy.needs_latency())
     }
 
     /// The tier of a place.

@@ -63,7 +63,7 @@ impl Shard {
             if event == Event::Answered && !session.is_answered {
                 session.on_answered();
             }
-            session.measure(event, self.now_micros);
+            session.measure(event, self.now_micros, self.number);
         }
         let is_over = !completion.has_more();
         if is_over && completion.result > 0 {
@@ -119,7 +119,7 @@ impl Shard {
     pub(in crate::dataplane) fn send(&mut self, side: Side, key: Key, mode: SendMode) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         if side == Side::Server {
-            session.measure(Event::Asked, self.now_micros);
+            session.measure(Event::Asked, self.now_micros, self.number);
         }
         let Some(socket) = session.socket(side) else { return };
         let bytes = self.ring.send(socket, session.conn.pieces_for(side), mode, Operation::Send(side, key).encode());
