@@ -20,3 +20,5 @@ pub mod run;
 pub mod state;
 mod table;
 mod take_over;
+mod unix_socket;
+mod web;
