@@ -131,7 +131,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 enum Acceptor {
     Tcp(TcpListener),
-    Unix(UnixListener, Placed),
+    Unix(UnixListener, #[expect(dead_code, reason = "it removes the socket when it is dropped")] Placed),
 }
 
 impl Acceptor {

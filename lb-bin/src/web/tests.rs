@@ -14,11 +14,15 @@ const ANY: &str = "127.0.0.1:0";
 
 /// Two routes: one that greets, one that counts the bytes of its body, 10 at most.
 fn router() -> Router {
-    let count = async |Extension(client): Extension<Client>, request: Request| {
-        match read_body(&client, request.into_body(), 10).await {
-            Ok(bytes) => bytes.len().to_string(),
-            Err(error) => format!("{error:?}"),
-        }
+    let count = async |Extension(client): Extension<Client>, request: Request| match read_body(
+        &client,
+        request.into_body(),
+        10,
+    )
+    .await
+    {
+        Ok(bytes) => bytes.len().to_string(),
+        Err(error) => format!("{error:?}"),
     };
     Router::new().route("/", get(async || "hello")).route("/count", post(count))
 }
@@ -146,7 +150,8 @@ const HEAD: usize = 16 << 10;
 fn a_body_is_read_up_to_its_limit() {
     let addr = addr(4);
     let _web = run(At::Tcp(addr));
-    let post = |body: &str| ask(connect(addr), &format!("POST /count HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{body}"));
+    let post =
+        |body: &str| ask(connect(addr), &format!("POST /count HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{body}"));
     assert!(post("Content-Length: 10\r\n\r\n1234567890").ends_with("\r\n\r\n10"));
     // It is not waited for.
     assert!(post("Content-Length: 11\r\n\r\n").ends_with("TooLong"));
