@@ -84,6 +84,9 @@ pub enum ClientCommand {
     /// List or forget the clients that stay on a server, or show the key of cookies
     #[command(subcommand)]
     Persistence(PersistenceCommand),
+    /// Show the console's token, or make the line for its password file
+    #[command(subcommand)]
+    Console(ConsoleCommand),
     /// Make the running frontends and certificates those of a configuration, in one transaction
     Apply {
         /// The configuration
@@ -308,6 +311,15 @@ pub enum PersistenceCommand {
         #[command(flatten)]
         output: OutputArgs,
     },
+}
+
+/// `lb console …`
+#[derive(Debug, Subcommand)]
+pub enum ConsoleCommand {
+    /// Show the token that opens the console and its API; keep it secret
+    Token,
+    /// Read a password and show the line for the console's password_file
+    Password,
 }
 
 /// Arguments of `lb certificate add` and `update`.

@@ -11,6 +11,7 @@ mod certificates;
 pub mod cli;
 pub mod client;
 pub mod config;
+mod console;
 pub mod demo;
 mod document;
 mod lock;

@@ -14,12 +14,13 @@ use signal_hook::iterator::Signals;
 
 use crate::admin::{Claim, Handler, OwnConfig};
 use crate::cli::RunArgs;
+use crate::console::Renewing;
 use crate::lock::Lock;
 use crate::settings::Settings;
 use crate::state::StateFile;
 use crate::take_over::{self, Given, Predecessor};
 use crate::web::{self, Door, IfTaken, Site};
-use crate::{apply, config, log, paths};
+use crate::{apply, config, console, log, paths};
 
 /// Runs a balancer until it is told to stop.
 ///
@@ -37,16 +38,24 @@ pub fn run(args: &RunArgs, admin: Option<&Path>) -> Result<(), String> {
     let mut config = source.config;
     let grace = config.shutdown_grace.as_duration();
     config.persistence_key = config.persistence_key.or(opened.persistence_key);
+    let in_file = config.certificates.clone();
     if let Some((certificates, frontends)) = opened.kept {
         (config.certificates, config.frontends) = (certificates, frontends);
     }
 
-    let builder = Balancer::builder().config(config).store(opened.state.clone()).resume(opened.resume);
+    // A certificate that was removed at run time is still in the file.
+    let certificates = [&config.certificates[..], &in_file[..]].concat();
+    let console = source.settings.console.as_ref();
+    let console = console.map(|console| console::Prepared::new(console, &args.config, &certificates)).transpose()?;
+    let shown = console.as_ref().and_then(console::Prepared::certificate).cloned();
+    let store = Renewing { store: opened.state.clone(), shown };
+    let builder = Balancer::builder().config(config).store(store).resume(opened.resume);
     let builder = inherited()?.into_iter().fold(builder, Builder::inherit).take_over(given.listeners);
     let own_config = OwnConfig { path: apply::identity(&args.config), state: opened.state };
     let (file, state, settings) = (args.config.clone(), own_config.state.clone(), source.settings.clone());
     let reload = Reload { file, state, settings };
-    let service = Service { builder, own_config: Some(own_config), settings: source.settings, predecessor, grace };
+    let settings = source.settings;
+    let service = Service { builder, own_config: Some(own_config), settings, console, predecessor, grace };
     service.run(claim, Some(reload), |_| {})
 }
 
@@ -67,6 +76,8 @@ pub(crate) struct Service {
     pub(crate) builder: Builder,
     pub(crate) own_config: Option<OwnConfig>,
     pub(crate) settings: Settings,
+    /// `None` is none.
+    pub(crate) console: Option<console::Prepared>,
     /// The balancer whose place this one takes. It has been asked for everything.
     pub(crate) predecessor: Option<Predecessor>,
     /// How long connections may go on after the first signal to stop.
@@ -90,12 +101,15 @@ impl Service {
         let (grace, lock, socket_path) = (self.grace, claim.lock().clone(), claim.path().to_owned());
         let (own_config, settings) = (self.own_config, self.settings);
         let door = Door::new();
-        let handler = Handler { control: control.clone(), own_config, settings, locks, door: door.clone(), grace };
+        let console_token = self.console.as_ref().map(|console| console.token().clone());
+        let (control_of, door_of) = (control.clone(), door.clone());
+        let handler = Handler { control: control_of, own_config, settings, console_token, locks, door: door_of, grace };
         let handler = Arc::new(handler);
-        let sites = sites(&handler);
+        let console = self.console;
+        let sites = sites(&handler, console);
         let if_taken = if self.predecessor.is_some() { IfTaken::Wait } else { IfTaken::Fail };
         let started = claim.serve(handler).and_then(|mut admin| {
-            let web = web::start(sites, door, if_taken)?;
+            let web = web::start(sites?, door, if_taken)?;
             if let Some(predecessor) = &mut self.predecessor {
                 predecessor.relieve()?;
                 control.go_on();
@@ -125,8 +139,9 @@ impl Service {
 }
 
 /// What is served to operators by HTTP.
-fn sites(_handler: &Arc<Handler>) -> Vec<Site> {
-    Vec::new()
+fn sites(handler: &Arc<Handler>, console: Option<console::Prepared>) -> Result<Vec<Site>, String> {
+    let console = console.map(|console| console.site(Arc::clone(handler))).transpose()?;
+    Ok(console.into_iter().collect())
 }
 
 /// Ends a balancer that can't get ready. Listening sockets that it took over stay open, and whoever it has accepted from

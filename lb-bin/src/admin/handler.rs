@@ -11,6 +11,7 @@ use super::reply::Reply;
 use super::request::{AppliedFile, Request};
 use super::socket::{Answer, Lines, UnixStream};
 use crate::apply;
+use crate::console::Token;
 use crate::lock::Lock;
 use crate::settings::Settings;
 use crate::state::StateFile;
@@ -27,6 +28,8 @@ pub(crate) struct Handler {
     pub(crate) own_config: Option<OwnConfig>,
     /// Those in force.
     pub(crate) settings: Settings,
+    /// What opens the console; `None` if there is none.
+    pub(crate) console_token: Option<Token>,
     /// What a successor has to hold.
     pub(crate) locks: Vec<Lock>,
     /// Closed when a successor has taken over, which waits for the addresses of metrics and console.
@@ -73,6 +76,12 @@ impl Handler {
                 Ok(Reply::Forgotten { clients: control.forget_clients(frontend, server).await? })
             }
             Request::PersistenceKey {} => Ok(Reply::PersistenceKey { key: control.persistence_key().await? }),
+            Request::ConsoleToken {} => match self.console_token.clone() {
+                Some(token) => Ok(Reply::ConsoleToken { token }),
+                None => {
+                    Err(Refused::other("there is no console: write console: \"127.0.0.1:8404\" into the configuration"))
+                }
+            },
             Request::ListCertificates {} => Ok(Reply::certificates(control.status().await?)),
             Request::ListFrontends {} => Ok(Reply::frontends(&control.status().await?)),
             Request::ListServers { frontend } => Ok(Reply::servers(&control.status().await?, frontend.as_ref())),

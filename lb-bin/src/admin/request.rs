@@ -207,6 +207,8 @@ pub enum Request {
     ListCertificates {},
     /// The key that cookies are made with.
     PersistenceKey {},
+    /// The token that opens the console.
+    ConsoleToken {},
     /// Lists the clients that are remembered, of one frontend or of all; at most `limit`, 1000 if it is not given.
     ListPersistence { frontend: Option<Name>, limit: Option<usize> },
     /// Forgets clients that are remembered, of one frontend or of all, all or those of a server.
@@ -476,6 +478,7 @@ impl Request {
             | Self::ListCertificates {}
             | Self::ListFrontends {}
             | Self::PersistenceKey {}
+            | Self::ConsoleToken {}
             | Self::ListPersistence { .. }
             | Self::ClearPersistence { .. }
             | Self::Transaction(_)
@@ -598,6 +601,7 @@ mod tests {
             ("History", Request::History {}),
             ("ListFrontends", Request::ListFrontends {}),
             ("PersistenceKey", Request::PersistenceKey {}),
+            ("ConsoleToken", Request::ConsoleToken {}),
             ("ListPersistence", Request::ListPersistence { frontend: None, limit: None }),
             ("ListServers", Request::ListServers { frontend: None }),
         ] {
