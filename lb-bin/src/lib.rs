@@ -20,3 +20,4 @@ pub mod run;
 pub mod state;
 mod table;
 mod take_over;
+pub mod top;
