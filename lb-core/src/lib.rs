@@ -73,12 +73,13 @@ mod turns;
 pub use balancer::{Balancer, Builder, Control, Drain, Pending};
 pub use config::{FrontendUpdate, ServerUpdate};
 pub use control::{
-    Applied, CertificateStatus, Change, ChangeCounts, Died, FrontendStatus, FrontendTimings, Histogram, HttpResponses,
-    HttpStatus, Listener, Metrics, NoStore, Options, PersistenceStatus, Quantiles, Record, Refused, RememberedClient,
-    RememberedClients, Resume, Saved, ServerFailures, ServerHealth, ServerStatus, ServerTimings, ServerTlsStatus,
-    Service, ShardStatus, Snapshot, StartError, Status, Store, TlsStatus, Traffic, Transaction,
+    Applied, CertificateStatus, Change, ChangeCounts, Died, FrontendStatus, FrontendTimings, HttpResponses, HttpStatus,
+    Listener, Metrics, NoStore, Options, PersistenceStatus, Record, Refused, RememberedClient, RememberedClients,
+    Resume, Saved, ServerFailures, ServerHealth, ServerStatus, ServerTimings, ServerTlsStatus, Service, ShardStatus,
+    Snapshot, StartError, Status, Store, TlsStatus, Traffic, Transaction,
 };
 pub use http::Cause as HttpCause;
 pub use sys::limits::raise_descriptors;
 pub use sys::socket::inherited_listener;
+pub use table::timings::{Histogram, Quantiles};
 pub use tls::cause::Cause;

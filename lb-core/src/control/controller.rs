@@ -21,9 +21,10 @@ use super::metrics::{self, Metrics};
 use super::probe::{self, Target};
 use super::running::{Factory, Running, RunningFrontend};
 use super::state::{ServerId, State, difference};
-use super::status::{self, Rates, Status};
+use super::status::{self, ChangeCounts, Rates, Status};
 use super::store::{Saved, Snapshot, Store};
 use super::{Command, CommandSender, StartError, Time, Wanted};
+use crate::access::AccessRecords;
 use crate::balance::Policies;
 use crate::balancer::Builder;
 use crate::config::{Config, PersistenceKey};
@@ -52,6 +53,7 @@ pub(super) struct Controller {
     /// What shards may still have to let go of, kept so that it is dropped here and not on a shard.
     replaced: Vec<Arc<table::Frontend>>,
     rates: Rates,
+    changes: ChangeCounts,
     /// Why servers failed their last TLS handshakes, as far as they did.
     troubles: HashMap<ServerId, String>,
     started: Instant,
@@ -104,7 +106,14 @@ impl Controller {
         let troubled = Box::new(move |trouble| troubles.send(Command::Troubled(trouble)));
         // Nobody is accepted before everything has started.
         let nothing = Running::default().table(0, 0, Vec::new());
-        let shared = Shared::new(nothing, doorbells, process, suspect, troubled);
+        let shared = Shared::new(
+            nothing,
+            doorbells,
+            process,
+            AccessRecords::new(shards, builder.access_capacity),
+            suspect,
+            troubled,
+        );
         let mut controller = Self {
             state,
             revision,
@@ -121,6 +130,7 @@ impl Controller {
             retired: Vec::new(),
             replaced: Vec::new(),
             rates: Rates::new(),
+            changes: ChangeCounts { last_applied: unix_time(), ..ChangeCounts::default() },
             troubles: HashMap::new(),
             started: Instant::now(),
             cores: cores.to_vec(),
@@ -212,6 +222,19 @@ impl Controller {
 
     /// Applies what is wanted: all of it or nothing.
     pub(super) fn apply(&mut self, wanted: &Wanted, options: Options) -> Result<Applied, Refused> {
+        let applied = self.try_apply(wanted, options);
+        match &applied {
+            _ if options.dry_run => {}
+            Ok(_) => {
+                self.changes.applied += 1;
+                self.changes.last_applied = unix_time();
+            }
+            Err(_) => self.changes.refused += 1,
+        }
+        applied
+    }
+
+    fn try_apply(&mut self, wanted: &Wanted, options: Options) -> Result<Applied, Refused> {
         let changes = self.changes(wanted)?;
         let mut draft = self.draft(&changes, options)?;
         draft.warnings.extend(self.key_warning(wanted));
@@ -380,7 +403,7 @@ impl Controller {
 
     /// Takes the rates since the last call.
     pub(super) fn sample(&mut self) {
-        self.rates.sample(&self.running);
+        self.rates.sample(&self.running, &self.shared);
         self.drop_unused();
     }
 
@@ -389,18 +412,20 @@ impl Controller {
     }
 
     fn status(&self) -> Status {
+        // Shards measure on a clock of their own.
+        let times = (self.now(), self.shared.started.elapsed().as_micros() as u64);
         Status {
             revision: self.revision,
             uptime_seconds: self.started.elapsed().as_secs(),
             connections: u64::from(self.shared.process.open.load(std::sync::atomic::Ordering::Relaxed)),
             max_connections: self.shared.process.max.into(),
             connections_on_replaced: self.retired.iter().map(|endpoint| u64::from(endpoint.open())).sum(),
-            changes: status::ChangeCounts::default(),
-            access_dropped: 0,
+            changes: self.changes,
+            access_dropped: self.shared.counters.iter().map(|shard| shard.access_dropped.get()).sum(),
             traffic: self.rates.total(&self.running),
-            shards: status::shards(&self.shared, &self.cores),
+            shards: status::shards(&self.shared, &self.cores, &self.rates),
             certificates: status::certificates(&self.state, unix_time()),
-            frontends: status::frontends(&self.running, &self.rates, &self.availability, &self.troubles, self.now()),
+            frontends: status::frontends(&self.running, &self.rates, &self.availability, &self.troubles, times),
         }
     }
 }

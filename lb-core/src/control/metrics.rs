@@ -1,7 +1,11 @@
 //! How long things took since they were added, as it is told to whoever collects metrics.
 
-use super::running::Running;
+use std::sync::Arc;
+
+use super::running::{Running, RunningFrontend};
 use super::status::Status;
+use crate::table::Endpoint;
+use crate::table::timings::{Histogram, Timings};
 
 /// A running balancer at one moment, and how long things took since they were added.
 #[derive(Debug, Clone)]
@@ -32,43 +36,21 @@ pub struct ServerTimings {
     pub first_byte: Histogram,
 }
 
-/// How often something took how long.
-#[derive(Debug, Clone, Default)]
-pub struct Histogram {
-    counts: [u64; Self::BOUNDS + 1],
-    sum_micros: u64,
-}
-
-impl Histogram {
-    /// Of how many times it is told how often something took no longer.
-    pub const BOUNDS: usize = 21;
-
-    /// How often it was measured.
-    pub fn count(&self) -> u64 {
-        self.counts.iter().sum()
-    }
-
-    /// All times together, in seconds.
-    pub fn sum_seconds(&self) -> f64 {
-        self.sum_micros as f64 / 1e6
-    }
-
-    /// Times in seconds, and how often it took no longer: powers of two of a microsecond, from 64 µs to 67 s.
-    pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
-        let mut sum = 0;
-        self.counts[..Self::BOUNDS].iter().enumerate().map(move |(index, count)| {
-            sum += count;
-            ((64_u64 << index) as f64 / 1e6, sum)
-        })
-    }
-}
-
 pub(super) fn timings(running: &Running) -> Vec<FrontendTimings> {
-    let server = || ServerTimings { connect: Histogram::default(), first_byte: Histogram::default() };
-    let frontend = |servers: usize| FrontendTimings {
-        connections: Histogram::default(),
-        requests: Histogram::default(),
-        servers: (0..servers).map(|_| server()).collect(),
+    let server = |endpoint: &Arc<Endpoint>| {
+        let shards = || endpoint.load.shards.iter();
+        ServerTimings {
+            connect: Timings::total(shards().map(|shard| &shard.connect)),
+            first_byte: Timings::total(shards().map(|shard| &shard.first_byte)),
+        }
     };
-    running.0.iter().map(|running| frontend(running.entry.frontend.servers().len())).collect()
+    let frontend = |frontend: &RunningFrontend| {
+        let shards = || frontend.table.counters.shards.iter();
+        FrontendTimings {
+            connections: Timings::total(shards().map(|shard| &shard.durations)),
+            requests: Timings::total(shards().map(|shard| &shard.request_durations)),
+            servers: frontend.endpoints.iter().map(server).collect(),
+        }
+    };
+    running.0.iter().map(frontend).collect()
 }

@@ -24,11 +24,11 @@ mod tls;
 pub use change::{Applied, Change, Options, Record, Refused, Transaction};
 pub(crate) use controller::check_config;
 pub use listeners::Listener;
-pub use metrics::{FrontendTimings, Histogram, Metrics, ServerTimings};
+pub use metrics::{FrontendTimings, Metrics, ServerTimings};
 pub use remembered::{PersistenceStatus, RememberedClient, RememberedClients};
 pub use status::{
-    CertificateStatus, ChangeCounts, FrontendStatus, HttpResponses, HttpStatus, Quantiles, ServerFailures,
-    ServerHealth, ServerStatus, ServerTlsStatus, Service, ShardStatus, Status, TlsStatus, Traffic,
+    CertificateStatus, ChangeCounts, FrontendStatus, HttpResponses, HttpStatus, ServerFailures, ServerHealth,
+    ServerStatus, ServerTlsStatus, Service, ShardStatus, Status, TlsStatus, Traffic,
 };
 pub use store::{NoStore, Saved, Snapshot, Store};
 pub(crate) use thread::ControlThread;

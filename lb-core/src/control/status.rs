@@ -15,8 +15,12 @@ use super::running::{Running, RunningFrontend};
 use super::state::{CertificateEntry, FrontendId, ServerId, State, days_until};
 use crate::config::{Frontend, Name, Server};
 use crate::http::Cause as HttpCause;
-use crate::table::counters::{Counter, FrontendCounters, FrontendShard, HttpCounters, ServerCounters, TlsCounters};
-use crate::table::{Endpoint, Shared};
+use crate::sys::process;
+use crate::table::counters::{
+    ConnectFailure, Counter, FrontendCounters, FrontendShard, HttpCounters, ServerCounters, TlsCounters,
+};
+use crate::table::timings::{Quantiles, Timings};
+use crate::table::{Endpoint, Load, Shared};
 use crate::tls::cause::Cause;
 
 /// A running balancer at one moment.
@@ -74,6 +78,9 @@ pub struct Traffic {
     pub no_server: u64,
     /// Connections that got another server after one had failed.
     pub redispatched: u64,
+    /// Requests whose head was read, where they are.
+    #[serde(default)]
+    pub requests: u64,
     /// Bytes from clients to servers.
     pub bytes_to_server: u64,
     /// Bytes from servers to clients.
@@ -91,21 +98,6 @@ pub struct Traffic {
     /// Requests per second, where they are read.
     #[serde(default)]
     pub requests_per_second: f64,
-}
-
-/// How long something took in the last 10 to 20 seconds, in microseconds, each within 7 %.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Quantiles {
-    /// How often it was measured; without that the others are 0.
-    pub count: u64,
-    /// Half took no longer.
-    pub p50: u64,
-    /// 90 of 100 took no longer.
-    pub p90: u64,
-    /// 99 of 100 took no longer.
-    pub p99: u64,
-    /// The longest.
-    pub max: u64,
 }
 
 /// One shard.
@@ -367,35 +359,59 @@ pub enum ServerHealth {
     },
 }
 
-/// Remembers a frontend's totals, to tell its rates.
+/// Remembers totals, to tell rates.
 #[derive(Debug)]
 pub(super) struct Rates {
     sampled: Instant,
     frontends: HashMap<FrontendId, Traffic>,
+    servers: HashMap<ServerId, ServerRates>,
+    /// By shard: its CPU time in microseconds, and the share of the last sample's time that this rose by.
+    shards: Vec<(u64, f64)>,
+}
+
+/// A server's totals, and what they rose by per second.
+#[derive(Debug, Clone, Copy, Default)]
+struct ServerRates {
+    totals: [u64; 3],
+    per_second: [f64; 3],
 }
 
 impl Rates {
     pub(super) fn new() -> Self {
-        Self { sampled: Instant::now(), frontends: HashMap::new() }
+        Self { sampled: Instant::now(), frontends: HashMap::new(), servers: HashMap::new(), shards: Vec::new() }
     }
 
     /// Takes the totals and what they rose by since the last sample.
-    pub(super) fn sample(&mut self, running: &Running) {
+    pub(super) fn sample(&mut self, running: &Running, shared: &Shared) {
         let seconds = self.sampled.elapsed().as_secs_f64();
         self.sampled = Instant::now();
+        let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
         let sampled = running.0.iter().map(|frontend| {
             let before = self.frontends.get(&frontend.entry.id).copied().unwrap_or_default();
             let now = totals(frontend);
-            let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
             let sample = Traffic {
                 accepted_per_second: rate(now.accepted, before.accepted),
                 bytes_to_server_per_second: rate(now.bytes_to_server, before.bytes_to_server),
                 bytes_to_client_per_second: rate(now.bytes_to_client, before.bytes_to_client),
+                requests_per_second: rate(now.requests, before.requests),
                 ..now
             };
             (frontend.entry.id, sample)
         });
         self.frontends = sampled.collect();
+        let servers = running.0.iter().flat_map(|frontend| frontend.endpoints.iter()).map(|endpoint| {
+            let before = self.servers.get(&endpoint.load.id).map_or([0; 3], |before| before.totals);
+            let totals = server_totals(endpoint);
+            let per_second = std::array::from_fn(|index| rate(totals[index], before[index]));
+            (endpoint.load.id, ServerRates { totals, per_second })
+        });
+        self.servers = servers.collect();
+        let shards = shared.counters.iter().enumerate().map(|(number, shard)| {
+            let cpu = process::thread_cpu(shard.thread.get());
+            let before = self.shards.get(number).map_or(cpu, |(before, _)| *before);
+            (cpu, (rate(cpu, before) / 1e6).min(1.0))
+        });
+        self.shards = shards.collect();
     }
 
     /// Present totals with the last rates.
@@ -405,6 +421,7 @@ impl Rates {
             accepted_per_second: rates.accepted_per_second,
             bytes_to_server_per_second: rates.bytes_to_server_per_second,
             bytes_to_client_per_second: rates.bytes_to_client_per_second,
+            requests_per_second: rates.requests_per_second,
             ..totals(frontend)
         }
     }
@@ -424,6 +441,7 @@ impl Rates {
             bytes_to_server_per_second: sum.bytes_to_server_per_second + one.bytes_to_server_per_second,
             bytes_to_client_per_second: sum.bytes_to_client_per_second + one.bytes_to_client_per_second,
             no_server: sum.no_server + one.no_server,
+            requests: sum.requests + one.requests,
             requests_per_second: sum.requests_per_second + one.requests_per_second,
         })
     }
@@ -436,6 +454,8 @@ fn totals(frontend: &RunningFrontend) -> Traffic {
         accepted: sum(|shard| &shard.accepted),
         unserved: sum(|shard| &shard.unserved),
         gave_up_waiting: sum(|shard| &shard.gave_up_waiting),
+        no_server: sum(|shard| &shard.no_server),
+        requests: sum(|shard| &shard.http.requests),
         redispatched: sum(|shard| &shard.redispatched),
         bytes_to_server: sum(|shard| &shard.bytes_to_server),
         bytes_to_client: sum(|shard| &shard.bytes_to_client),
@@ -445,7 +465,15 @@ fn totals(frontend: &RunningFrontend) -> Traffic {
     }
 }
 
-pub(super) fn shards(shared: &Shared, cores: &[usize]) -> Vec<ShardStatus> {
+/// Connections, bytes to it and bytes from it.
+fn server_totals(endpoint: &Endpoint) -> [u64; 3] {
+    let sum = |counter: fn(&ServerCounters) -> &Counter| {
+        endpoint.load.shards.iter().map(|shard| counter(shard).get()).sum::<u64>()
+    };
+    [sum(|shard| &shard.served), sum(|shard| &shard.bytes_to_server), sum(|shard| &shard.bytes_to_client)]
+}
+
+pub(super) fn shards(shared: &Shared, cores: &[usize], rates: &Rates) -> Vec<ShardStatus> {
     let shard = |(number, &core): (usize, &usize)| {
         let counters = &shared.counters[number];
         ShardStatus {
@@ -457,11 +485,11 @@ pub(super) fn shards(shared: &Shared, cores: &[usize]) -> Vec<ShardStatus> {
             pipes: counters.pipes.get(),
             pooled: counters.pooled.get(),
             kept_sockets: counters.kept_sockets.get(),
-            cpu_micros: 0,
-            busy: 0.0,
-            turns: 0,
-            completions: 0,
-            buffers_in_use: 0,
+            cpu_micros: process::thread_cpu(counters.thread.get()),
+            busy: rates.shards.get(number).map_or(0.0, |(_, busy)| *busy),
+            turns: counters.turns.get(),
+            completions: counters.completions.get(),
+            buffers_in_use: counters.buffers_in_use.get(),
             completion_overflows: counters.completion_overflows.get(),
             stale_completions: counters.stale_completions.get(),
         }
@@ -474,10 +502,11 @@ pub(super) fn frontends(
     rates: &Rates,
     availability: &Availability,
     troubles: &HashMap<ServerId, String>,
-    now: Time,
+    (now, micros): (Time, u64),
 ) -> Vec<FrontendStatus> {
     let frontend = |frontend: &RunningFrontend| {
         let counters = &frontend.table.counters;
+        let shards = || counters.shards.iter();
         let health = availability.health(&frontend.entry, &frontend.view.roles, now);
         let servers = frontend.entry.frontend.servers().iter().zip(frontend.endpoints.iter()).zip(health);
         FrontendStatus {
@@ -485,9 +514,9 @@ pub(super) fn frontends(
             addr: frontend.listener.addr,
             connections: u64::from(counters.open.load(Ordering::Relaxed)),
             paused: counters.shards.iter().any(|shard| shard.paused.get() > 0),
-            pauses: 0,
-            durations: Quantiles::default(),
-            request_durations: Quantiles::default(),
+            pauses: shards().map(|shard| shard.pauses.get()).sum(),
+            durations: Timings::recent(shards().map(|shard| &shard.durations), micros),
+            request_durations: Timings::recent(shards().map(|shard| &shard.request_durations), micros),
             traffic: rates.of(frontend),
             waiting: u64::from(counters.waiting.load(Ordering::Relaxed)),
             service: frontend.view.service,
@@ -495,7 +524,10 @@ pub(super) fn frontends(
             http: frontend.entry.frontend.protocol().is_http().then(|| http_status(counters)),
             persistence: frontend.persistence(),
             servers: servers
-                .map(|((server, endpoint), health)| server_status(server, endpoint, health, troubles))
+                .map(|((server, endpoint), health)| ServerStatus {
+                    tls: server.server_certificate().map(|_| server_tls_status(endpoint, troubles)),
+                    ..server_status(server, endpoint, health, rates, micros)
+                })
                 .collect(),
         }
     };
@@ -528,7 +560,7 @@ fn tls_status(counters: &FrontendCounters) -> TlsStatus {
     TlsStatus {
         handshakes: shards().map(|tls| tls.handshakes.get()).sum(),
         resumed: shards().map(|tls| tls.resumed.get()).sum(),
-        tls12: 0,
+        tls12: shards().map(|tls| tls.tls12.get()).sum(),
         in_progress: counters.shards.iter().map(|shard| shard.handshaking.get()).sum(),
         failed: failures(shards()),
     }
@@ -555,7 +587,7 @@ fn server_tls_status(endpoint: &Endpoint, troubles: &HashMap<ServerId, String>) 
     ServerTlsStatus {
         handshakes: shards().map(|tls| tls.handshakes.get()).sum(),
         resumed: shards().map(|tls| tls.resumed.get()).sum(),
-        tls12: 0,
+        tls12: shards().map(|tls| tls.tls12.get()).sum(),
         failed: failures(shards()),
         trouble: is_troubled.then(|| troubles.get(&endpoint.load.id).cloned()).flatten(),
     }
@@ -571,25 +603,41 @@ fn server_status(
     server: &Arc<Server>,
     endpoint: &Endpoint,
     health: ServerHealth,
-    troubles: &HashMap<ServerId, String>,
+    rates: &Rates,
+    micros: u64,
 ) -> ServerStatus {
-    let shards = &endpoint.load.shards;
-    let sum = |counter: fn(&ServerCounters) -> &Counter| shards.iter().map(|shard| counter(shard).get()).sum();
+    let load = &endpoint.load;
+    let shards = || load.shards.iter();
+    let [served, bytes_to_server, bytes_to_client] = server_totals(endpoint);
+    let rates = rates.servers.get(&load.id).copied().unwrap_or_default();
+    let [served_per_second, bytes_to_server_per_second, bytes_to_client_per_second] = rates.per_second;
+    let failures = server_failures(load);
     ServerStatus {
         server: Arc::clone(server),
         health,
-        connections: endpoint.load.open().into(),
-        served: sum(|shard| &shard.served),
-        failed: sum(|shard| &shard.failed),
-        bytes_to_server: sum(|shard| &shard.bytes_to_server),
-        bytes_to_client: sum(|shard| &shard.bytes_to_client),
-        failures: ServerFailures::default(),
-        served_per_second: 0.0,
-        bytes_to_server_per_second: 0.0,
-        bytes_to_client_per_second: 0.0,
-        health_changes: 0,
-        connect: Quantiles::default(),
-        first_byte: Quantiles::default(),
-        tls: server.server_certificate().map(|_| server_tls_status(endpoint, troubles)),
+        connections: load.open().into(),
+        served,
+        failed: failures.refused + failures.timed_out + failures.unreachable + failures.tls,
+        failures,
+        bytes_to_server,
+        bytes_to_client,
+        served_per_second,
+        bytes_to_server_per_second,
+        bytes_to_client_per_second,
+        health_changes: load.health_changes.get(),
+        connect: Timings::recent(shards().map(|shard| &shard.connect), micros),
+        first_byte: Timings::recent(shards().map(|shard| &shard.first_byte), micros),
+        tls: None,
+    }
+}
+
+fn server_failures(load: &Load) -> ServerFailures {
+    let failed = |failure: ConnectFailure| load.shards.iter().map(|shard| shard.failed[failure as usize].get()).sum();
+    ServerFailures {
+        refused: failed(ConnectFailure::Refused),
+        timed_out: failed(ConnectFailure::TimedOut),
+        unreachable: failed(ConnectFailure::Unreachable),
+        tls: failed(ConnectFailure::Handshake),
+        reset: load.shards.iter().map(|shard| shard.reset.get()).sum(),
     }
 }

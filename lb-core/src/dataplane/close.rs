@@ -43,6 +43,9 @@ impl Shard {
     pub(super) fn finish(&mut self, key: Key, ending: Ending, turn: &Turn<'_>) {
         let Some(mut session) = self.sessions.remove(key) else { return };
         self.timers.clear(key.slot);
+        let lasted = self.now_micros - session.accepted;
+        session.counters.shards[self.number].durations.record(self.now_micros, lasted);
+        self.record_last(&mut session, turn);
         session.stop_waiting();
         self.handshakes.end(&mut session);
         session.conn.discard(|piece| self.ring.give_back(piece.buffer));
@@ -54,6 +57,7 @@ impl Shard {
             connect::on_left(&endpoint, session.frontend, turn);
             self.waiting.on_room();
             if !session.is_answered && session.conn.is_reset_by_server() {
+                endpoint.load.shards[self.number].reset.add(1);
                 connect::on_failed(&endpoint, session.frontend, Failure::Reset, turn);
             }
             let is_over = ending == Ending::Close && session.conn.is_server_done();

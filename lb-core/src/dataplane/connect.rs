@@ -10,11 +10,13 @@ use super::persist::Staying;
 use super::shard::{Session, Shard, Turn};
 use super::stopwatch::Event;
 use super::waiting::WaitsFor;
+use crate::access::AccessEnd;
 use crate::balance::{Choice, Policy};
 use crate::config::{Name, OnUnavailable, SendProxy};
 use crate::http::{Cause, Wrong};
 use crate::sys::ring::Completion;
 use crate::sys::socket;
+use crate::table::counters::ConnectFailure;
 use crate::table::{Endpoint, Failure, Frontend, Suspicion};
 use crate::turns::slots::Key;
 use crate::turns::timers::Time;
@@ -149,22 +151,22 @@ impl Shard {
                     self.waiting_for_descriptors.push(key);
                     self.on_shortage(error.raw_os_error().unwrap_or(libc::EMFILE), turn);
                 } else {
-                    endpoint.load.shards[self.number].failed.add(1);
+                    endpoint.load.shards[self.number].on_failed(ConnectFailure::Unreachable);
                     session.tried.add(Arc::clone(endpoint));
                     session.conn.on_connect_failed();
                 }
                 return;
             }
         };
-        let needs_latency = frontend.group(session.group()).is_some_and(|group| group.main.policy.needs_latency());
+        let needs_latency = frontend.needs_latency(session.group());
         self.ring.connect(&server, endpoint.addr, Operation::Connect(key).encode());
         session.server = Some(server);
         session.has_met = false;
         session.endpoint = Some(Arc::clone(endpoint));
+        session.note(|visit| visit.on_try(frontend, endpoint));
         session.since = self.now;
-        if needs_latency {
-            session.stopwatch.begin(self.now_micros);
-        }
+        session.needs_latency = needs_latency;
+        session.stopwatch.begin(self.now_micros);
         let left = u32::try_from(session.try_until.saturating_sub(self.now)).unwrap_or(u32::MAX);
         session.connect_limit = session.connect_timeout.min(left.max(1));
         self.timers.set(key.slot, self.now + Time::from(session.connect_limit));
@@ -173,7 +175,12 @@ impl Shard {
     /// Ends a connection for which there is no server.
     fn give_up(&mut self, key: Key, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        session.counters.shards[self.number].unserved.add(1);
+        let counters = &session.counters.shards[self.number];
+        counters.unserved.add(1);
+        if session.tried.len() == 0 {
+            counters.no_server.add(1);
+        }
+        session.note(|visit| visit.on_end(AccessEnd::Unserved));
         match (session.exchange().is_some(), session.tried.len()) {
             (false, _) => session.conn.on_no_server(),
             (true, 0) => {
@@ -196,10 +203,10 @@ impl Shard {
             return false;
         };
         session.endpoint = Some(Arc::clone(endpoint));
+        session.note(|visit| visit.on_try(frontend, endpoint));
         session.attach(taken);
-        if frontend.group(session.group()).is_some_and(|group| group.main.policy.needs_latency()) {
-            session.stopwatch.begin_connected(self.now_micros);
-        }
+        session.needs_latency = frontend.needs_latency(session.group());
+        session.stopwatch.begin_connected(self.now_micros);
         true
     }
 
@@ -212,6 +219,7 @@ impl Shard {
     fn count_served(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.has_met = true;
+        session.note(|visit| visit.on_served(self.now_micros));
         if let Some(endpoint) = &session.endpoint {
             endpoint.load.shards[self.number].served.add(1);
             endpoint.load.connect_failures.end();
@@ -229,7 +237,7 @@ impl Shard {
             return self.on_stale();
         };
         if completion.result >= 0 {
-            session.measure(Event::Connected, self.now_micros);
+            session.measure(Event::Connected, self.now_micros, self.number);
             if session.exchange().is_some()
                 && let Some(endpoint) = &session.endpoint
             {
@@ -243,7 +251,7 @@ impl Shard {
         } else {
             session.conn.on_connect_failed();
             if !session.conn.is_closing() {
-                self.leave_server(key, turn);
+                self.leave_server(key, ConnectFailure::of_errno(-completion.result), turn);
             }
         }
         self.drive(key, turn);
@@ -265,13 +273,13 @@ impl Shard {
     }
 
     /// Gives up a server that could not be connected to, or has failed its handshake.
-    pub(super) fn leave_server(&mut self, key: Key, turn: &Turn<'_>) {
+    pub(super) fn leave_server(&mut self, key: Key, failure: ConnectFailure, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        session.measure(Event::ConnectFailed, self.now_micros);
+        session.measure(Event::ConnectFailed, self.now_micros, self.number);
         self.drop_server_socket(key);
         let Some(session) = self.sessions.get_mut(key) else { return };
         if let Some(endpoint) = session.endpoint.take() {
-            endpoint.load.shards[self.number].failed.add(1);
+            endpoint.load.shards[self.number].on_failed(failure);
             on_left(&endpoint, session.frontend, turn);
             self.waiting.on_room();
             // One that was given less time than a server may take has not failed by that.

@@ -9,8 +9,10 @@ use super::layers::{Fault, Layers, News};
 use super::outgoing::Outgoing;
 use super::relay::{ReceiveEnd, Side};
 use super::shard::{Shard, Turn};
+use crate::access::AccessEnd;
 use crate::sys::ring::Piece;
 use crate::sys::socket;
+use crate::table::counters::ConnectFailure;
 use crate::table::{Endpoint, Trouble};
 use crate::turns::slots::Key;
 
@@ -138,7 +140,7 @@ impl Shard {
         if self.sessions.get(key).is_some_and(|session| session.exchange().is_some() && session.has_met) {
             return self.leave_exchange_server(key, turn);
         }
-        self.leave_server(key, turn);
+        self.leave_server(key, ConnectFailure::Handshake, turn);
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.conn.forget_server(|piece| self.ring.give_back(piece.buffer));
         session.groups[Side::Server as usize] = 0;
@@ -234,11 +236,11 @@ impl Shard {
     /// The handshake with the client is done.
     fn on_handshake_done(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let tls = &session.counters.shards[self.number].tls;
-        tls.handshakes.add(1);
-        if session.layers.as_ref().is_some_and(|layers| layers.is_resumed(Side::Client)) {
-            tls.resumed.add(1);
+        if let Some(layers) = &session.layers {
+            layers.count_handshake(Side::Client, &session.counters.shards[self.number].tls);
         }
+        let tls = session.layers.as_ref().and_then(|layers| layers.recorded_tls());
+        session.note(|visit| visit.on_tls(tls));
         session.conn.forbid_splicing();
         session.since = self.now;
         self.handshakes.end(session);
@@ -248,11 +250,7 @@ impl Shard {
     fn on_met(&mut self, key: Key, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let (Some(endpoint), Some(layers)) = (&session.endpoint, &mut session.layers) else { return };
-        let tls = &endpoint.load.shards[self.number].tls;
-        tls.handshakes.add(1);
-        if layers.is_resumed(Side::Server) {
-            tls.resumed.add(1);
-        }
+        layers.count_handshake(Side::Server, &endpoint.load.shards[self.number].tls);
         endpoint.load.end_trouble();
         if layers.exchange().is_some() {
             self.on_server_ready(key);
@@ -297,6 +295,7 @@ impl Shard {
             session.counters.shards[self.number].tls.on_failed(cause);
         }
         tracing::debug!("a client fails: {fault}");
+        session.note(|visit| visit.on_end(AccessEnd::Refused));
         self.handshakes.end(session);
         match fault {
             Fault::Tls(_) if session.conn.is_greeting() => {

@@ -13,9 +13,11 @@ use super::greeting::{client_hello, proxy};
 use super::links;
 use super::outgoing::Outgoing;
 use super::relay::Side;
+use crate::access::AccessTls;
 use crate::config::{Name, SendProxy};
 use crate::http::Wrong;
 use crate::http::exchange::Exchange;
+use crate::table::counters::TlsCounters;
 use crate::table::{Greeting, Transport};
 use crate::tls::cause::Cause;
 use crate::tls::dial::Dialer;
@@ -246,9 +248,19 @@ impl Layers {
         self.server.is_some()
     }
 
-    /// The sessions with client and server took up earlier ones.
-    pub(super) fn is_resumed(&self, side: Side) -> bool {
-        self.session(side).is_some_and(Session::is_resumed)
+    /// Counts the handshake with a peer, which is done.
+    pub(super) fn count_handshake(&self, side: Side, counters: &TlsCounters) {
+        let Some(session) = self.session(side) else { return };
+        counters.handshakes.add(1);
+        counters.resumed.add(session.is_resumed().into());
+        counters.tls12.add(session.is_tls12().into());
+    }
+
+    /// What is recorded of the client's TLS, where it ends here.
+    pub(super) fn recorded_tls(&self) -> Option<AccessTls> {
+        let session = self.client.as_ref()?;
+        let version = if session.is_tls12() { "1.2" } else { "1.3" };
+        Some(AccessTls { version, resumed: session.is_resumed() })
     }
 
     /// Ends the client's TLS here, whose first bytes may have come already.

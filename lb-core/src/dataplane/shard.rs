@@ -25,7 +25,9 @@ use super::outgoing::Pieces;
 use super::recycle::Recycled;
 use super::relay::{Pipe, Pipes, ReadyStream, SentAtOnce, Side};
 use super::stopwatch::{Event, Finding, Stopwatch};
+use super::visit::Visit;
 use super::waiting::{Wait, Waiting};
+use crate::access::AccessEnd;
 use crate::http::exchange::Exchange;
 use crate::sys::published;
 use crate::sys::ring::{Completion, Ring, SendMode};
@@ -108,8 +110,15 @@ pub(super) struct Session {
     pub(super) has_streamed: bool,
     /// Buffer groups of the receives that are armed, which their user data carries.
     pub(super) groups: [u16; 2],
-    /// Begun only if the policy needs it.
     pub(super) stopwatch: Stopwatch,
+    /// Whether the policy does with what the stopwatch finds out.
+    pub(super) needs_latency: bool,
+    /// When it was accepted, in microseconds.
+    pub(super) accepted: u64,
+    /// When the present request's head was there, in microseconds.
+    pub(super) asked: u64,
+    /// What is recorded of it, where anything is.
+    pub(super) visit: Option<Box<Visit>>,
 }
 
 /// What holds for one turn.
@@ -223,6 +232,7 @@ impl Shard {
     /// # Errors
     /// The kernel refuses to go on with the ring.
     pub(crate) fn run(mut self, shared: &Shared) -> io::Result<()> {
+        shared.counters[self.number].thread.set(rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs().into());
         let doorbell = &shared.doorbells[self.number];
         self.ring.await_doorbell(doorbell, Operation::Doorbell.encode());
         let (mut completions, mut due) = (Vec::new(), Vec::new());
@@ -339,7 +349,11 @@ impl Shard {
         for slot in 0..self.sessions.slots() {
             let Some(key) = self.sessions.key_of(slot) else { continue };
             let Some(session) = self.sessions.get_mut(key).filter(|session| is_meant(session)) else { continue };
-            if let Some(action) = end(&mut session.conn) {
+            let action = end(&mut session.conn);
+            if session.conn.is_closing() {
+                session.note(|visit| visit.on_end(AccessEnd::Closed));
+            }
+            if let Some(action) = action {
                 self.perform(key, action, turn);
             }
             self.drive(key, turn);
@@ -349,6 +363,7 @@ impl Shard {
     /// Deals with what has completed, and gives how much of it was not of streams, which are served later.
     fn hand_out(&mut self, completions: &mut Vec<Completion>, turn: &Turn<'_>) -> usize {
         let (news, streams) = (completions.len(), self.ready_streams.len());
+        turn.shared.counters[self.number].completions.add(news as u64);
         self.settle_sends(completions, turn);
         for completion in completions.drain(..) {
             self.on_completion(completion, turn);
@@ -425,6 +440,7 @@ impl Shard {
                 let counters = &session.counters.shards[self.number];
                 counters.unserved.add(1);
                 counters.gave_up_waiting.add(1);
+                session.note(|visit| visit.on_end(AccessEnd::Unserved));
             }
             if self.forsake_server(key, turn) {
                 continue;
@@ -441,6 +457,9 @@ impl Shard {
                 _ => {}
             }
             let Some(session) = self.sessions.get_mut(key) else { continue };
+            if session.patience != Patience::Connect {
+                session.note(|visit| visit.on_end(AccessEnd::Timeout));
+            }
             let action = session.conn.on_timeout();
             self.restart_patience(key);
             if let Some(action) = action {
@@ -501,6 +520,8 @@ impl Shard {
     fn count(&mut self, turn: &Turn<'_>) {
         let counters = &turn.shared.counters[self.number];
         counters.connections.set(self.sessions.len() as u64);
+        counters.turns.set(self.turns);
+        counters.buffers_in_use.set(self.ring.buffers_in_use() as u64);
         counters.pipes.set(self.pipes.open() as u64);
         counters.pooled.set(self.links.idle() as u64);
         counters.kept_sockets.set(self.recycled.count() as u64);
@@ -512,7 +533,7 @@ impl Shard {
 
 impl Session {
     /// A client that was just accepted on a shard.
-    pub(super) fn new(client: OwnedFd, frontend: &Frontend, now: Time, shard: usize) -> Self {
+    pub(super) fn new(client: OwnedFd, frontend: &Frontend, now_micros: u64, shard: usize) -> Self {
         let greeting = frontend.greeting.as_ref();
         // Fails if the client has gone already: then it does not matter.
         let is_proxy = |greeting: &Greeting| socket::peer_addr(&client).is_ok_and(|addr| greeting.is_proxy(addr.ip()));
@@ -544,7 +565,7 @@ impl Session {
             wait: None,
             is_answered: false,
             idle_timeout: frontend.idle_timeout.as_millis(),
-            since: now,
+            since: now_micros / 1_000,
             patience: if greets { Patience::Greeting } else { Patience::Connect },
             is_kept_alive: false,
             is_sent_at_once: [false; 2],
@@ -553,6 +574,10 @@ impl Session {
             has_streamed: false,
             groups: [0; 2],
             stopwatch: Stopwatch::new(),
+            needs_latency: false,
+            accepted: now_micros,
+            asked: 0,
+            visit: None,
         }
     }
 
@@ -593,13 +618,21 @@ impl Session {
     }
 
     /// Takes note of what tells how long the server takes; `now` is in microseconds.
-    pub(super) fn measure(&mut self, event: Event, now: u64) {
-        let finding = self.stopwatch.on(event, now, u64::from(self.connect_timeout) * 1_000);
-        if let (Some(finding), Some(endpoint)) = (finding, &self.endpoint) {
-            match finding {
-                Finding::Connect(taken) => endpoint.load.latency().connect.record(now, taken),
-                Finding::FirstByte(taken) => endpoint.load.latency().first_byte.record(now, taken),
-            }
+    pub(super) fn measure(&mut self, event: Event, now: u64, shard: usize) {
+        let failure = u64::from(self.connect_timeout) * 1_000;
+        let Some(finding) = self.stopwatch.on(event, now, failure) else { return };
+        self.note(|visit| visit.on_found(finding));
+        let Some(endpoint) = &self.endpoint else { return };
+        let (counters, latency) = (&endpoint.load.shards[shard], endpoint.load.latency());
+        let (taken, timings, average) = match finding {
+            Finding::Connect(taken) => (taken, &counters.connect, &latency.connect),
+            Finding::FirstByte(taken) => (taken, &counters.first_byte, &latency.first_byte),
+        };
+        taken.into_iter().for_each(|taken| timings.record(now, taken));
+        if self.needs_latency {
+            // A failure counts as long as a server may take to connect. Nothing counts longer, so that no client can give
+            // a server a worse name than a failure does.
+            average.record(now, taken.unwrap_or(failure).min(failure));
         }
     }
 

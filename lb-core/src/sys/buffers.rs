@@ -202,6 +202,11 @@ impl Buffers {
         Some(group.address(buffer.index()).cast_const())
     }
 
+    /// Buffers that were taken and not given back.
+    pub(crate) fn in_use(&self) -> usize {
+        self.groups.iter().flatten().map(|group| usize::from(group.size.count() - group.free)).sum()
+    }
+
     /// Mapped bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.groups.iter().flatten().map(|group| group.size.group_bytes()).sum()

@@ -17,6 +17,7 @@ pub(crate) mod buffers;
 pub(crate) mod doorbell;
 pub(crate) mod limits;
 pub(crate) mod own_buffers;
+pub(crate) mod process;
 pub(crate) mod published;
 pub(crate) mod ring;
 pub(crate) mod signals;

@@ -363,6 +363,11 @@ impl Ring {
         self.ring.completion().overflow()
     }
 
+    /// Relay buffers that the kernel has filled and that are not given back.
+    pub(crate) fn buffers_in_use(&self) -> usize {
+        self.buffers.in_use()
+    }
+
     /// Bytes mapped for relay buffers.
     pub(crate) fn buffer_bytes(&self) -> usize {
         self.buffers.bytes() + self.own_buffers.bytes()

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
+use super::timings::Timings;
 use crate::http;
 use crate::tls::cause::Cause;
 
@@ -35,6 +36,8 @@ pub(crate) struct TlsCounters {
     pub(crate) handshakes: Counter,
     /// Of those, the ones that went on from an earlier session.
     pub(crate) resumed: Counter,
+    /// Of all that were done, those by TLS 1.2.
+    pub(crate) tls12: Counter,
     /// Handshakes and connections that failed, by cause.
     pub(crate) failed: [Counter; Cause::COUNT],
 }
@@ -85,11 +88,50 @@ pub(crate) struct PersistenceCounters {
 #[derive(Debug, Default)]
 pub(crate) struct ServerCounters {
     pub(crate) served: Counter,
-    pub(crate) failed: Counter,
+    /// Connects and handshakes that failed, by [`ConnectFailure`].
+    pub(crate) failed: [Counter; 4],
+    /// Connections that it reset before it had sent a byte.
+    pub(crate) reset: Counter,
     pub(crate) bytes_to_server: Counter,
     pub(crate) bytes_to_client: Counter,
     /// Of the handshakes with it.
     pub(crate) tls: TlsCounters,
+    /// How long connects took that it accepted.
+    pub(crate) connect: Timings,
+    /// How long it took to begin its answers.
+    pub(crate) first_byte: Timings,
+}
+
+/// How a server fails before it has a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ConnectFailure {
+    /// It refused.
+    Refused,
+    /// It did not accept in time.
+    TimedOut,
+    /// There is no way to it, or whatever else connect(2) says.
+    Unreachable,
+    /// Its TLS handshake, or what it should be told before, failed.
+    Handshake,
+}
+
+impl ConnectFailure {
+    /// What a connect ended with.
+    pub(crate) fn of_errno(errno: i32) -> Self {
+        match errno {
+            libc::ECONNREFUSED => Self::Refused,
+            // Cancelled is what took too long.
+            libc::ETIMEDOUT | libc::ECANCELED => Self::TimedOut,
+            _ => Self::Unreachable,
+        }
+    }
+}
+
+impl ServerCounters {
+    /// Counts a failure. Only the owning shard may call this.
+    pub(crate) fn on_failed(&self, failure: ConnectFailure) {
+        self.failed[failure as usize].add(1);
+    }
 }
 
 /// What is counted for a frontend.
@@ -115,6 +157,8 @@ pub(crate) struct FrontendShard {
     pub(crate) unserved: Counter,
     /// Of those, the ones that had waited for a server for as long as they may.
     pub(crate) gave_up_waiting: Counter,
+    /// Of the unserved ones, those that no server was available for.
+    pub(crate) no_server: Counter,
     /// Connections that were served by another server after one had failed.
     pub(crate) redispatched: Counter,
     pub(crate) bytes_to_server: Counter,
@@ -125,6 +169,12 @@ pub(crate) struct FrontendShard {
     pub(crate) relay_switches: Counter,
     /// 1 while this shard does not accept for the frontend.
     pub(crate) paused: Counter,
+    /// How often it began not to.
+    pub(crate) pauses: Counter,
+    /// How long connections lasted.
+    pub(crate) durations: Timings,
+    /// How long requests took.
+    pub(crate) request_durations: Timings,
     /// Of the handshakes with clients.
     pub(crate) tls: TlsCounters,
     /// Of requests.
@@ -155,6 +205,14 @@ impl FrontendCounters {
 /// What is counted for a shard.
 #[derive(Debug, Default)]
 pub(crate) struct ShardCounters {
+    /// Its thread's number in the system.
+    pub(crate) thread: Counter,
+    pub(crate) turns: Counter,
+    pub(crate) completions: Counter,
+    /// Access records that found no place.
+    pub(crate) access_dropped: Counter,
+    /// Relay buffers with bytes in them.
+    pub(crate) buffers_in_use: Counter,
     pub(crate) revision: Counter,
     pub(crate) connections: Counter,
     pub(crate) accepted: Counter,

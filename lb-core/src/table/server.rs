@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
-use super::counters::ServerCounters;
+use super::counters::{Counter, ServerCounters};
 use super::latency::{Latency, PeakEwma};
 use crate::config::{Name, SendProxy};
 use crate::tls::cause::Cause;
@@ -28,6 +28,8 @@ pub(crate) struct Load {
     pub(crate) resets: Streak,
     /// What is wrong with its TLS since the last handshake that was good: a [`Cause`] and one more, or 0.
     trouble: AtomicU8,
+    /// How often it came up, or went down. Only the control thread writes it.
+    pub(crate) health_changes: Counter,
     /// One per shard, written by that shard only.
     pub(crate) shards: Box<[CachePadded<ServerCounters>]>,
 }
@@ -106,6 +108,7 @@ impl Load {
             connect_failures: Streak::default(),
             resets: Streak::default(),
             trouble: AtomicU8::new(0),
+            health_changes: Counter::default(),
             shards: (0..shards).map(|_| CachePadded::default()).collect(),
         }
     }

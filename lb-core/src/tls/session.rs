@@ -13,7 +13,7 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus, WriteTraffic,
 };
-use rustls::{ClientConfig, Error, HandshakeKind, ServerConfig};
+use rustls::{ClientConfig, Error, HandshakeKind, ProtocolVersion, ServerConfig};
 
 /// Plain bytes in one record, at most (RFC 8446, section 5.1).
 const FRAGMENT_MAX: usize = 16 << 10;
@@ -118,6 +118,15 @@ impl Session {
     /// Whether all that has come was processed: no record is unfinished.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.pending.is_empty()
+    }
+
+    /// Whether the handshake has agreed on TLS 1.2 and not on 1.3.
+    pub(crate) fn is_tls12(&self) -> bool {
+        let version = match &self.machine {
+            Machine::Accepts(connection) => connection.protocol_version(),
+            Machine::Dials(connection) => connection.protocol_version(),
+        };
+        version == Some(ProtocolVersion::TLSv1_2)
     }
 
     /// Whether the handshake took up an earlier session.

@@ -48,6 +48,7 @@ impl Controller {
                 continue;
             }
             has_news = true;
+            self.count_health_change(server);
             let name = self.name_of(server);
             if verdict == Verdict::Up {
                 self.forgive(server);
@@ -66,6 +67,7 @@ impl Controller {
     pub(super) fn on_suspicion(&mut self, suspicion: &Suspicion) {
         let Some(entry) = self.state.entry_of(suspicion.server) else { return };
         let Some(time) = self.availability.on_suspicion(suspicion, entry, self.now()) else { return };
+        self.count_health_change(suspicion.server);
         let (name, why) = (self.name_of(suspicion.server), describe(suspicion.failure));
         tracing::warn!("server {name} is ejected for {:?}: {why}", Duration::from_millis(time.into()));
         self.refresh();
@@ -87,10 +89,17 @@ impl Controller {
             return;
         }
         for server in self.availability.on_time(now) {
+            self.count_health_change(server);
             tracing::info!("server {} is not ejected any more", self.name_of(server));
             self.forgive(server);
         }
         self.refresh();
+    }
+
+    fn count_health_change(&self, server: ServerId) {
+        if let Some(load) = self.running.load_of(server) {
+            load.health_changes.add(1);
+        }
     }
 
     /// Lets the count of a server's failures begin anew.
