@@ -24,3 +24,4 @@ mod table;
 mod take_over;
 mod unix_socket;
 mod web;
+pub mod top;
