@@ -14,6 +14,7 @@ pub mod config;
 pub mod demo;
 mod lock;
 mod log;
+pub mod metrics;
 mod paths;
 mod ron_text;
 pub mod run;

@@ -3,6 +3,7 @@
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use signal_hook::iterator::Signals;
 use crate::admin::{Claim, Handler, OwnConfig};
 use crate::cli::RunArgs;
 use crate::lock::Lock;
+use crate::metrics::{Exporter, Reloads};
 use crate::state::StateFile;
 use crate::take_over::{self, Given, Predecessor};
 use crate::{apply, config, log, paths};
@@ -41,7 +43,7 @@ pub fn run(args: &RunArgs, admin: Option<&Path>) -> Result<(), String> {
     let builder = Balancer::builder().config(config).store(opened.state.clone()).resume(opened.resume);
     let builder = inherited()?.into_iter().fold(builder, Builder::inherit).take_over(given.listeners);
     let own_config = OwnConfig { path: apply::identity(&args.config), state: opened.state };
-    let reload = Reload { file: args.config.clone(), state: own_config.state.clone() };
+    let reload = Reload { file: args.config.clone(), state: own_config.state.clone(), reloads: Arc::default() };
     let service = Service { builder, own_config: Some(own_config), predecessor, grace };
     service.run(claim, Some(reload), |_| {})
 }
@@ -83,7 +85,9 @@ impl Service {
         let state_lock = self.own_config.as_ref().and_then(|own| own.state.lock());
         let locks = std::iter::once(claim.lock().clone()).chain(state_lock).collect();
         let (grace, lock, socket_path) = (self.grace, claim.lock().clone(), claim.path().to_owned());
-        let handler = Handler { control: control.clone(), own_config: self.own_config, locks, grace };
+        let reloads = reload.as_ref().map_or_else(Arc::default, |reload| Arc::clone(&reload.reloads));
+        let exporter = Exporter::new(control.clone(), reloads);
+        let handler = Handler { control: control.clone(), exporter, own_config: self.own_config, locks, grace };
         let started = claim.serve(handler).and_then(|mut admin| {
             if let Some(predecessor) = &mut self.predecessor {
                 predecessor.relieve()?;
@@ -131,6 +135,7 @@ fn give_back(balancer: Balancer, predecessor: Option<Predecessor>, grace: Durati
 pub(crate) struct Reload {
     file: PathBuf,
     state: StateFile,
+    reloads: Arc<Reloads>,
 }
 
 impl Reload {
@@ -141,7 +146,9 @@ impl Reload {
     }
 
     fn log(&self, control: &Control) {
-        match self.apply(control) {
+        let applied = self.apply(control);
+        self.reloads.count(applied.is_ok());
+        match applied {
             Ok(applied) if applied.summary.is_empty() => {
                 tracing::info!("SIGHUP: {} is in effect already, revision {}", self.file.display(), applied.revision);
             }

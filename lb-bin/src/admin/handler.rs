@@ -11,6 +11,7 @@ use super::request::{AppliedFile, Request};
 use super::socket::{Answer, Lines, UnixStream};
 use crate::apply;
 use crate::lock::Lock;
+use crate::metrics::Exporter;
 use crate::state::StateFile;
 
 /// How many clients that are remembered are listed, unless another number is asked for.
@@ -20,6 +21,7 @@ const LISTED: usize = 1000;
 #[derive(Debug)]
 pub(crate) struct Handler {
     pub(crate) control: Control,
+    pub(crate) exporter: Exporter,
     /// `None` if the balancer was not started from a file.
     pub(crate) own_config: Option<OwnConfig>,
     /// What a successor has to hold.
@@ -52,6 +54,7 @@ impl Handler {
         match request {
             Request::Version {} => Ok(Reply::version()),
             Request::Status {} => Ok(Reply::Status(Box::new(control.status().await?))),
+            Request::Metrics { format } => Ok(Reply::Metrics { text: self.exporter.text(format).await? }),
             Request::History {} => Ok(Reply::history(&control.history().await?)),
             Request::ListPersistence { frontend, limit } => {
                 let (frontend, limit) = (frontend.as_ref().map(Name::as_str), limit.unwrap_or(LISTED));
