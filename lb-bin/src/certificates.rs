@@ -7,7 +7,7 @@ use std::path::Path;
 use lb_core::config::{Certificate, CertificateContent, Config, Invalid, Pem, SecretPem};
 
 use crate::config::ConfigError;
-use crate::ron_text;
+use crate::ron_text::{self, Step};
 
 /// Longest file that is read. A bundle of every public CA has a quarter of it.
 const FILE_MAX: u64 = 1 << 20;
@@ -24,7 +24,8 @@ pub(crate) fn read_all(config: &mut Config, text: &str, folder: &Path) -> Result
     for (index, certificate) in config.certificates.iter_mut().enumerate() {
         let read = with_files(certificate, folder).and_then(|read| read.check().map(|()| read));
         *certificate = read.map_err(|invalid| {
-            let (line, column) = ron_text::place_of(text, "certificates", index, &invalid.field).unwrap_or((1, 1));
+            let steps = [Step::Field("certificates"), Step::Element(index), Step::Field(&invalid.field)];
+            let (line, column) = ron_text::place_of(text, &steps).unwrap_or((1, 1));
             let shown = source(certificate, &invalid.field).map_or_else(String::new, |path| format!("{path}: "));
             let reason = format!("certificate {}: {}: {shown}{}", certificate.name(), invalid.field, invalid.reason);
             ConfigError { line, column, reason }

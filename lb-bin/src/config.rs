@@ -1,12 +1,16 @@
-//! The configuration file: RON text into a validated [`Config`], or the place and the reason of what is wrong.
+//! The configuration file: RON text into a validated [`Config`] and [`Settings`], or the place and the reason of what is
+//! wrong.
 
 use std::fmt;
 use std::fs;
 use std::path::Path;
 
 use lb_core::Balancer;
-use lb_core::config::Config;
+use lb_core::config::{Certificate, CertificateContent, Config};
 
+use crate::document::Document;
+use crate::ron_text::Step;
+use crate::settings::{ConsoleSettings, Settings};
 use crate::{certificates, ron_text};
 
 /// What is wrong with a configuration, and where.
@@ -30,13 +34,32 @@ impl fmt::Display for ConfigError {
 ///
 /// # Errors
 /// The first thing that is wrong with it.
-pub fn parse_config(text: &str) -> Result<Config, ConfigError> {
-    ron_text::read(text).map_err(|fault| ConfigError { line: fault.line, column: fault.column, reason: fault.reason })
+pub fn parse_config(text: &str) -> Result<(Config, Settings), ConfigError> {
+    let read = ron_text::read::<Document>(text);
+    let fault = |fault: ron_text::Fault| ConfigError { line: fault.line, column: fault.column, reason: fault.reason };
+    let Document { config, settings } = read.map_err(fault)?;
+    check_console(&config, &settings, text)?;
+    Ok((config, settings))
+}
+
+/// The console's certificate has to be there.
+fn check_console(config: &Config, settings: &Settings, text: &str) -> Result<(), ConfigError> {
+    let Some(name) = settings.console.as_ref().and_then(ConsoleSettings::certificate) else { return Ok(()) };
+    let found = config.certificates.iter().find(|certificate| certificate.name() == name);
+    let reason = match found.map(Certificate::content) {
+        Some(CertificateContent::Pair { .. }) => return Ok(()),
+        Some(CertificateContent::Bundle { .. }) => format!("console: certificate {name} is a bundle, a pair is needed"),
+        None => format!("console: there is no certificate {name}"),
+    };
+    let place = ron_text::place_of(text, &[Step::Field("console"), Step::Field("certificate")]);
+    let (line, column) = place.unwrap_or((1, 1));
+    Err(ConfigError { line, column, reason })
 }
 
 /// A configuration together with the text it was read from.
 pub(crate) struct Source {
     pub(crate) config: Config,
+    pub(crate) settings: Settings,
     /// Of the text alone, without the files that it names.
     pub(crate) hash: u64,
 }
@@ -46,12 +69,26 @@ pub(crate) struct Source {
 /// # Errors
 /// `FILE: reason` if it can't be read, `FILE:LINE:COLUMN: reason` if it is wrong.
 pub(crate) fn read_config(path: &Path) -> Result<Source, String> {
-    let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let text = read(path)?;
     let place = |error| format!("{}:{error}", path.display());
-    let mut config = parse_config(&text).map_err(place)?;
+    let (mut config, settings) = parse_config(&text).map_err(place)?;
     let folder = path.parent().unwrap_or(Path::new("."));
     certificates::read_all(&mut config, &text, folder).map_err(place)?;
-    Ok(Source { config, hash: hash(&text) })
+    Ok(Source { config, settings, hash: hash(&text) })
+}
+
+/// Reads what a configuration file says of the process.
+///
+/// # Errors
+/// As those of [`read_config`].
+pub(crate) fn read_settings(path: &Path) -> Result<Settings, String> {
+    let text = read(path)?;
+    let (_, settings) = parse_config(&text).map_err(|error| format!("{}:{error}", path.display()))?;
+    Ok(settings)
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// By what it is recognised that a file was edited.
@@ -110,10 +147,11 @@ mod tests {
 
     #[test]
     fn the_documented_example_is_read() {
-        let config = parse_config(EXAMPLE).unwrap();
+        let (config, settings) = parse_config(EXAMPLE).unwrap();
         assert_eq!(config.shards, Some(1));
         assert_eq!(config.frontends[0].servers()[1].weight(), 2);
-        assert_eq!(parse_config("()").unwrap(), Config::default());
+        assert_eq!(settings, Settings::default());
+        assert_eq!(parse_config("()").unwrap(), (Config::default(), Settings::default()));
     }
 
     #[test]
@@ -130,7 +168,8 @@ mod tests {
             ),
             (
                 "(colour: 1)",
-                "1:2: unknown field \"colour\", known are shards, max_connections, shutdown_grace, persistence_key, certificates, frontends",
+                "1:2: unknown field \"colour\", known are shards, max_connections, shutdown_grace, persistence_key, certificates, frontends, \
+                 metrics, console, log, access_log",
             ),
         ];
         for (text, expected) in cases {

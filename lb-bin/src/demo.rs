@@ -12,6 +12,7 @@ use lb_core::config::{Bind, Config, Frontend, Server};
 use crate::admin::Claim;
 use crate::cli::DemoArgs;
 use crate::run::Service;
+use crate::settings::Settings;
 use crate::{log, paths};
 
 /// Longest request head that the demo's servers read.
@@ -22,7 +23,7 @@ const HEAD_MAX: u64 = 16 << 10;
 /// # Errors
 /// It could not start, or one of its threads died: one sentence.
 pub fn demo(args: &DemoArgs, admin: Option<&Path>) -> Result<(), String> {
-    let _log = log::start()?;
+    let _log = log::start(&Settings::default().log)?;
     let socket = paths::admin_socket(admin)?;
     let claim = Claim::new(&socket, &[])?;
     let [app1, app2, app3] = ["app1", "app2", "app3"].map(start_server);
@@ -34,7 +35,8 @@ pub fn demo(args: &DemoArgs, admin: Option<&Path>) -> Result<(), String> {
     let builder = Balancer::builder().config(config);
     let admin_option = admin.map_or_else(String::new, |path| format!(" --admin {}", path.display()));
     let invite = move |addr: SocketAddr| invitation(addr, app3, &admin_option);
-    Service { builder, own_config: None, predecessor: None, grace }.run(claim, None, |status| {
+    let service = Service { builder, own_config: None, settings: Settings::default(), predecessor: None, grace };
+    service.run(claim, None, |status| {
         let addr = status.frontends.first().map_or(bind, |frontend| frontend.addr);
         // Nobody may be reading, which is no reason to stop.
         let _ = io::stdout().write_all(invite(addr).as_bytes());

@@ -43,18 +43,18 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
     Ok(value)
 }
 
-/// Where the value of a field is of one element of a list, which is a field of the outermost value: line and column from 1.
-/// The text has been read before.
-pub(crate) fn place_of(text: &str, list: &str, index: usize, field: &str) -> Option<(usize, usize)> {
+/// Where the value is that these steps lead to from the outermost value: line and column from 1. The text has been read
+/// before.
+pub(crate) fn place_of(text: &str, steps: &[Step<'_>]) -> Option<(usize, usize)> {
     let mut deserializer = Deserializer::from_str_with_options(text, &options()).ok()?;
-    let stopped = Steps(&[Step::Field(list), Step::Element(index), Step::Field(field)]).deserialize(&mut deserializer);
+    let stopped = Steps(steps).deserialize(&mut deserializer);
     let fault = Fault::new(&deserializer.span_error(stopped.err()?), None, text);
     Some((fault.line, fault.column))
 }
 
 /// The way to a value.
 #[derive(Debug, Clone, Copy)]
-enum Step<'a> {
+pub(crate) enum Step<'a> {
     Field(&'a str),
     Element(usize),
 }
@@ -200,7 +200,7 @@ fn lower_first(sentence: &str) -> String {
 }
 
 /// Says what is unknown, and the nearest known one, or all if none is near.
-fn unknown(kind: &str, found: &str, known: &[&str]) -> String {
+pub(crate) fn unknown(kind: &str, found: &str, known: &[&str]) -> String {
     match nearest(found, known) {
         Some(near) => format!("unknown {kind} {found:?}, did you mean {near:?}?"),
         None if known.is_empty() => format!("unknown {kind} {found:?}, there is none here"),
@@ -242,9 +242,11 @@ mod tests {
         let text = "(// (certificates: [\n shards: 1, frontends: [(name: \"w\", check: (kind: http(path: \"/)\")),\n\
              on_unavailable: wait(\"5s\"), servers: [(check: own(kind: off), passive: true)])],\n\
              certificates: [(name: \"a\", bundle: \"x\"), (key: \"k\",\n  chain:   \"c\")],\n)";
-        assert_eq!(place_of(text, "certificates", 1, "chain"), Some((5, 12)));
-        assert_eq!(place_of(text, "certificates", 0, "bundle"), Some((4, 36)));
-        assert_eq!(place_of(text, "certificates", 2, "chain"), None);
+        let place =
+            |index, field| place_of(text, &[Step::Field("certificates"), Step::Element(index), Step::Field(field)]);
+        assert_eq!(place(1, "chain"), Some((5, 12)));
+        assert_eq!(place(0, "bundle"), Some((4, 36)));
+        assert_eq!(place(2, "chain"), None);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::admin::{Claim, Handler, OwnConfig};
 use crate::cli::RunArgs;
 use crate::lock::Lock;
 use crate::metrics::{Exporter, Reloads};
+use crate::settings::Settings;
 use crate::state::StateFile;
 use crate::take_over::{self, Given, Predecessor};
 use crate::{apply, config, log, paths};
@@ -25,7 +26,7 @@ use crate::{apply, config, log, paths};
 /// # Errors
 /// It could not start, or one of its threads died: one sentence.
 pub fn run(args: &RunArgs, admin: Option<&Path>) -> Result<(), String> {
-    let _log = log::start()?;
+    let _log = log::start(&config::read_settings(&args.config)?.log)?;
     let path = paths::admin_socket(admin)?;
     let mut predecessor = predecessor(args, &path)?;
     let given = predecessor.as_mut().map_or_else(|| Ok(Given::default()), Predecessor::ask)?;
@@ -43,8 +44,9 @@ pub fn run(args: &RunArgs, admin: Option<&Path>) -> Result<(), String> {
     let builder = Balancer::builder().config(config).store(opened.state.clone()).resume(opened.resume);
     let builder = inherited()?.into_iter().fold(builder, Builder::inherit).take_over(given.listeners);
     let own_config = OwnConfig { path: apply::identity(&args.config), state: opened.state };
-    let reload = Reload { file: args.config.clone(), state: own_config.state.clone(), reloads: Arc::default() };
-    let service = Service { builder, own_config: Some(own_config), predecessor, grace };
+    let (file, state, settings) = (args.config.clone(), own_config.state.clone(), source.settings.clone());
+    let reload = Reload { file, state, settings, reloads: Arc::default() };
+    let service = Service { builder, own_config: Some(own_config), settings: source.settings, predecessor, grace };
     service.run(claim, Some(reload), |_| {})
 }
 
@@ -64,6 +66,7 @@ fn predecessor(args: &RunArgs, path: &Path) -> Result<Option<Predecessor>, Strin
 pub(crate) struct Service {
     pub(crate) builder: Builder,
     pub(crate) own_config: Option<OwnConfig>,
+    pub(crate) settings: Settings,
     /// The balancer whose place this one takes. It has been asked for everything.
     pub(crate) predecessor: Option<Predecessor>,
     /// How long connections may go on after the first signal to stop.
@@ -87,7 +90,8 @@ impl Service {
         let (grace, lock, socket_path) = (self.grace, claim.lock().clone(), claim.path().to_owned());
         let reloads = reload.as_ref().map_or_else(Arc::default, |reload| Arc::clone(&reload.reloads));
         let exporter = Exporter::new(control.clone(), reloads);
-        let handler = Handler { control: control.clone(), exporter, own_config: self.own_config, locks, grace };
+        let (own_config, settings) = (self.own_config, self.settings);
+        let handler = Handler { control: control.clone(), exporter, own_config, settings, locks, grace };
         let started = claim.serve(handler).and_then(|mut admin| {
             if let Some(predecessor) = &mut self.predecessor {
                 predecessor.relieve()?;
@@ -135,6 +139,8 @@ fn give_back(balancer: Balancer, predecessor: Option<Predecessor>, grace: Durati
 pub(crate) struct Reload {
     file: PathBuf,
     state: StateFile,
+    /// Those in force.
+    settings: Settings,
     reloads: Arc<Reloads>,
 }
 
@@ -142,12 +148,18 @@ impl Reload {
     fn apply(&self, control: &Control) -> Result<Applied, String> {
         let source = config::read_config(&self.file)?;
         let applied = apply::own_file(control, &self.state, source.hash, source.config, Options::default());
-        futures_lite::future::block_on(applied).map_err(|refused| format!("{}: {refused}", self.file.display()))
+        let applied = futures_lite::future::block_on(applied);
+        let mut applied = applied.map_err(|refused| format!("{}: {refused}", self.file.display()))?;
+        applied.warnings.extend(self.settings.differences(&source.settings));
+        Ok(applied)
     }
 
     fn log(&self, control: &Control) {
         let applied = self.apply(control);
         self.reloads.count(applied.is_ok());
+        for warning in applied.iter().flat_map(|applied| &applied.warnings) {
+            tracing::warn!("SIGHUP: {warning}");
+        }
         match applied {
             Ok(applied) if applied.summary.is_empty() => {
                 tracing::info!("SIGHUP: {} is in effect already, revision {}", self.file.display(), applied.revision);

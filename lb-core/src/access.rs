@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crossbeam_queue::ArrayQueue;
+
 use crate::config::Name;
 
 /// One connection, or one request, that is over.
@@ -87,14 +89,14 @@ impl AccessEnd {
 pub struct AccessTls {
     /// `1.2` or `1.3`.
     pub version: &'static str,
-    /// The server name that the client asked for.
-    pub server_name: Option<Box<str>>,
+    /// Whether it went on from an earlier session.
+    pub resumed: bool,
 }
 
 /// A request and its answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AccessRequest {
-    /// `GET`.
+    /// `GET`; empty if the request could not be read.
     pub method: Box<str>,
     /// The request's target as the client wrote it, cut after 1024 bytes.
     pub target: Box<str>,
@@ -111,12 +113,70 @@ pub struct AccessRequest {
 /// Takes out the access records of a balancer. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct AccessRecords {
-    shards: Arc<[crossbeam_queue::ArrayQueue<AccessRecord>]>,
+    /// By shard; none if nothing is recorded.
+    shards: Arc<[ArrayQueue<AccessRecord>]>,
 }
 
 impl AccessRecords {
+    /// For so many shards, each of which keeps up to `capacity` records until they are taken; 0 for none.
+    pub(crate) fn new(shards: usize, capacity: usize) -> Self {
+        let shards = if capacity == 0 { 0 } else { shards };
+        Self { shards: (0..shards).map(|_| ArrayQueue::new(capacity)).collect() }
+    }
+
     /// Takes a record, if there is one. Those of one shard come in their order.
     pub fn take(&self) -> Option<AccessRecord> {
-        self.shards.iter().find_map(crossbeam_queue::ArrayQueue::pop)
+        self.shards.iter().find_map(ArrayQueue::pop)
+    }
+
+    /// Whether anything is recorded.
+    pub(crate) fn are_on(&self) -> bool {
+        !self.shards.is_empty()
+    }
+
+    /// Keeps a shard's record. False if there is no place for it.
+    pub(crate) fn put(&self, shard: usize, record: AccessRecord) -> bool {
+        self.shards.get(shard).is_some_and(|queue| queue.push(record).is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(shard: usize, tries: u32) -> AccessRecord {
+        AccessRecord {
+            began: SystemTime::UNIX_EPOCH,
+            shard,
+            frontend: "web".parse().unwrap(),
+            client: None,
+            server: None,
+            server_addr: None,
+            tries,
+            until_server: None,
+            connect: None,
+            first_byte: None,
+            duration: Duration::ZERO,
+            bytes_to_server: 0,
+            bytes_to_client: 0,
+            end: AccessEnd::Done,
+            tls: None,
+            request: None,
+        }
+    }
+
+    #[test]
+    fn records_come_in_order_and_what_finds_no_place_is_told() {
+        let records = AccessRecords::new(2, 2);
+        assert!(records.put(1, record(1, 0)) && records.put(1, record(1, 1)) && !records.put(1, record(1, 2)));
+        assert!(records.put(0, record(0, 7)), "the other shard has places of its own");
+        let taken: Vec<_> = std::iter::from_fn(|| records.take()).map(|record| record.tries).collect();
+        assert_eq!(taken, [7, 0, 1]);
+    }
+
+    #[test]
+    fn without_room_nothing_is_recorded() {
+        let records = AccessRecords::new(2, 0);
+        assert!(!records.are_on() && !records.put(0, record(0, 0)) && records.take().is_none());
     }
 }

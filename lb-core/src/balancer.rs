@@ -116,8 +116,8 @@ impl Builder {
     /// stored. Each says what to change.
     pub fn start(self) -> Result<Balancer, StartError> {
         let (sender, commands) = Commands::channel()?;
-        let thread = ControlThread::start(self, sender.clone(), commands)?;
-        Ok(Balancer { control: Control { sender }, access_records: AccessRecords::default(), thread })
+        let (thread, access_records) = ControlThread::start(self, sender.clone(), commands)?;
+        Ok(Balancer { control: Control { sender }, access_records, thread })
     }
 }
 

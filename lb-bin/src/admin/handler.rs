@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lb_core::config::{Config, Name};
-use lb_core::{Control, Options, Refused};
+use lb_core::{Applied, Control, Options, Refused};
 
 use super::reply::Reply;
 use super::request::{AppliedFile, Request};
@@ -12,6 +12,7 @@ use super::socket::{Answer, Lines, UnixStream};
 use crate::apply;
 use crate::lock::Lock;
 use crate::metrics::Exporter;
+use crate::settings::Settings;
 use crate::state::StateFile;
 
 /// How many clients that are remembered are listed, unless another number is asked for.
@@ -24,6 +25,8 @@ pub(crate) struct Handler {
     pub(crate) exporter: Exporter,
     /// `None` if the balancer was not started from a file.
     pub(crate) own_config: Option<OwnConfig>,
+    /// Those in force.
+    pub(crate) settings: Settings,
     /// What a successor has to hold.
     pub(crate) locks: Vec<Lock>,
     /// How long connections may go on when a successor has taken over.
@@ -71,8 +74,11 @@ impl Handler {
             Request::Undo { revision, if_revision, dry_run, probe } => {
                 Ok(control.undo(revision, Options { if_revision, dry_run, probe }).await?.into())
             }
-            Request::Apply { config, file, if_revision, dry_run, probe } => {
-                self.apply(*config, file, Options { if_revision, dry_run, probe }).await
+            Request::Apply { config, settings, file, if_revision, dry_run, probe } => {
+                let mut applied = self.apply(*config, file, Options { if_revision, dry_run, probe }).await?;
+                let wanted = settings.as_deref().unwrap_or(&self.settings);
+                applied.warnings.extend(self.settings.differences(wanted));
+                Ok(applied.into())
             }
             change => match change.into_transaction()? {
                 Some(transaction) => Ok(control.apply(transaction).await?.into()),
@@ -81,16 +87,15 @@ impl Handler {
         }
     }
 
-    async fn apply(&self, config: Config, file: Option<AppliedFile>, options: Options) -> Result<Reply, Refused> {
+    async fn apply(&self, config: Config, file: Option<AppliedFile>, options: Options) -> Result<Applied, Refused> {
         let own = file.zip(self.own_config.as_ref()).filter(|(file, own)| file.path == own.path);
-        let applied = match own {
-            None => self.control.replace(config, options).await?,
+        match own {
+            None => self.control.replace(config, options).await,
             Some((file, own)) => {
                 let hash = u64::from_str_radix(&file.hash, 16)
                     .map_err(|_| Refused::field("hash", "hash: hexadecimal digits are expected"))?;
-                apply::own_file(&self.control, &own.state, hash, config, options).await?
+                apply::own_file(&self.control, &own.state, hash, config, options).await
             }
-        };
-        Ok(applied.into())
+        }
     }
 }

@@ -17,6 +17,7 @@ use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use super::reply::Refusal;
 use crate::metrics::Format;
 use crate::ron_text;
+use crate::settings::Settings;
 
 /// What can be asked of a running balancer. `if_revision`, `dry_run` and `probe` are those of [`Options`].
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -216,6 +217,8 @@ pub enum Request {
     /// Makes the running frontends those of a configuration, as one revision.
     Apply {
         config: Box<Config>,
+        /// What the same file says of the process. They are used at its next start only, so that they are compared.
+        settings: Option<Box<Settings>>,
         /// The file that the configuration is from. If it is the one the balancer was started with, the balancer
         /// remembers that it has been applied.
         file: Option<AppliedFile>,

@@ -27,7 +27,8 @@ pub(super) fn request_line(command: &ClientCommand) -> Result<String, String> {
             let source = config::read_config(path)?;
             let file =
                 Call::new("").field("path", &apply::identity(path)).field("hash", &format!("{:016x}", source.hash));
-            Call::new("Apply").field("config", &source.config).nested("file", file).options(options, false)
+            let call = Call::new("Apply").field("config", &source.config).field("settings", &source.settings);
+            call.nested("file", file).options(options, false)
         }
         ClientCommand::History { .. } => Call::new("History"),
         ClientCommand::Undo { revision, options } => {

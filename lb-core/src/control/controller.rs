@@ -24,6 +24,7 @@ use super::state::{ServerId, State, difference};
 use super::status::{self, ChangeCounts, Rates, Status};
 use super::store::{Saved, Snapshot, Store};
 use super::{Command, CommandSender, StartError, Time, Wanted};
+use crate::access::AccessRecords;
 use crate::balance::Policies;
 use crate::balancer::Builder;
 use crate::config::{Config, PersistenceKey};
@@ -105,7 +106,14 @@ impl Controller {
         let troubled = Box::new(move |trouble| troubles.send(Command::Troubled(trouble)));
         // Nobody is accepted before everything has started.
         let nothing = Running::default().table(0, 0, Vec::new());
-        let shared = Shared::new(nothing, doorbells, process, suspect, troubled);
+        let shared = Shared::new(
+            nothing,
+            doorbells,
+            process,
+            AccessRecords::new(shards, builder.access_capacity),
+            suspect,
+            troubled,
+        );
         let mut controller = Self {
             state,
             revision,
@@ -413,7 +421,7 @@ impl Controller {
             max_connections: self.shared.process.max.into(),
             connections_on_replaced: self.retired.iter().map(|endpoint| u64::from(endpoint.open())).sum(),
             changes: self.changes,
-            access_dropped: 0,
+            access_dropped: self.shared.counters.iter().map(|shard| shard.access_dropped.get()).sum(),
             traffic: self.rates.total(&self.running),
             shards: status::shards(&self.shared, &self.cores, &self.rates),
             certificates: status::certificates(&self.state, unix_time()),

@@ -165,7 +165,10 @@ fn stays(coming: &Coming<'_>) -> HashMap<u64, Stay> {
         }
         let group = if has_routes { *groups.get(&server.group())? } else { 0 };
         let max_connections = server.max_connections().unwrap_or(u32::MAX);
-        Some((endpoint.load.id, Stay { endpoint: Arc::clone(endpoint), max_connections, group }))
+        Some((
+            endpoint.load.id,
+            Stay { name: server.name().clone(), endpoint: Arc::clone(endpoint), max_connections, group },
+        ))
     };
     servers.filter_map(stay).collect()
 }

@@ -12,6 +12,7 @@ use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 use super::check::Checker;
 use super::controller::Controller;
 use super::{Command, CommandSender, Commands, Died, StartError, probe};
+use crate::access::AccessRecords;
 use crate::balancer::{Builder, Drain};
 use crate::dataplane::shard::Shard;
 use crate::sys::doorbell::Listening;
@@ -35,8 +36,12 @@ const SAMPLE: Duration = Duration::from_secs(1);
 pub(crate) struct ControlThread(Option<thread::JoinHandle<Result<(), Died>>>);
 
 impl ControlThread {
-    /// Starts it, and with it the shards; returns when every frontend accepts.
-    pub(crate) fn start(builder: Builder, sender: CommandSender, commands: Commands) -> Result<Self, StartError> {
+    /// Starts it, and with it the shards; returns when every frontend accepts, with where access records are put.
+    pub(crate) fn start(
+        builder: Builder,
+        sender: CommandSender,
+        commands: Commands,
+    ) -> Result<(Self, AccessRecords), StartError> {
         check_kernel()?;
         let (started, outcome) = mpsc::channel();
         let run = move || {
@@ -47,13 +52,13 @@ impl ControlThread {
                     return Ok(());
                 }
             };
-            let _ = started.send(Ok(()));
+            let _ = started.send(Ok(plane.controller.shared().access.clone()));
             plane.run(commands)
         };
         let thread = thread::Builder::new().name("lb-control".into()).spawn(run);
         let thread = thread.map_err(|error| StartError::Kernel(format!("can't start a thread: {error}")))?;
         match outcome.recv() {
-            Ok(Ok(())) => Ok(Self(Some(thread))),
+            Ok(Ok(access_records)) => Ok((Self(Some(thread)), access_records)),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(StartError::Kernel("the control thread died while it started".into())),
         }

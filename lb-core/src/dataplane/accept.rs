@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::key::Operation;
 use super::shard::{Session, Shard, Turn};
+use super::visit::Visit;
 use crate::sys::ring::{Completion, Multishot};
 use crate::sys::socket;
 use crate::table::counters::{FrontendCounters, ProcessLimit};
@@ -181,7 +182,8 @@ impl Shard {
         let client = parked.client;
         frontend.counters.shards[self.number].accepted.add(1);
         turn.shared.counters[self.number].accepted.add(1);
-        let session = Session::new(client, frontend, self.now_micros, self.number);
+        let mut session = Session::new(client, frontend, self.now_micros, self.number);
+        session.visit = turn.shared.access.are_on().then(|| Visit::new(self.now_micros));
         let limit = session.limit();
         match self.sessions.insert(session) {
             Some(key) => {

@@ -45,6 +45,7 @@ impl Shard {
         self.timers.clear(key.slot);
         let lasted = self.now_micros - session.accepted;
         session.counters.shards[self.number].durations.record(self.now_micros, lasted);
+        self.record_last(&mut session, turn);
         session.stop_waiting();
         self.handshakes.end(&mut session);
         session.conn.discard(|piece| self.ring.give_back(piece.buffer));

@@ -10,6 +10,7 @@ use super::persist::Staying;
 use super::shard::{Session, Shard, Turn};
 use super::stopwatch::Event;
 use super::waiting::WaitsFor;
+use crate::access::AccessEnd;
 use crate::balance::{Choice, Policy};
 use crate::config::{Name, OnUnavailable, SendProxy};
 use crate::http::{Cause, Wrong};
@@ -162,6 +163,7 @@ impl Shard {
         session.server = Some(server);
         session.has_met = false;
         session.endpoint = Some(Arc::clone(endpoint));
+        session.note(|visit| visit.on_try(frontend, endpoint));
         session.since = self.now;
         session.needs_latency = needs_latency;
         session.stopwatch.begin(self.now_micros);
@@ -178,6 +180,7 @@ impl Shard {
         if session.tried.len() == 0 {
             counters.no_server.add(1);
         }
+        session.note(|visit| visit.on_end(AccessEnd::Unserved));
         match (session.exchange().is_some(), session.tried.len()) {
             (false, _) => session.conn.on_no_server(),
             (true, 0) => {
@@ -200,6 +203,7 @@ impl Shard {
             return false;
         };
         session.endpoint = Some(Arc::clone(endpoint));
+        session.note(|visit| visit.on_try(frontend, endpoint));
         session.attach(taken);
         session.needs_latency = frontend.needs_latency(session.group());
         session.stopwatch.begin_connected(self.now_micros);
@@ -215,6 +219,7 @@ impl Shard {
     fn count_served(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.has_met = true;
+        session.note(|visit| visit.on_served(self.now_micros));
         if let Some(endpoint) = &session.endpoint {
             endpoint.load.shards[self.number].served.add(1);
             endpoint.load.connect_failures.end();

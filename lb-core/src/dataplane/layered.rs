@@ -9,6 +9,7 @@ use super::layers::{Fault, Layers, News};
 use super::outgoing::Outgoing;
 use super::relay::{ReceiveEnd, Side};
 use super::shard::{Shard, Turn};
+use crate::access::AccessEnd;
 use crate::sys::ring::Piece;
 use crate::sys::socket;
 use crate::table::counters::ConnectFailure;
@@ -238,6 +239,8 @@ impl Shard {
         if let Some(layers) = &session.layers {
             layers.count_handshake(Side::Client, &session.counters.shards[self.number].tls);
         }
+        let tls = session.layers.as_ref().and_then(|layers| layers.recorded_tls());
+        session.note(|visit| visit.on_tls(tls));
         session.conn.forbid_splicing();
         session.since = self.now;
         self.handshakes.end(session);
@@ -292,6 +295,7 @@ impl Shard {
             session.counters.shards[self.number].tls.on_failed(cause);
         }
         tracing::debug!("a client fails: {fault}");
+        session.note(|visit| visit.on_end(AccessEnd::Refused));
         self.handshakes.end(session);
         match fault {
             Fault::Tls(_) if session.conn.is_greeting() => {

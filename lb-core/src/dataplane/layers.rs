@@ -13,6 +13,7 @@ use super::greeting::{client_hello, proxy};
 use super::links;
 use super::outgoing::Outgoing;
 use super::relay::Side;
+use crate::access::AccessTls;
 use crate::config::{Name, SendProxy};
 use crate::http::Wrong;
 use crate::http::exchange::Exchange;
@@ -253,6 +254,13 @@ impl Layers {
         counters.handshakes.add(1);
         counters.resumed.add(session.is_resumed().into());
         counters.tls12.add(session.is_tls12().into());
+    }
+
+    /// What is recorded of the client's TLS, where it ends here.
+    pub(super) fn recorded_tls(&self) -> Option<AccessTls> {
+        let session = self.client.as_ref()?;
+        let version = if session.is_tls12() { "1.2" } else { "1.3" };
+        Some(AccessTls { version, resumed: session.is_resumed() })
     }
 
     /// Ends the client's TLS here, whose first bytes may have come already.

@@ -33,6 +33,7 @@ mod outgoing;
 mod recycle;
 mod requests;
 mod stopwatch;
+mod visit;
 
 #[cfg(any(test, feature = "internal"))]
 pub(crate) mod simulation;

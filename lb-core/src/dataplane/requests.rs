@@ -11,6 +11,7 @@ use super::outgoing::Outgoing;
 use super::relay::Side;
 use super::shard::{Shard, Turn};
 use super::stopwatch::Stopwatch;
+use crate::access::AccessEnd;
 use crate::config::SendProxy;
 use crate::http::exchange::{Asker, ServerEnd};
 use crate::http::{Cause, Wrong};
@@ -79,13 +80,24 @@ impl Shard {
         }
         let persistence = frontend.persistence.as_deref();
         let is_tls = session.layers.as_ref().is_some_and(|layers| layers.terminates());
-        let asker = Asker { http, persistence, client, is_tls, is_last: turn.shared.stop() != Stop::No, now: self.now };
+        let asker = Asker {
+            http,
+            persistence,
+            client,
+            is_tls,
+            is_last: turn.shared.stop() != Stop::No,
+            is_recorded: session.visit.is_some(),
+            now: self.now,
+        };
         let Some(exchange) = session.layers.as_mut().and_then(|layers| layers.exchange_mut()) else { return };
         match exchange.ask(&asker) {
             // The rest of it will not come.
             Ok(true) if has_ended && !exchange.is_asked_whole() => self.part(key),
             Ok(true) => {
                 session.counters.shards[self.number].http.requests.add(1);
+                session.asked = self.now_micros;
+                let recorded = exchange.take_recorded();
+                session.note(|visit| visit.on_request(self.now_micros, recorded));
                 session.conn.on_greeted();
             }
             Ok(false) if has_ended => self.part(key),
@@ -106,6 +118,7 @@ impl Shard {
     /// There is a server for the request: over a connection that was used before, or a new one.
     pub(super) fn open_exchange(&mut self, key: Key, is_used: bool, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
+        session.note(|visit| visit.on_open(is_used));
         let Some(layers) = &mut session.layers else { return };
         let frontend = turn.table.frontend(session.frontend);
         let persistence = frontend.and_then(|frontend| frontend.persistence.as_deref());
@@ -168,7 +181,10 @@ impl Shard {
             (exchange.keeps_client() && !self.closes_idle_clients, exchange.keeps_server());
         let (is_tunnel, is_asked_whole, status) = (exchange.is_tunnel(), exchange.is_asked_whole(), exchange.status());
         let learned = exchange.take_learned();
-        session.counters.shards[self.number].http.count(status);
+        let counters = &session.counters.shards[self.number];
+        counters.http.count(status);
+        counters.request_durations.record(self.now_micros, self.now_micros - session.asked);
+        session.note(|visit| visit.on_status(status));
         if let (Some(learned), Some(endpoint)) = (learned, &session.endpoint) {
             let frontend = turn.table.frontend(session.frontend);
             let persistence = frontend.and_then(|frontend| frontend.persistence.as_deref());
@@ -180,6 +196,9 @@ impl Shard {
             self.begin_tunnel(key, turn);
             return false;
         }
+        session.note(|visit| visit.on_answered(self.now_micros));
+        self.record_answered(key, turn);
+        let Some(session) = self.sessions.get_mut(key) else { return false };
         if !is_asked_whole || !session.conn.is_server_quiet() {
             // The server has answered without having heard all.
             self.part(key);
@@ -255,6 +274,7 @@ impl Shard {
         }
         tracing::debug!("a connection is cut: {}", Fault::Http(wrong));
         session.counters.shards[self.number].http.refused[wrong.cause as usize].add(1);
+        session.note(|visit| visit.on_refused(wrong.cause, false));
         session.conn.on_broken(side, |piece| self.ring.give_back(piece.buffer));
     }
 
@@ -262,6 +282,7 @@ impl Shard {
     pub(super) fn refuse(&mut self, key: Key, wrong: Wrong, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.counters.shards[self.number].http.refused[wrong.cause as usize].add(1);
+        session.note(|visit| visit.on_refused(wrong.cause, true));
         self.say_refused(key, wrong, turn);
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.stop_waiting();
@@ -322,6 +343,9 @@ impl Shard {
         exchange.on_client_end();
         let is_cut = exchange.has_asked() && !exchange.is_asked_whole();
         session.conn.hold_client(true);
+        if is_cut {
+            session.note(|visit| visit.on_end(AccessEnd::Client));
+        }
         match is_cut {
             true => session.conn.begin_close(Ending::Reset),
             false if !session.conn.wants(Side::Client) => session.conn.end_source(Side::Client),
@@ -338,7 +362,10 @@ impl Shard {
         }
         match exchange.on_server_end(is_reset) {
             ServerEnd::Complete => self.follow_exchange(key, turn),
-            ServerEnd::Truncated => session.conn.on_broken(Side::Server, |piece| self.ring.give_back(piece.buffer)),
+            ServerEnd::Truncated => {
+                session.note(|visit| visit.on_end(AccessEnd::Server));
+                session.conn.on_broken(Side::Server, |piece| self.ring.give_back(piece.buffer));
+            }
             ServerEnd::NoAnswer if exchange.may_repeat() => {
                 session.counters.shards[self.number].http.retried.add(1);
                 session.is_repeating = true;

@@ -25,7 +25,9 @@ use super::outgoing::Pieces;
 use super::recycle::Recycled;
 use super::relay::{Pipe, Pipes, ReadyStream, SentAtOnce, Side};
 use super::stopwatch::{Event, Finding, Stopwatch};
+use super::visit::Visit;
 use super::waiting::{Wait, Waiting};
+use crate::access::AccessEnd;
 use crate::http::exchange::Exchange;
 use crate::sys::published;
 use crate::sys::ring::{Completion, Ring, SendMode};
@@ -113,6 +115,10 @@ pub(super) struct Session {
     pub(super) needs_latency: bool,
     /// When it was accepted, in microseconds.
     pub(super) accepted: u64,
+    /// When the present request's head was there, in microseconds.
+    pub(super) asked: u64,
+    /// What is recorded of it, where anything is.
+    pub(super) visit: Option<Box<Visit>>,
 }
 
 /// What holds for one turn.
@@ -343,7 +349,11 @@ impl Shard {
         for slot in 0..self.sessions.slots() {
             let Some(key) = self.sessions.key_of(slot) else { continue };
             let Some(session) = self.sessions.get_mut(key).filter(|session| is_meant(session)) else { continue };
-            if let Some(action) = end(&mut session.conn) {
+            let action = end(&mut session.conn);
+            if session.conn.is_closing() {
+                session.note(|visit| visit.on_end(AccessEnd::Closed));
+            }
+            if let Some(action) = action {
                 self.perform(key, action, turn);
             }
             self.drive(key, turn);
@@ -430,6 +440,7 @@ impl Shard {
                 let counters = &session.counters.shards[self.number];
                 counters.unserved.add(1);
                 counters.gave_up_waiting.add(1);
+                session.note(|visit| visit.on_end(AccessEnd::Unserved));
             }
             if self.forsake_server(key, turn) {
                 continue;
@@ -446,6 +457,9 @@ impl Shard {
                 _ => {}
             }
             let Some(session) = self.sessions.get_mut(key) else { continue };
+            if session.patience != Patience::Connect {
+                session.note(|visit| visit.on_end(AccessEnd::Timeout));
+            }
             let action = session.conn.on_timeout();
             self.restart_patience(key);
             if let Some(action) = action {
@@ -562,6 +576,8 @@ impl Session {
             stopwatch: Stopwatch::new(),
             needs_latency: false,
             accepted: now_micros,
+            asked: 0,
+            visit: None,
         }
     }
 
@@ -605,6 +621,7 @@ impl Session {
     pub(super) fn measure(&mut self, event: Event, now: u64, shard: usize) {
         let failure = u64::from(self.connect_timeout) * 1_000;
         let Some(finding) = self.stopwatch.on(event, now, failure) else { return };
+        self.note(|visit| visit.on_found(finding));
         let Some(endpoint) = &self.endpoint else { return };
         let (counters, latency) = (&endpoint.load.shards[shard], endpoint.load.latency());
         let (taken, timings, average) = match finding {

@@ -10,6 +10,7 @@ use super::{
     Cause, Chunked, Fields, Framing, Limits, Method, Part, Request, Response, Version, Wrong, cookie, request,
     response, write,
 };
+use crate::access::AccessRequest;
 use crate::dataplane::Side;
 use crate::table::http::Http;
 use crate::table::persistence::{CookieMode, CookiePersistence, Persistence};
@@ -18,6 +19,8 @@ use crate::turns::timers::Time;
 
 /// Most bytes of a request, beside its head, that are kept until there is a server, and of requests that follow.
 const KEPT_MAX: usize = 64 << 10;
+/// Most bytes of a request's target, and of its host, in an access record.
+const RECORDED_MAX: usize = 1 << 10;
 /// The limits of what servers answer.
 const ANSWER: Limits = Limits { line: 16 << 10, fields: 128, head: 64 << 10 };
 /// What is longer goes out as it is, what is shorter together with its neighbours: each way out may cost a record of TLS.
@@ -39,6 +42,8 @@ pub(crate) struct Asker<'a> {
     pub(crate) is_tls: bool,
     /// No further request is taken on this connection.
     pub(crate) is_last: bool,
+    /// Whether the request is kept for its access record.
+    pub(crate) is_recorded: bool,
     pub(crate) now: Time,
 }
 
@@ -139,6 +144,8 @@ pub(crate) struct Exchange {
     learns: Option<Arc<str>>,
     learned: Option<Vec<u8>>,
     status: u16,
+    /// The request for its access record, if there is to be one.
+    recorded: Option<Box<AccessRequest>>,
     /// What was wrong, and with whom.
     wrong: Option<(Side, Wrong)>,
 }
@@ -175,6 +182,7 @@ impl Exchange {
             learns: None,
             learned: None,
             status: 0,
+            recorded: None,
             wrong: None,
         }
     }
@@ -290,12 +298,18 @@ impl Exchange {
             Framing::Length(length) => Reading::Body(Body::Length(length)),
             Framing::Chunked => Reading::Body(Body::Chunked(Chunked::new(&self.limits))),
         };
+        self.recorded = asker.is_recorded.then(|| Box::new(recorded(request)));
         self.may_repeat =
             matches!(self.request, Reading::Done) && request.method.is_idempotent() && !self.wants_upgrade;
         let cookies = asker.persistence.and_then(|persistence| Some((persistence, persistence.cookie.as_ref()?)));
         self.wanted = cookies.and_then(|(persistence, settings)| wanted(request, persistence, settings, asker.now));
         self.made.clear();
         write::request(request, asker, cookies.map(|(_, settings)| settings), &mut self.made);
+    }
+
+    /// The request for its access record.
+    pub(crate) fn take_recorded(&mut self) -> AccessRequest {
+        self.recorded.take().map_or_else(AccessRequest::default, |recorded| *recorded)
     }
 
     /// There is a server now, which the request goes to; `is_used` tells that its connection has served before.
@@ -716,6 +730,17 @@ impl Joined<'_, '_> {
     }
 }
 
+/// A request as its access record tells of it.
+fn recorded(request: &Request<'_, '_>) -> AccessRequest {
+    let cut = |text: &str| text[..text.floor_char_boundary(RECORDED_MAX)].into();
+    AccessRequest {
+        method: cut(request.method_name),
+        target: cut(request.target),
+        host: request.host.map(|host| cut(&String::from_utf8_lossy(host))),
+        ..AccessRequest::default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -729,7 +754,15 @@ mod tests {
     }
 
     fn ask(exchange: &mut Exchange) -> Result<bool, Wrong> {
-        exchange.ask(&Asker { http: &http(), persistence: None, client: None, is_tls: false, is_last: false, now: 0 })
+        exchange.ask(&Asker {
+            http: &http(),
+            persistence: None,
+            client: None,
+            is_tls: false,
+            is_last: false,
+            is_recorded: false,
+            now: 0,
+        })
     }
 
     /// What goes to the server of a request that comes in these parts, and what is left of what came.

@@ -43,7 +43,15 @@ impl Requests {
     /// A request and its answer, both whole, go through. How many bytes go out, to server and client.
     pub fn pass(&mut self, request: &[u8], answer: &[u8]) -> usize {
         let client = Some([192, 0, 2, 1].into());
-        let asker = Asker { http: &self.http, persistence: None, client, is_tls: false, is_last: false, now: 0 };
+        let asker = Asker {
+            http: &self.http,
+            persistence: None,
+            client,
+            is_tls: false,
+            is_last: false,
+            is_recorded: false,
+            now: 0,
+        };
         let mut sent = 0;
         let mut emit = |bytes: &[u8]| {
             sent += bytes.len();

@@ -19,6 +19,7 @@ use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 
+use crate::access::AccessRecords;
 use crate::balance::Policy;
 use crate::config::{self, Millis, Name, OnUnavailable};
 use crate::sys::doorbell::Doorbell;
@@ -50,7 +51,7 @@ pub(crate) struct Table {
 /// A frontend as the shards see it.
 pub(crate) struct Frontend {
     pub(crate) id: u32,
-    pub(crate) name: String,
+    pub(crate) name: Name,
     pub(crate) listener: ListenerId,
     /// By shard, the listening sockets that it accepts from. The control plane owns them, and closes them only when every
     /// shard has acknowledged a table without them.
@@ -133,7 +134,7 @@ impl Frontend {
     ) -> Self {
         Self {
             id,
-            name: config.name().to_string(),
+            name: config.name().clone(),
             listener,
             sockets,
             greeting,
@@ -176,13 +177,19 @@ impl Frontend {
         self.groups.get(place.group).map(|group| group.tier(place.rank))
     }
 
-    /// Whether a server at this endpoint may get connections, of any client or of those that stay on it.
-    pub(crate) fn has(&self, endpoint: &Arc<Endpoint>) -> bool {
+    /// The name of a server that may get connections at this endpoint, of any client or of those that stay on it.
+    pub(crate) fn name_of(&self, endpoint: &Arc<Endpoint>) -> Option<&Name> {
         let place = endpoint.load.place();
         let candidate = place.and_then(|place| self.tier(place)?.candidates.get(place.position));
+        let candidate = candidate.filter(|candidate| Arc::ptr_eq(&candidate.endpoint, endpoint));
         let stay = || self.persistence.as_ref().and_then(|persistence| persistence.stay(endpoint.load.id));
-        candidate.is_some_and(|candidate| Arc::ptr_eq(&candidate.endpoint, endpoint))
-            || stay().is_some_and(|stay| Arc::ptr_eq(&stay.endpoint, endpoint))
+        let stay = || stay().filter(|stay| Arc::ptr_eq(&stay.endpoint, endpoint));
+        candidate.map(|candidate| &candidate.name).or_else(|| stay().map(|stay| &stay.name))
+    }
+
+    /// Whether a server at this endpoint may get connections, of any client or of those that stay on it.
+    pub(crate) fn has(&self, endpoint: &Arc<Endpoint>) -> bool {
+        self.name_of(endpoint).is_some()
     }
 }
 
@@ -202,6 +209,8 @@ pub(crate) struct Shared {
     /// By shard.
     pub(crate) counters: Box<[CachePadded<ShardCounters>]>,
     pub(crate) process: ProcessLimit,
+    /// Where shards put what is recorded of connections.
+    pub(crate) access: AccessRecords,
     /// Woken when a shard has acknowledged a revision.
     pub(crate) control: Thread,
     /// Tells the control plane of a server that fails connections. Takes no lock, and is called seldom.
@@ -264,6 +273,7 @@ impl Shared {
         table: Table,
         doorbells: Box<[Doorbell]>,
         process: ProcessLimit,
+        access: AccessRecords,
         suspect: Box<dyn Fn(Suspicion) + Send + Sync>,
         troubled: Box<dyn Fn(Trouble) + Send + Sync>,
     ) -> Self {
@@ -273,6 +283,7 @@ impl Shared {
             doorbells,
             counters: (0..shards).map(|_| CachePadded::default()).collect(),
             process,
+            access,
             control: thread::current(),
             suspect,
             troubled,

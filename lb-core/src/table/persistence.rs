@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::sources::{Learned, Sources};
 use super::{Endpoint, Frontend};
+use crate::config::Name;
 use crate::turns::timers::Time;
 
 /// On which servers a frontend's clients stay.
@@ -17,6 +18,7 @@ pub(crate) struct Persistence {
 
 /// A server that clients stay on.
 pub(crate) struct Stay {
+    pub(crate) name: Name,
     pub(crate) endpoint: Arc<Endpoint>,
     /// Most connections, `u32::MAX` for no limit.
     pub(crate) max_connections: u32,

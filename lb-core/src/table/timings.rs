@@ -143,7 +143,7 @@ impl Timings {
                 .for_each(|(sum, count)| *sum += u64::from(count.load(Ordering::Relaxed)));
             max = max.max(window.max.get());
         }
-        sum.map_or_else(Quantiles::default, |counts| quantiles(&*counts, max))
+        sum.map_or_else(Quantiles::default, |counts| quantiles(&counts, max))
     }
 }
 

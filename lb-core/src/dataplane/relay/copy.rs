@@ -4,6 +4,7 @@ use super::{ReceiveEnd, Side};
 use crate::dataplane::key::Operation;
 use crate::dataplane::shard::{Session, Shard, Turn};
 use crate::dataplane::stopwatch::Event;
+use crate::dataplane::visit::ended_by;
 use crate::sys::buffers::BufferSize;
 use crate::sys::ring::{Completion, Piece, SendMode};
 use crate::turns::slots::Key;
@@ -104,6 +105,7 @@ impl Shard {
     /// A peer has reset the connection.
     fn on_reset(&mut self, side: Side, key: Key, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
+        session.note(|visit| visit.on_end(ended_by(side)));
         let is_amid_handshake = match side {
             Side::Client => session.is_handshaking,
             Side::Server => session.conn.is_meeting(),
@@ -156,7 +158,7 @@ impl Shard {
         let mut settled = std::mem::take(&mut self.sent_at_once);
         for SentAtOnce { side, key, bytes, at } in settled.drain(..) {
             let has_more_to_do = self.sessions.get_mut(key).is_some_and(|session| session.is_waiting_for_send(side));
-            self.on_bytes_sent(side, key, bytes, at);
+            self.on_bytes_sent(side, key, bytes, at, turn);
             if has_more_to_do {
                 self.follow_exchange(key, turn);
                 self.drive(key, turn);
@@ -176,7 +178,7 @@ impl Shard {
             // The peer reads slowly. To the connection nothing has happened: its send is still in the kernel.
             return self.send(side, key, SendMode::Wait);
         }
-        self.on_bytes_sent(side, key, completion.result.max(0) as usize, self.now);
+        self.on_bytes_sent(side, key, completion.result.max(0) as usize, self.now, turn);
         let is_meeting = self.sessions.get(key).is_some_and(|session| session.conn.is_meeting());
         if is_broken(completion.result) && is_meeting && side == Side::Server {
             self.on_handshake_cut(side, key, turn);
@@ -190,12 +192,13 @@ impl Shard {
         self.drive(key, turn);
     }
 
-    fn on_bytes_sent(&mut self, side: Side, key: Key, sent: usize, at: Time) {
+    fn on_bytes_sent(&mut self, side: Side, key: Key, sent: usize, at: Time, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.is_sent_at_once[side as usize] = false;
         session.on_moved(at);
         session.conn.on_sent(side, sent, |piece| self.ring.give_back(piece.buffer));
         session.count_bytes(side, sent as u64, self.number);
+        self.record_answered(key, turn);
     }
 }
 
@@ -203,6 +206,7 @@ impl Session {
     /// Whether there is something to do as soon as the send to this peer has sent everything.
     fn is_waiting_for_send(&mut self, sink: Side) -> bool {
         match self.exchange() {
+            _ if sink == Side::Client && self.is_to_be_recorded() => true,
             // More of the answer, or the next request, if it has come already.
             Some(exchange) if self.conn.is_greeting() => {
                 sink == Side::Client && (!exchange.is_idle() || self.conn.has_more_than_is_sent(sink))
@@ -213,6 +217,7 @@ impl Session {
 
     /// A peer takes no bytes any more. A client of requests is gone by that, whatever it has asked for yet.
     pub(super) fn on_send_failed(&mut self, sink: Side, give_back: impl FnMut(Piece)) {
+        self.note(|visit| visit.on_end(ended_by(sink)));
         match sink {
             Side::Client if self.exchange().is_some() => self.conn.on_broken(sink, give_back),
             _ => self.conn.on_send_failed(sink, give_back),
@@ -220,7 +225,8 @@ impl Session {
     }
 
     /// Counts bytes that have gone to a peer.
-    pub(super) fn count_bytes(&self, sink: Side, bytes: u64, shard: usize) {
+    pub(super) fn count_bytes(&mut self, sink: Side, bytes: u64, shard: usize) {
+        self.note(|visit| visit.on_bytes(sink, bytes));
         let frontend = &self.counters.shards[shard];
         let server = self.endpoint.as_ref().or(self.served_by.as_ref()).map(|endpoint| &endpoint.load.shards[shard]);
         match sink {

@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind};
 use super::{Filled, Side};
 use crate::dataplane::key::Operation;
 use crate::dataplane::shard::{Session, Shard, Turn};
+use crate::dataplane::visit::ended_by;
 use crate::sys::ring::Readiness;
 use crate::turns::slots::Key;
 
@@ -76,6 +77,7 @@ impl Shard {
             Err(error) if is_passing(&error) => Filled::Nothing,
             Err(_) => {
                 self.pipes.take_back(pipe);
+                session.note(|visit| visit.on_end(ended_by(side)));
                 return session.conn.on_broken(side, |piece| self.ring.give_back(piece.buffer));
             }
         };
@@ -100,6 +102,7 @@ impl Shard {
                 session.count_spliced(side, bytes as u64, self.number);
                 if session.conn.in_pipe_for(side) == 0 {
                     session.pipes[side as usize].take().into_iter().for_each(|pipe| self.pipes.take_back(pipe));
+                    self.record_answered(key, turn);
                     self.follow_exchange(key, turn);
                 }
             }
@@ -127,7 +130,7 @@ impl Session {
         }
     }
 
-    fn count_spliced(&self, sink: Side, bytes: u64, shard: usize) {
+    fn count_spliced(&mut self, sink: Side, bytes: u64, shard: usize) {
         self.count_bytes(sink, bytes, shard);
         self.counters.shards[shard].bytes_spliced.add(bytes);
     }
