@@ -15,10 +15,11 @@ use signal_hook::iterator::Signals;
 use crate::admin::{Claim, Handler, OwnConfig};
 use crate::cli::RunArgs;
 use crate::lock::Lock;
-use crate::metrics::{Exporter, Reloads};
-use crate::settings::Settings;
+use crate::metrics::{self, Exporter};
+use crate::settings::{MetricsAt, Settings};
 use crate::state::StateFile;
 use crate::take_over::{self, Given, Predecessor};
+use crate::web::{self, At, Door, IfTaken, Site};
 use crate::{apply, config, log, paths};
 
 /// Runs a balancer until it is told to stop.
@@ -45,7 +46,7 @@ pub fn run(args: &RunArgs, admin: Option<&Path>) -> Result<(), String> {
     let builder = inherited()?.into_iter().fold(builder, Builder::inherit).take_over(given.listeners);
     let own_config = OwnConfig { path: apply::identity(&args.config), state: opened.state };
     let (file, state, settings) = (args.config.clone(), own_config.state.clone(), source.settings.clone());
-    let reload = Reload { file, state, settings, reloads: Arc::default() };
+    let reload = Reload { file, state, settings };
     let service = Service { builder, own_config: Some(own_config), settings: source.settings, predecessor, grace };
     service.run(claim, Some(reload), |_| {})
 }
@@ -88,28 +89,39 @@ impl Service {
         let state_lock = self.own_config.as_ref().and_then(|own| own.state.lock());
         let locks = std::iter::once(claim.lock().clone()).chain(state_lock).collect();
         let (grace, lock, socket_path) = (self.grace, claim.lock().clone(), claim.path().to_owned());
-        let reloads = reload.as_ref().map_or_else(Arc::default, |reload| Arc::clone(&reload.reloads));
-        let exporter = Exporter::new(control.clone(), reloads);
+        let exporter = Exporter::new(control.clone());
         let (own_config, settings) = (self.own_config, self.settings);
-        let handler = Handler { control: control.clone(), exporter, own_config, settings, locks, grace };
+        let door = Door::new();
+        let handler = Arc::new(Handler {
+            control: control.clone(),
+            exporter: exporter.clone(),
+            own_config,
+            settings,
+            locks,
+            door: door.clone(),
+            grace,
+        });
+        let sites = sites(&handler);
+        let if_taken = if self.predecessor.is_some() { IfTaken::Wait } else { IfTaken::Fail };
         let started = claim.serve(handler).and_then(|mut admin| {
+            let web = web::start(sites, door, if_taken)?;
             if let Some(predecessor) = &mut self.predecessor {
                 predecessor.relieve()?;
                 control.go_on();
             }
             admin.put_in_place()?;
             let status = report_ready(&control, &socket_path, self.predecessor.is_some())?;
-            watch_signals(signals, Watcher { control: control.clone(), grace, lock, reload })?;
-            Ok((admin, status))
+            watch_signals(signals, Watcher { control: control.clone(), exporter, grace, lock, reload })?;
+            Ok((admin, web, status))
         });
         match started {
-            Ok((admin, status)) => {
+            Ok((admin, web, status)) => {
                 // It may end now.
                 drop(self.predecessor);
                 when_ready(&status);
                 let ended = balancer.wait().map_err(|died| died.to_string());
                 // Removes the socket: until here it answers.
-                drop(admin);
+                drop((admin, web));
                 tracing::info!("stopped");
                 ended
             }
@@ -119,6 +131,15 @@ impl Service {
             }
         }
     }
+}
+
+/// What is served to operators by HTTP.
+fn sites(handler: &Arc<Handler>) -> Vec<Site> {
+    let at = handler.settings.metrics.as_ref().map(|at| match at {
+        MetricsAt::Tcp(addr) => At::Tcp(*addr),
+        MetricsAt::Unix(path) => At::Unix(handler.beside_config(path)),
+    });
+    at.map(|at| metrics::site(handler.exporter.clone(), at)).into_iter().collect()
 }
 
 /// Ends a balancer that can't get ready. Listening sockets that it took over stay open, and whoever it has accepted from
@@ -141,7 +162,6 @@ pub(crate) struct Reload {
     state: StateFile,
     /// Those in force.
     settings: Settings,
-    reloads: Arc<Reloads>,
 }
 
 impl Reload {
@@ -154,9 +174,9 @@ impl Reload {
         Ok(applied)
     }
 
-    fn log(&self, control: &Control) {
+    fn log(&self, control: &Control, exporter: &Exporter) {
         let applied = self.apply(control);
-        self.reloads.count(applied.is_ok());
+        exporter.count_reload(applied.is_ok());
         for warning in applied.iter().flat_map(|applied| &applied.warnings) {
             tracing::warn!("SIGHUP: {warning}");
         }
@@ -206,6 +226,7 @@ fn notify(states: &[NotifyState<'_>]) {
 /// Does what signals ask for.
 struct Watcher {
     control: Control,
+    exporter: Exporter,
     grace: Duration,
     /// Given up when a successor has taken over.
     lock: Lock,
@@ -218,9 +239,10 @@ fn watch_signals(mut signals: Signals, watcher: Watcher) -> Result<(), String> {
         for signal in signals.forever() {
             match (signal, &watcher.reload) {
                 (SIGHUP, Some(reload)) => {
-                    let (reload, control) = (reload.clone(), watcher.control.clone());
+                    let (reload, control, exporter) =
+                        (reload.clone(), watcher.control.clone(), watcher.exporter.clone());
                     // On a thread of its own: a signal to stop must not wait for it.
-                    thread::spawn(move || reload.log(&control));
+                    thread::spawn(move || reload.log(&control, &exporter));
                 }
                 (SIGUSR2, Some(_)) if watcher.lock.is_held() => take_over::start_successor(),
                 (SIGUSR2, Some(_)) => tracing::info!("SIGUSR2: a successor has taken over already"),
@@ -243,6 +265,7 @@ impl Watcher {
             return self.control.stop(Drain::now());
         }
         let grace = self.grace;
+        self.exporter.begin_stop();
         tracing::info!("stopping: connections may finish for {grace:?}; another signal closes them now");
         // What systemd knows as the service goes on in a successor.
         if self.lock.is_held() {

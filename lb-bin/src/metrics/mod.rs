@@ -1,6 +1,6 @@
 //! Metrics: what a running balancer and its process are told of in, for Prometheus and whoever reads its formats.
 //!
-//! `text` writes the formats. Each of `balancer`, `frontends`, `servers`, `shards` and `process` knows the families of
+//! `text` writes the formats, `site` answers HTTP. Each of `balancer`, `frontends`, `servers`, `shards` and `process` knows the families of
 //! its subject, `METRICS.md` lists them all.
 
 mod balancer;
@@ -9,9 +9,11 @@ mod process;
 mod reloads;
 mod servers;
 mod shards;
+mod site;
 mod text;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::SystemTime;
 
 use lb_core::{Control, Histogram, Metrics, Refused};
@@ -19,22 +21,39 @@ use lb_core::{Control, Histogram, Metrics, Refused};
 use frontends::Frontend;
 use process::ProcessFacts;
 use reloads::ReloadCounts;
-pub(crate) use reloads::Reloads;
+use reloads::Reloads;
+pub(crate) use site::site;
 pub use text::Format;
 use text::{Samples, Text};
 
-/// Tells the metrics of a balancer and of this process.
+/// Tells the metrics of a balancer and of this process. Clones tell the same.
 #[derive(Debug, Clone)]
 pub(crate) struct Exporter {
     control: Control,
-    reloads: Arc<Reloads>,
     started: SystemTime,
+    reloads: Arc<Reloads>,
+    is_stopping: Arc<AtomicBool>,
 }
 
 impl Exporter {
     /// Of a balancer that has just started.
-    pub(crate) fn new(control: Control, reloads: Arc<Reloads>) -> Self {
-        Self { control, reloads, started: SystemTime::now() }
+    pub(crate) fn new(control: Control) -> Self {
+        let (reloads, is_stopping) = (Arc::default(), Arc::default());
+        Self { control, started: SystemTime::now(), reloads, is_stopping }
+    }
+
+    /// Takes note of a reload that a signal asked for.
+    pub(crate) fn count_reload(&self, is_applied: bool) {
+        self.reloads.count(is_applied);
+    }
+
+    /// Takes note that the balancer stops, which takes as long as connections may go on.
+    pub(crate) fn begin_stop(&self) {
+        self.is_stopping.store(true, Relaxed);
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Relaxed)
     }
 
     /// All metrics, as a text in `format`.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// Counts reloads since the start.
 #[derive(Debug, Default)]
-pub(crate) struct Reloads {
+pub(super) struct Reloads {
     applied: AtomicU64,
     refused: AtomicU64,
     was_last_refused: AtomicBool,
@@ -12,7 +12,7 @@ pub(crate) struct Reloads {
 
 impl Reloads {
     /// A reload is over: the file is in effect, or was refused.
-    pub(crate) fn count(&self, is_applied: bool) {
+    pub(super) fn count(&self, is_applied: bool) {
         let counter = if is_applied { &self.applied } else { &self.refused };
         counter.fetch_add(1, Relaxed);
         self.was_last_refused.store(!is_applied, Relaxed);

@@ -137,7 +137,7 @@ fn metrics(frontends: Vec<FrontendStatus>) -> Metrics {
 }
 
 /// Two frontends with two servers each: what all can have in the first, and only what every one has in the second.
-fn example() -> Metrics {
+pub(super) fn example() -> Metrics {
     let frontend = |text: &str| frontend_status(ron_text::read(text).unwrap());
     let web = frontend(
         "(name: \"web\", bind: \"127.0.0.1:0\", protocol: http, max_connections: 50, servers: [

@@ -16,7 +16,6 @@ pub enum Format {
     OpenMetrics,
 }
 
-#[allow(dead_code, reason = "until there is an endpoint")]
 impl Format {
     /// The media type of a text in this format.
     pub(super) fn content_type(self) -> &'static str {
@@ -44,7 +43,6 @@ impl Format {
     }
 }
 
-#[allow(dead_code, reason = "until there is an endpoint")]
 fn quality_and_version<'a>(parameters: impl Iterator<Item = &'a str>) -> (f64, Option<&'a str>) {
     let (mut quality, mut version) = (1.0, None);
     for (name, value) in parameters.filter_map(|parameter| parameter.split_once('=')) {
