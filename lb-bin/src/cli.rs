@@ -8,6 +8,7 @@ use lb_core::config::{
     PassiveUse, PassiveWhen, PolicyKind, Protocol, SendProxy, ServerCheck, SniPattern, SniRoute,
 };
 
+use crate::metrics::Format;
 use crate::ron_text;
 
 /// A TCP, TLS and HTTP load balancer that is changed while it runs.
@@ -117,6 +118,12 @@ pub enum ClientCommand {
         /// How to print it.
         #[command(flatten)]
         output: OutputArgs,
+    },
+    /// Show the metrics, as text for Prometheus and whoever reads its formats
+    Metrics {
+        /// In which format
+        #[arg(long, value_enum, default_value_t = Format::Prometheus)]
+        format: Format,
     },
     /// Show the version of the running balancer and of its admin protocol
     Version,

@@ -16,6 +16,7 @@ pub mod demo;
 mod document;
 mod lock;
 mod log;
+pub mod metrics;
 mod paths;
 mod ron_text;
 pub mod run;

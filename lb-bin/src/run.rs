@@ -16,10 +16,11 @@ use crate::admin::{Claim, Handler, OwnConfig};
 use crate::cli::RunArgs;
 use crate::console::Renewing;
 use crate::lock::Lock;
-use crate::settings::Settings;
+use crate::metrics::{self, Exporter};
+use crate::settings::{MetricsAt, Settings};
 use crate::state::StateFile;
 use crate::take_over::{self, Given, Predecessor};
-use crate::web::{self, Door, IfTaken, Site};
+use crate::web::{self, At, Door, IfTaken, Site};
 use crate::{apply, config, console, log, paths};
 
 /// Runs a balancer until it is told to stop.
@@ -99,12 +100,20 @@ impl Service {
         let state_lock = self.own_config.as_ref().and_then(|own| own.state.lock());
         let locks = std::iter::once(claim.lock().clone()).chain(state_lock).collect();
         let (grace, lock, socket_path) = (self.grace, claim.lock().clone(), claim.path().to_owned());
+        let exporter = Exporter::new(control.clone());
         let (own_config, settings) = (self.own_config, self.settings);
         let door = Door::new();
         let console_token = self.console.as_ref().map(|console| console.token().clone());
-        let (control_of, door_of) = (control.clone(), door.clone());
-        let handler = Handler { control: control_of, own_config, settings, console_token, locks, door: door_of, grace };
-        let handler = Arc::new(handler);
+        let handler = Arc::new(Handler {
+            control: control.clone(),
+            exporter: exporter.clone(),
+            own_config,
+            settings,
+            console_token,
+            locks,
+            door: door.clone(),
+            grace,
+        });
         let console = self.console;
         let sites = sites(&handler, console);
         let if_taken = if self.predecessor.is_some() { IfTaken::Wait } else { IfTaken::Fail };
@@ -116,7 +125,7 @@ impl Service {
             }
             admin.put_in_place()?;
             let status = report_ready(&control, &socket_path, self.predecessor.is_some())?;
-            watch_signals(signals, Watcher { control: control.clone(), grace, lock, reload })?;
+            watch_signals(signals, Watcher { control: control.clone(), exporter, grace, lock, reload })?;
             Ok((admin, web, status))
         });
         match started {
@@ -140,8 +149,13 @@ impl Service {
 
 /// What is served to operators by HTTP.
 fn sites(handler: &Arc<Handler>, console: Option<console::Prepared>) -> Result<Vec<Site>, String> {
+    let metrics = handler.settings.metrics.as_ref().map(|at| match at {
+        MetricsAt::Tcp(addr) => At::Tcp(*addr),
+        MetricsAt::Unix(path) => At::Unix(handler.beside_config(path)),
+    });
+    let metrics = metrics.map(|at| metrics::site(handler.exporter.clone(), at));
     let console = console.map(|console| console.site(Arc::clone(handler))).transpose()?;
-    Ok(console.into_iter().collect())
+    Ok(metrics.into_iter().chain(console).collect())
 }
 
 /// Ends a balancer that can't get ready. Listening sockets that it took over stay open, and whoever it has accepted from
@@ -176,8 +190,9 @@ impl Reload {
         Ok(applied)
     }
 
-    fn log(&self, control: &Control) {
+    fn log(&self, control: &Control, exporter: &Exporter) {
         let applied = self.apply(control);
+        exporter.count_reload(applied.is_ok());
         for warning in applied.iter().flat_map(|applied| &applied.warnings) {
             tracing::warn!("SIGHUP: {warning}");
         }
@@ -227,6 +242,7 @@ fn notify(states: &[NotifyState<'_>]) {
 /// Does what signals ask for.
 struct Watcher {
     control: Control,
+    exporter: Exporter,
     grace: Duration,
     /// Given up when a successor has taken over.
     lock: Lock,
@@ -239,9 +255,10 @@ fn watch_signals(mut signals: Signals, watcher: Watcher) -> Result<(), String> {
         for signal in signals.forever() {
             match (signal, &watcher.reload) {
                 (SIGHUP, Some(reload)) => {
-                    let (reload, control) = (reload.clone(), watcher.control.clone());
+                    let (reload, control, exporter) =
+                        (reload.clone(), watcher.control.clone(), watcher.exporter.clone());
                     // On a thread of its own: a signal to stop must not wait for it.
-                    thread::spawn(move || reload.log(&control));
+                    thread::spawn(move || reload.log(&control, &exporter));
                 }
                 (SIGUSR2, Some(_)) if watcher.lock.is_held() => take_over::start_successor(),
                 (SIGUSR2, Some(_)) => tracing::info!("SIGUSR2: a successor has taken over already"),
@@ -264,6 +281,7 @@ impl Watcher {
             return self.control.stop(Drain::now());
         }
         let grace = self.grace;
+        self.exporter.begin_stop();
         tracing::info!("stopping: connections may finish for {grace:?}; another signal closes them now");
         // What systemd knows as the service goes on in a successor.
         if self.lock.is_held() {

@@ -1,6 +1,6 @@
 //! Does what a request asks for, and says what came of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use super::socket::{Answer, Lines, UnixStream};
 use crate::apply;
 use crate::console::Token;
 use crate::lock::Lock;
+use crate::metrics::Exporter;
 use crate::settings::Settings;
 use crate::state::StateFile;
 use crate::web::Door;
@@ -24,6 +25,7 @@ const LISTED: usize = 1000;
 #[derive(Debug)]
 pub(crate) struct Handler {
     pub(crate) control: Control,
+    pub(crate) exporter: Exporter,
     /// `None` if the balancer was not started from a file.
     pub(crate) own_config: Option<OwnConfig>,
     /// Those in force.
@@ -57,6 +59,12 @@ impl Answer for Arc<Handler> {
 }
 
 impl Handler {
+    /// A path of the settings, which is relative to the configuration's folder.
+    pub(crate) fn beside_config(&self, path: &Path) -> PathBuf {
+        let folder = self.own_config.as_ref().and_then(|own| own.path.parent());
+        folder.map_or_else(|| path.to_owned(), |folder| folder.join(path))
+    }
+
     /// Does what `request` asks for.
     ///
     /// # Errors
@@ -66,6 +74,7 @@ impl Handler {
         match request {
             Request::Version {} => Ok(Reply::version()),
             Request::Status {} => Ok(Reply::Status(Box::new(control.status().await?))),
+            Request::Metrics { format } => Ok(Reply::Metrics { text: self.exporter.text(format).await? }),
             Request::History {} => Ok(Reply::history(&control.history().await?)),
             Request::ListPersistence { frontend, limit } => {
                 let (frontend, limit) = (frontend.as_ref().map(Name::as_str), limit.unwrap_or(LISTED));

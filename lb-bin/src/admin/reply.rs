@@ -78,6 +78,11 @@ pub enum Reply {
     History(Vec<Arc<Record>>),
     /// What runs, and how much.
     Status(Box<Status>),
+    /// The metrics, in the format that was asked for.
+    Metrics {
+        /// Lines, as an HTTP client would get them.
+        text: String,
+    },
     /// What answers here.
     Version {
         /// The program's version.

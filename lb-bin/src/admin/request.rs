@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::reply::Refusal;
+use crate::metrics::Format;
 use crate::ron_text;
 use crate::settings::Settings;
 
@@ -242,6 +243,11 @@ pub enum Request {
     History {},
     /// What runs, and how much.
     Status {},
+    /// The same and more, as a text for whoever collects metrics.
+    Metrics {
+        #[serde(default)]
+        format: Format,
+    },
     /// The program's and the protocol's version.
     Version {},
     /// Asks for the listening sockets, to take the balancer's place.
@@ -486,6 +492,7 @@ impl Request {
             | Self::Undo { .. }
             | Self::History {}
             | Self::Status {}
+            | Self::Metrics { .. }
             | Self::Version {}
             | Self::TakeOver {}
             | Self::TakenOver {} => return Ok(None),

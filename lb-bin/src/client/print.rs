@@ -45,6 +45,7 @@ pub(crate) fn reply(reply: &Reply, output: Output) -> Result<String, String> {
         }
         (Reply::Proposed { revision, changes, warnings }, _) => Ok(proposal(*revision, changes) + &remarks(warnings)),
         (Reply::Version { version, protocol }, _) => Ok(format!("lb {version}, admin protocol {protocol}\n")),
+        (Reply::Metrics { text }, _) => Ok(text.clone()),
         (Reply::Persistence(list), Output::Table) => Ok(persistence(list)),
         (Reply::Persistence(list), _) => for_programs(list, output),
         (Reply::Forgotten { clients }, _) => Ok(format!("{} forgotten\n", count(*clients as usize, "client"))),

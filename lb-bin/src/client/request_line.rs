@@ -36,6 +36,7 @@ pub(crate) fn request_line(command: &ClientCommand) -> Result<String, String> {
             Call::new("Undo").field_if("revision", revision.as_ref()).options(options, false)
         }
         ClientCommand::Status { .. } => Call::new("Status"),
+        ClientCommand::Metrics { format } => Call::new("Metrics").field("format", format),
         ClientCommand::Version => Call::new("Version"),
     };
     call.line()
