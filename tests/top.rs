@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use tests::client::{connect, echo, try_ask};
+use tests::client::{connect, echo};
 use tests::{Backend, Config, Frontend, Lb, Place, Terminal, lb_path, refusing_addr, text, wait};
 
 /// A balancer with two servers that are there and one that is not.
@@ -19,7 +19,7 @@ struct Setup {
 
 impl Setup {
     fn new() -> Self {
-        let backends = [Backend::who_and_echo("app1"), Backend::who_and_echo("app2")];
+        let backends = [Backend::echo(), Backend::echo()];
         let check = "(kind: tcp, interval: \"100ms\", rise: 1, fall: 1)";
         let web = Frontend::new("web").check(check).server("app1", backends[0].addr());
         let db = Frontend::new("db").check(check).server("app2", backends[1].addr());
@@ -67,7 +67,7 @@ fn frontends_and_servers_are_shown_with_live_numbers_under_load() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Relaxed) {
-                let _ = try_ask(addr);
+                echo(&mut connect(addr), b"some bytes");
             }
         });
         terminal.until("a rate", |screen| {
@@ -152,10 +152,7 @@ fn the_smallest_terminal_has_room_for_it_and_a_larger_one_for_more() {
 #[test]
 fn a_thousand_servers_are_scrolled_sorted_and_filtered() {
     let backend = Backend::echo();
-    let web = (0..1000).fold(Frontend::new("web"), |web, number| {
-        let (name, addr) = (format!("app{number}"), backend.addr());
-        web.server_with(&name, addr, "check: (kind: off)")
-    });
+    let web = (0..1000).fold(Frontend::new("web"), |web, number| web.server(&format!("app{number}"), backend.addr()));
     let lb = Lb::start(Config::of(web));
     let terminal = Terminal::open(80, 24);
     terminal.run(&format!("lb top --admin {}", lb.place().admin().display()));
