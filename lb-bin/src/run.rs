@@ -3,6 +3,7 @@
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::lock::Lock;
 use crate::settings::Settings;
 use crate::state::StateFile;
 use crate::take_over::{self, Given, Predecessor};
+use crate::web::{self, Door, IfTaken, Site};
 use crate::{apply, config, log, paths};
 
 /// Runs a balancer until it is told to stop.
@@ -87,8 +89,13 @@ impl Service {
         let locks = std::iter::once(claim.lock().clone()).chain(state_lock).collect();
         let (grace, lock, socket_path) = (self.grace, claim.lock().clone(), claim.path().to_owned());
         let (own_config, settings) = (self.own_config, self.settings);
-        let handler = Handler { control: control.clone(), own_config, settings, locks, grace };
+        let door = Door::new();
+        let handler = Handler { control: control.clone(), own_config, settings, locks, door: door.clone(), grace };
+        let handler = Arc::new(handler);
+        let sites = sites(&handler);
+        let if_taken = if self.predecessor.is_some() { IfTaken::Wait } else { IfTaken::Fail };
         let started = claim.serve(handler).and_then(|mut admin| {
+            let web = web::start(sites, door, if_taken)?;
             if let Some(predecessor) = &mut self.predecessor {
                 predecessor.relieve()?;
                 control.go_on();
@@ -96,16 +103,16 @@ impl Service {
             admin.put_in_place()?;
             let status = report_ready(&control, &socket_path, self.predecessor.is_some())?;
             watch_signals(signals, Watcher { control: control.clone(), grace, lock, reload })?;
-            Ok((admin, status))
+            Ok((admin, web, status))
         });
         match started {
-            Ok((admin, status)) => {
+            Ok((admin, web, status)) => {
                 // It may end now.
                 drop(self.predecessor);
                 when_ready(&status);
                 let ended = balancer.wait().map_err(|died| died.to_string());
                 // Removes the socket: until here it answers.
-                drop(admin);
+                drop((admin, web));
                 tracing::info!("stopped");
                 ended
             }
@@ -115,6 +122,11 @@ impl Service {
             }
         }
     }
+}
+
+/// What is served to operators by HTTP.
+fn sites(_handler: &Arc<Handler>) -> Vec<Site> {
+    Vec::new()
 }
 
 /// Ends a balancer that can't get ready. Listening sockets that it took over stay open, and whoever it has accepted from
