@@ -8,6 +8,7 @@ use lb_core::config::{
     PassiveUse, PassiveWhen, PolicyKind, Protocol, SendProxy, ServerCheck, SniPattern, SniRoute,
 };
 
+use crate::metrics::Format;
 use crate::ron_text;
 
 /// A TCP, TLS and HTTP load balancer that is changed while it runs.
@@ -86,6 +87,9 @@ pub enum ClientCommand {
     /// List or forget the clients that stay on a server, or show the key of cookies
     #[command(subcommand)]
     Persistence(PersistenceCommand),
+    /// Show the console's token, or make the line for its password file
+    #[command(subcommand)]
+    Console(ConsoleCommand),
     /// Make the running frontends and certificates those of a configuration, in one transaction
     Apply {
         /// The configuration
@@ -114,6 +118,12 @@ pub enum ClientCommand {
         /// How to print it.
         #[command(flatten)]
         output: OutputArgs,
+    },
+    /// Show the metrics, as text for Prometheus and whoever reads its formats
+    Metrics {
+        /// In which format
+        #[arg(long, value_enum, default_value_t = Format::Prometheus)]
+        format: Format,
     },
     /// Show the version of the running balancer and of its admin protocol
     Version,
@@ -310,6 +320,15 @@ pub enum PersistenceCommand {
         #[command(flatten)]
         output: OutputArgs,
     },
+}
+
+/// `lb console …`
+#[derive(Debug, Subcommand)]
+pub enum ConsoleCommand {
+    /// Show the token that opens the console and its API; keep it secret
+    Token,
+    /// Read a password and show the line for the console's password_file
+    Password,
 }
 
 /// Arguments of `lb certificate add` and `update`.

@@ -23,6 +23,7 @@ pub(crate) fn request_line(command: &ClientCommand) -> Result<String, String> {
         ClientCommand::Frontend(command) => frontend(command),
         ClientCommand::Certificate(command) => certificate(command)?,
         ClientCommand::Persistence(command) => persistence(command),
+        ClientCommand::Console(_) => Call::new("ConsoleToken"),
         ClientCommand::Apply { config: path, options } => {
             let source = config::read_config(path)?;
             let file =
@@ -35,6 +36,7 @@ pub(crate) fn request_line(command: &ClientCommand) -> Result<String, String> {
             Call::new("Undo").field_if("revision", revision.as_ref()).options(options, false)
         }
         ClientCommand::Status { .. } => Call::new("Status"),
+        ClientCommand::Metrics { format } => Call::new("Metrics").field("format", format),
         ClientCommand::Version => Call::new("Version"),
     };
     call.line()
@@ -369,6 +371,7 @@ mod tests {
             ),
             ("frontend update web --ip-persistence none", "UpdateFrontend(name:\"web\",ip_persistence:\"none\")"),
             ("persistence key", "PersistenceKey()"),
+            ("console token", "ConsoleToken()"),
             ("persistence list", "ListPersistence()"),
             ("persistence list --frontend web --limit 5", r#"ListPersistence(frontend:"web",limit:5)"#),
             ("persistence clear", "ClearPersistence()"),
