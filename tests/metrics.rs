@@ -16,7 +16,7 @@ use std::time::Duration;
 use rustls::version::{TLS12, TLS13};
 use serde_json::Value;
 use tests::channel::client_config_with;
-use tests::client::{connect, echo, read_until_closed};
+use tests::client::{connect, echo, read_until_closed, try_connect};
 use tests::http::{Site, Wire, reply, request};
 use tests::metrics::{Metrics, Prometheus, complaints, endpoint};
 use tests::modes::{Mode, Party};
@@ -129,9 +129,11 @@ fn failures_are_told_by_their_cause() {
     let (lb, endpoint) = start(config);
     let _holder = (connect(lb.addr("full")), full.accept());
     for frontend in ["none", "refused", "timed_out", "tls", "reset", "full"] {
-        let mut client = connect(lb.addr(frontend));
-        let _ = client.write_all(b"hello");
-        read_until_closed(&mut client);
+        // Whom nobody serves may be reset before connecting returns.
+        if let Ok(mut client) = try_connect(lb.addr(frontend)) {
+            let _ = client.write_all(b"hello");
+            read_until_closed(&mut client);
+        }
     }
     let now = Metrics::at(endpoint);
     for (frontend, cause) in [
@@ -230,7 +232,7 @@ fn requests_are_told_by_what_became_of_them() {
     let config = Config::of(http("web").server("a", site.addr())).frontend(http("none")).set("shards", 1);
     let (lb, endpoint) = start(config);
     let mut client = Wire::connect(lb.addr("web"));
-    for target in ["/200", "/204", "/301", "/404", "/404", "/500"] {
+    for target in ["/200", "/201", "/301", "/404", "/404", "/500"] {
         client.get(target);
     }
     assert_eq!(Wire::connect(lb.addr("none")).get("/").status(), 503);
@@ -275,7 +277,7 @@ fn limits_are_told_with_who_waits_for_them() {
     until(endpoint, "lb_frontend_waiting_clients{frontend=queue}", 1.0);
     let mut first = connect(lb.addr("small"));
     echo(&mut first, b"hello");
-    let _second = connect(lb.addr("small"));
+    let second = connect(lb.addr("small"));
     until(endpoint, "lb_frontend_paused{frontend=small}", 1.0);
 
     let now = Metrics::at(endpoint);
@@ -285,7 +287,7 @@ fn limits_are_told_with_who_waits_for_them() {
     assert_eq!(now.find("lb_frontend_max_connections{frontend=queue}"), None);
     assert_eq!(now.value("lb_frontend_pauses_total{frontend=small}"), 1.0);
     assert_eq!(now.value("lb_frontend_pauses_total{frontend=queue}"), 0.0);
-    drop((served, waits, first));
+    drop((served, waits, first, second));
     until(endpoint, "lb_frontend_paused{frontend=small}", 0.0);
 }
 
@@ -464,8 +466,10 @@ fn promtool_accepts_the_alert_rules_and_they_fire_when_they_should() {
 
 #[test]
 fn a_real_prometheus_scrapes_and_understands_the_rules_and_the_dashboard() {
-    let (party, app, site) = (Party::new(), Backend::echo(), Site::named("a"));
-    let config = party.config(Frontend::new("web").server_with("a", app.addr(), Mode::Termination.settings()));
+    let (party, site) = (Party::new(), Site::named("a"));
+    let app = Backend::secure_who_and_echo("", Arc::clone(&party.app));
+    let web = Frontend::new("web").server_with("a", app.addr(), Mode::ReEncryption.settings());
+    let config = party.config(web.set("ip_persistence", "(ttl: \"10m\", size: 1000)"));
     let http = Frontend::new("http").set("protocol", "http").server("a", site.addr());
     let (lb, endpoint) = start(config.frontend(http));
     let prometheus = Prometheus::start(endpoint, &fs::read_to_string(dashboards("alerts.yml")).unwrap());
@@ -475,18 +479,17 @@ fn a_real_prometheus_scrapes_and_understands_the_rules_and_the_dashboard() {
     }
     let connections = "sum(lb_frontend_connections_total)";
     wait::until("Prometheus knows of the connections", || prometheus.query(connections) == [10.0]);
+    wait::until("Prometheus knows rates", || prometheus.query("rate(lb_build_info[1m])").len() == 1);
     assert_eq!(prometheus.query("up"), [1.0]);
     let buckets = prometheus.query("count(lb_frontend_connection_duration_seconds_bucket{frontend=\"web\"})");
     assert_eq!(buckets, [22.0]);
     for rule in prometheus.evaluated_rules() {
         assert_eq!(rule["health"], "ok", "{rule}");
     }
-    let mut given = 0;
-    let expressions = expressions();
-    for expression in &expressions {
-        given += usize::from(!prometheus.query(expression).is_empty());
+    for expression in expressions() {
+        let is_rare = expression.ends_with("> 0");
+        assert!(!prometheus.query(&expression).is_empty() || is_rare, "{expression} gives nothing");
     }
-    assert!(given > expressions.len() / 2, "{given} of {} expressions give something", expressions.len());
 }
 
 /// The expressions of the dashboard, for a time of a minute, with all instances, frontends and servers.
