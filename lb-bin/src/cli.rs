@@ -84,6 +84,9 @@ pub enum ClientCommand {
     /// List or forget the clients that stay on a server, or show the key of cookies
     #[command(subcommand)]
     Persistence(PersistenceCommand),
+    /// Show or change what is logged
+    #[command(subcommand)]
+    Log(LogCommand),
     /// Make the running frontends and certificates those of a configuration, in one transaction
     Apply {
         /// The configuration
@@ -307,6 +310,16 @@ pub enum PersistenceCommand {
         /// How to print it.
         #[command(flatten)]
         output: OutputArgs,
+    },
+}
+
+/// `lb log …`
+#[derive(Debug, Subcommand)]
+pub enum LogCommand {
+    /// Show what is logged, or change it until the process ends
+    Level {
+        /// off, error, warn, info, debug or trace, also by the part of the program: info,lb_core=debug
+        level: Option<String>,
     },
 }
 

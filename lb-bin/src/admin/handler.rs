@@ -9,10 +9,10 @@ use lb_core::{Applied, Control, Options, Refused};
 use super::reply::Reply;
 use super::request::{AppliedFile, Request};
 use super::socket::{Answer, Lines, UnixStream};
-use crate::apply;
 use crate::lock::Lock;
-use crate::settings::Settings;
+use crate::settings::{LogLevel, Settings};
 use crate::state::StateFile;
+use crate::{apply, log};
 
 /// How many clients that are remembered are listed, unless another number is asked for.
 const LISTED: usize = 1000;
@@ -65,6 +65,8 @@ impl Handler {
                 Ok(Reply::Forgotten { clients: control.forget_clients(frontend, server).await? })
             }
             Request::PersistenceKey {} => Ok(Reply::PersistenceKey { key: control.persistence_key().await? }),
+            Request::LogLevel {} => Ok(Reply::LogLevel { level: log::level(), before: None }),
+            Request::SetLogLevel { level } => set_log_level(&level),
             Request::ListCertificates {} => Ok(Reply::certificates(control.status().await?)),
             Request::ListFrontends {} => Ok(Reply::frontends(&control.status().await?)),
             Request::ListServers { frontend } => Ok(Reply::servers(&control.status().await?, frontend.as_ref())),
@@ -95,4 +97,10 @@ impl Handler {
             }
         }
     }
+}
+
+fn set_log_level(level: &LogLevel) -> Result<Reply, Refused> {
+    let before = log::set_level(level).map_err(Refused::other)?;
+    tracing::info!("the log's level is {} from now on, it was {before}", level.as_str());
+    Ok(Reply::LogLevel { level: level.as_str().to_owned(), before: Some(before) })
 }

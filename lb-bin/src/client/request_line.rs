@@ -9,7 +9,8 @@ use std::path::Path;
 
 use crate::cli::{
     AddFrontend, AddServer, CertificateCommand, CertificateFiles, ChangeOptions, ClientCommand, FrontendCommand,
-    FrontendSettings, PersistenceCommand, ServerCommand, ServerName, ServerTls, UpdateFrontend, UpdateServer,
+    FrontendSettings, LogCommand, PersistenceCommand, ServerCommand, ServerName, ServerTls, UpdateFrontend,
+    UpdateServer,
 };
 use crate::{apply, certificates, config, ron_text};
 
@@ -35,6 +36,8 @@ pub(super) fn request_line(command: &ClientCommand) -> Result<String, String> {
             Call::new("Undo").field_if("revision", revision.as_ref()).options(options, false)
         }
         ClientCommand::Status { .. } => Call::new("Status"),
+        ClientCommand::Log(LogCommand::Level { level: None }) => Call::new("LogLevel"),
+        ClientCommand::Log(LogCommand::Level { level }) => Call::new("SetLogLevel").field_if("level", level.as_ref()),
         ClientCommand::Version => Call::new("Version"),
     };
     call.line()
@@ -369,6 +372,8 @@ mod tests {
             ),
             ("frontend update web --ip-persistence none", "UpdateFrontend(name:\"web\",ip_persistence:\"none\")"),
             ("persistence key", "PersistenceKey()"),
+            ("log level", "LogLevel()"),
+            ("log level debug", "SetLogLevel(level:\"debug\")"),
             ("persistence list", "ListPersistence()"),
             ("persistence list --frontend web --limit 5", r#"ListPersistence(frontend:"web",limit:5)"#),
             ("persistence clear", "ClearPersistence()"),
