@@ -36,6 +36,8 @@ pub enum Command {
     Run(RunArgs),
     /// Say whether a configuration is good, or where it is wrong
     Check(CheckArgs),
+    /// Watch a running balancer in the terminal, and drain or enable its servers
+    Top,
     /// Ask or change a running balancer.
     #[command(flatten)]
     Client(ClientCommand),

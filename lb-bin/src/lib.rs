@@ -23,3 +23,6 @@ pub mod settings;
 pub mod state;
 mod table;
 mod take_over;
+pub mod top;
+mod unix_socket;
+mod web;

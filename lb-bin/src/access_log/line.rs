@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use lb_core::AccessRecord;
+use lb_core::access::AccessRecord;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::settings::AccessField;

@@ -14,7 +14,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use lb_core::AccessRecords;
+use lb_core::access::AccessRecords;
 
 use crate::log::Lost;
 use crate::settings::AccessLogSettings;

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
-use lb_core::AccessRecord;
+use lb_core::access::AccessRecord;
 use rustix::io::Errno;
 
 use super::file::LogFile;

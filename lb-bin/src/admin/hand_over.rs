@@ -59,6 +59,7 @@ impl Handler {
         std::mem::forget(unfinished);
         // First of all, as the process may end from the next step on, and then would remove its admin socket.
         self.locks.iter().for_each(Lock::give_up);
+        self.door.close();
         // If it has stopped already, it accepts nobody either.
         let _ = self.control.release(Drain::within(self.grace)).await;
         tracing::info!("a successor has taken over: connections may finish for {:?}", self.grace);

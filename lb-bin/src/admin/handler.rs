@@ -1,6 +1,7 @@
 //! Does what a request asks for, and says what came of it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lb_core::config::{Config, Name};
@@ -12,6 +13,7 @@ use super::socket::{Answer, Lines, UnixStream};
 use crate::lock::Lock;
 use crate::settings::{LogLevel, Settings};
 use crate::state::StateFile;
+use crate::web::Door;
 use crate::{apply, log};
 
 /// How many clients that are remembered are listed, unless another number is asked for.
@@ -27,6 +29,8 @@ pub(crate) struct Handler {
     pub(crate) settings: Settings,
     /// What a successor has to hold.
     pub(crate) locks: Vec<Lock>,
+    /// Closed when a successor has taken over, which waits for the addresses of metrics and console.
+    pub(crate) door: Door,
     /// How long connections may go on when a successor has taken over.
     pub(crate) grace: Duration,
 }
@@ -39,7 +43,7 @@ pub(crate) struct OwnConfig {
     pub(crate) state: StateFile,
 }
 
-impl Answer for Handler {
+impl Answer for Arc<Handler> {
     async fn answer(&self, request: Request) -> Reply {
         self.fulfil(request).await.unwrap_or_else(Reply::from)
     }
@@ -50,7 +54,11 @@ impl Answer for Handler {
 }
 
 impl Handler {
-    async fn fulfil(&self, request: Request) -> Result<Reply, Refused> {
+    /// Does what `request` asks for.
+    ///
+    /// # Errors
+    /// Why it is not done, and the field at fault where there is one.
+    pub(crate) async fn fulfil(&self, request: Request) -> Result<Reply, Refused> {
         let control = &self.control;
         match request {
             Request::Version {} => Ok(Reply::version()),

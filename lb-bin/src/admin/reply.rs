@@ -301,7 +301,8 @@ impl From<Applied> for Reply {
 }
 
 impl ServerRow {
-    fn new(frontend: &Frontend, status: &ServerStatus) -> Self {
+    /// The server as it is listed.
+    pub(crate) fn new(frontend: &Frontend, status: &ServerStatus) -> Self {
         let server = &status.server;
         Self {
             frontend: frontend.name().clone(),

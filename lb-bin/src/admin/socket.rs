@@ -4,13 +4,12 @@
 //! without blocking the thread.
 
 use std::cell::Cell;
-use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::net::Shutdown;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener as BlockingListener, UnixStream as BlockingStream};
 use std::path::{Path, PathBuf};
-use std::process;
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
@@ -28,6 +27,7 @@ use super::request::Request;
 use super::{LINE_MAX, parse_request};
 use crate::lock::{self, Lock};
 use crate::paths::with_suffix;
+use crate::unix_socket::{self, Found, Hidden, PATH_MAX, folder};
 
 /// Most clients at once.
 const CLIENTS_MAX: usize = 1024;
@@ -44,8 +44,6 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 const LATE_CLIENT_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a killed process's listener may answer.
 const TEARDOWN_TIMEOUT: Duration = Duration::from_secs(1);
-/// Longest path that fits into a Unix socket's address.
-const PATH_MAX: usize = 107;
 
 type UnixListener = Async<BlockingListener>;
 pub(crate) type UnixStream = Async<BlockingStream>;
@@ -115,20 +113,17 @@ impl Claim {
     pub(crate) fn serve(self, handler: impl Answer) -> Result<AdminSocket, String> {
         let (stop, stopped) = async_channel::bounded(1);
         let (report, opened) = mpsc::sync_channel(1);
-        // About as short as `/lb.sock`, so that this path is not too long if the other is not.
-        let hidden = folder(&self.path).join(format!(".{}", process::id()));
-        let folder = hidden.clone();
         let (path, lock) = (self.path.clone(), self.lock.clone());
         let thread = thread::Builder::new()
             .name("lb-admin".to_owned())
             .spawn(move || {
                 let successors = Cell::new(0);
-                serve(&folder, Server { handler, stopped, path, lock, successors }, &report);
+                serve(Server { handler, stopped, path, lock, successors }, &report);
             })
             .map_err(|error| format!("the admin socket's thread can't be started: {error}"))?;
         match opened.recv() {
-            Ok(Ok(())) => Ok(AdminSocket { claim: self, hidden: Some(hidden), stop, thread: Some(thread) }),
-            Ok(Err(reason)) => Err(format!("admin socket {}: {reason}", self.path.display())),
+            Ok(Ok(hidden)) => Ok(AdminSocket { claim: self, hidden: Some(hidden), stop, thread: Some(thread) }),
+            Ok(Err(error)) => Err(format!("admin socket {}: {error}", self.path.display())),
             Err(_) => Err(format!("admin socket {}: its thread died at the start", self.path.display())),
         }
     }
@@ -138,8 +133,8 @@ impl Claim {
 #[derive(Debug)]
 pub(crate) struct AdminSocket {
     claim: Claim,
-    /// The folder that it is in before it is in its place.
-    hidden: Option<PathBuf>,
+    /// Where it is before it is in its place.
+    hidden: Option<Hidden>,
     stop: Sender<()>,
     thread: Option<JoinHandle<()>>,
 }
@@ -150,25 +145,19 @@ impl AdminSocket {
     /// # Errors
     /// The path can't be used; names it.
     pub(crate) fn put_in_place(&mut self) -> Result<(), String> {
-        let Some(hidden) = &self.hidden else { return Ok(()) };
+        let Some(hidden) = self.hidden.take() else { return Ok(()) };
         let path = &self.claim.path;
-        fs::rename(hidden.join(HIDDEN_NAME), path)
-            .and_then(|()| fs::remove_dir(hidden))
-            .map_err(|error| format!("admin socket {}: {error}", path.display()))?;
-        self.hidden = None;
-        Ok(())
+        hidden.put_at(path).map_err(|error| format!("admin socket {}: {error}", path.display()))
     }
 
-    fn remove(&self) -> io::Result<()> {
-        match &self.hidden {
-            Some(hidden) => {
-                fs::remove_file(hidden.join(HIDDEN_NAME))?;
-                fs::remove_dir(hidden)
-            }
+    fn remove(&mut self) -> io::Result<()> {
+        match self.hidden.take() {
+            Some(hidden) => drop(hidden),
             // The claim is still held, so what is removed is this process's socket.
-            None if self.claim.lock.is_held() => fs::remove_file(&self.claim.path),
-            None => Ok(()),
+            None if self.claim.lock.is_held() => fs::remove_file(&self.claim.path)?,
+            None => {}
         }
+        Ok(())
     }
 }
 
@@ -184,34 +173,28 @@ impl Drop for AdminSocket {
     }
 }
 
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 fn taken(path: &Path) -> String {
     format!("admin socket {}: another lb answers there; stop it, or give another --admin PATH", path.display())
 }
 
 /// Refuses a path where something other than a dead socket is. The new socket takes a dead one's place.
 fn check_stale(path: &Path) -> Result<(), String> {
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(format!("admin socket {}: {error}", path.display())),
-        Ok(metadata) if !metadata.file_type().is_socket() => {
-            let advice = "remove it, or give another --admin PATH";
-            return Err(format!("admin socket {}: something that is not a socket is there; {advice}", path.display()));
-        }
-        Ok(_) => {}
-    }
     // The lock is held, so an lb that still answers was killed: the kernel takes its io_uring, and with it the
     // listener, down a moment after the process has ended.
     let deadline = Instant::now() + TEARDOWN_TIMEOUT;
     loop {
-        match BlockingStream::connect(path) {
-            Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => return Ok(()),
+        match unix_socket::look(path) {
+            Ok(Found::Free) => return Ok(()),
+            Ok(Found::Answered) if Instant::now() > deadline => return Err(taken(path)),
+            Ok(Found::Answered) => thread::sleep(Duration::from_millis(5)),
+            Ok(Found::Other) => {
+                let advice = "remove it, or give another --admin PATH";
+                return Err(format!(
+                    "admin socket {}: something that is not a socket is there; {advice}",
+                    path.display()
+                ));
+            }
             Err(error) => return Err(format!("admin socket {}: {error}", path.display())),
-            Ok(_) if Instant::now() > deadline => return Err(taken(path)),
-            Ok(_) => thread::sleep(Duration::from_millis(5)),
         }
     }
 }
@@ -230,12 +213,15 @@ struct Server<A> {
 }
 
 /// The admin thread: an executor with a listener, until it is told to stop.
-fn serve(hidden: &Path, server: Server<impl Answer>, report: &mpsc::SyncSender<Result<(), String>>) {
-    let listener = match listen(hidden) {
-        Ok(listener) => listener,
-        Err(error) => return drop(report.send(Err(error.to_string()))),
+fn serve(server: Server<impl Answer>, report: &mpsc::SyncSender<io::Result<Hidden>>) {
+    let opened = Hidden::listen(&server.path, 0o600).and_then(|(hidden, socket)| Ok((hidden, Async::new(socket)?)));
+    let listener = match opened {
+        Ok((hidden, listener)) => {
+            let _ = report.send(Ok(hidden));
+            listener
+        }
+        Err(error) => return drop(report.send(Err(error))),
     };
-    let _ = report.send(Ok(()));
     let (executor, server) = (LocalExecutor::new(), Rc::new(server));
     async_io::block_on(executor.run(async {
         accept(&listener, &executor, &server).or(server.stop()).await;
@@ -308,25 +294,6 @@ async fn finish<A>(server: &Rc<Server<A>>) {
     while Rc::strong_count(server) > 1 && Instant::now() < deadline {
         Timer::after(Duration::from_millis(1)).await;
     }
-}
-
-/// The socket's name in its hidden folder.
-const HIDDEN_NAME: &str = "s";
-
-/// Opens the socket so that nobody else can connect at any moment: in a folder that only this user may enter. From
-/// there it moves to its place with its mode set.
-fn listen(hidden: &Path) -> io::Result<UnixListener> {
-    DirBuilder::new().mode(0o700).create(hidden)?;
-    let inside = hidden.join(HIDDEN_NAME);
-    let listener = BlockingListener::bind(&inside).and_then(Async::new).and_then(|listener| {
-        fs::set_permissions(&inside, Permissions::from_mode(0o600))?;
-        Ok(listener)
-    });
-    if listener.is_err() {
-        let _ = fs::remove_file(&inside);
-        fs::remove_dir(hidden)?;
-    }
-    listener
 }
 
 async fn accept<A: Answer>(listener: &UnixListener, executor: &LocalExecutor<'_>, server: &Rc<Server<A>>) {
@@ -456,6 +423,7 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use std::io::{BufRead, BufReader, Read, Write};
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 

@@ -16,7 +16,7 @@ use crate::config::count;
 use crate::table::{Align, Table, bytes};
 
 /// What is printed of a refusal.
-pub(super) fn refusal(reason: &str, field: Option<&str>) -> String {
+pub(crate) fn refusal(reason: &str, field: Option<&str>) -> String {
     match field {
         Some(field) => format!("lb: refused: {reason} (field {field})"),
         None => format!("lb: refused: {reason}"),
@@ -27,7 +27,7 @@ pub(super) fn refusal(reason: &str, field: Option<&str>) -> String {
 ///
 /// # Errors
 /// It can't be written in the wanted form.
-pub(super) fn reply(reply: &Reply, output: Output) -> Result<String, String> {
+pub(crate) fn reply(reply: &Reply, output: Output) -> Result<String, String> {
     match (reply, output) {
         (Reply::Servers(rows), Output::Table) => Ok(servers(rows)),
         (Reply::Frontends(rows), Output::Table) => Ok(frontends(rows)),
@@ -129,7 +129,7 @@ fn servers(rows: &[ServerRow]) -> String {
 }
 
 /// Its state, with what is wrong with its TLS.
-fn state(row: &ServerRow) -> String {
+pub(crate) fn state(row: &ServerRow) -> String {
     match &row.trouble {
         Some(trouble) => format!("{}, TLS: {trouble}", health(row)),
         None => health(row),
@@ -255,7 +255,7 @@ fn days(days: i64) -> String {
     }
 }
 
-fn service(service: Service) -> &'static str {
+pub(crate) fn service(service: Service) -> &'static str {
     match service {
         Service::Active => "active servers",
         Service::Passive => "passive servers",
@@ -358,7 +358,7 @@ fn shards(shards: &[ShardStatus]) -> String {
 }
 
 /// `5 s`, `3 min`, `2 h 10 min`, `4 d 1 h`: the two largest units.
-fn uptime(seconds: u64) -> String {
+pub(crate) fn uptime(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds} s"),

@@ -18,7 +18,7 @@ use crate::{apply, certificates, config, ron_text};
 ///
 /// # Errors
 /// `lb apply` was given a configuration that is wrong: where and why. A certificate's file can't be read.
-pub(super) fn request_line(command: &ClientCommand) -> Result<String, String> {
+pub(crate) fn request_line(command: &ClientCommand) -> Result<String, String> {
     let call = match command {
         ClientCommand::Server(command) => server(command),
         ClientCommand::Frontend(command) => frontend(command),
