@@ -374,6 +374,30 @@ fn metrics_are_had_at_a_unix_socket_and_by_lb_metrics_too() {
 }
 
 #[test]
+fn a_successor_tells_its_own_metrics_at_the_same_place() {
+    let app = Backend::echo();
+    let config = Config::of(Frontend::new("web").server("a", app.addr())).set("metrics", "\"./metrics.sock\"");
+    let old = Lb::start(config);
+    let path = old.place().folder().join("metrics.sock");
+    let scrape = || {
+        let answer = Wire::over(UnixStream::connect(&path).ok()?).try_ask(&request("GET", "/metrics", &[], ""));
+        Some(Metrics::read(answer.ok()?.text()))
+    };
+    echo(&mut connect(old.addr("web")), b"hello");
+    let started = |metrics: &Metrics| metrics.value("process_start_time_seconds");
+    let before = scrape().expect("lb tells its metrics");
+    assert_eq!(before.value("lb_frontend_connections_total{frontend=web}"), 1.0);
+
+    let new = old.place().start_successor();
+    echo(&mut connect(new.addr("web")), b"hello");
+    echo(&mut connect(new.addr("web")), b"hello");
+    let after = wait::until_some("the successor tells its metrics", || {
+        scrape().filter(|metrics| started(metrics) > started(&before))
+    });
+    assert_eq!(after.value("lb_frontend_connections_total{frontend=web}"), 2.0);
+}
+
+#[test]
 fn nothing_else_is_answered_and_nothing_is_changed() {
     let (_lb, endpoint) = start(Config::of(Frontend::new("web")));
     let status = |method: &str, target: &str| Wire::connect(endpoint).ask(&request(method, target, &[], "")).status();
