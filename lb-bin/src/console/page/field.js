@@ -100,7 +100,9 @@ export function showError(error, fields, problem) {
     problem.textContent = "";
     const wrong = error && fieldFor(error.field, fields);
     if (wrong) {
-        wrong.setError(sentence(error.message));
+        // Beside the field its name is said already.
+        const prefix = `${error.field}: `;
+        wrong.setError(sentence(error.message.startsWith(prefix) ? error.message.slice(prefix.length) : error.message));
         for (let part = wrong.element.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
         wrong.input.focus();
     } else if (error) {
