@@ -2,9 +2,15 @@
 //! socket, and the other way round.
 #![forbid(unsafe_code)]
 
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
 use tests::browser::{Browser, Look, button, key};
 use tests::http::{Site, reply};
-use tests::{Authority, Backend, Config, Frontend, Lb, client};
+use tests::program::free_addr;
+use tests::{Authority, Backend, Config, Frontend, Lb, Place, client, lb_path, text};
 
 #[test]
 fn a_server_is_added_in_the_dialog_and_the_pop_up_names_revision_and_shards() {
@@ -332,6 +338,48 @@ fn a_session_that_has_ended_asks_for_the_token_and_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_balancer_that_is_gone_is_said_and_its_successor_is_found() {
+    let addr = free_addr();
+    let lb = Lb::start(Config::of(web_of(&["app1"])).set("console", format!("\"{addr}\"")));
+    let page = Browser::start(Look::Light);
+    log_in(&page, &lb);
+    page.until("[data-server=app1]");
+    let place = lb.kill();
+    page.until_text(".lost", "does not answer");
+    page.until_text("nav .pill", "No answer");
+    assert!(page.is_visible("[data-server=app1]"), "what was known stays");
+    page.keep_picture("no-answer");
+    let lb = place.start();
+    page.until_text("dialog", "Your session has ended");
+    page.fill("dialog [name=token]", &token(&lb));
+    page.press(key::ENTER);
+    page.until_gone(".lost");
+    page.until_text("nav .pill", "Live");
+}
+
+#[test]
+fn over_tls_it_is_opened_by_the_password() {
+    let site = Authority::root("internal").issue(&["127.0.0.1"]);
+    let console = "(bind: \"127.0.0.1:0\", certificate: \"site\", password_file: \"console.password\")";
+    let place = Place::new(Config::of(web_of(&["app1"])).pair("site", &site).set("console", console));
+    fs::write(place.folder().join("console.password"), password_line(&place, "correct horse")).unwrap();
+    fs::set_permissions(place.folder().join("console.password"), fs::Permissions::from_mode(0o600)).unwrap();
+    let lb = place.start();
+    let page = Browser::start(Look::Light);
+    assert!(url(&lb).starts_with("https://"));
+    page.open(&url(&lb));
+    page.fill("[name=password]", "wrong horse");
+    page.press(key::ENTER);
+    page.until_text(".field-error:not(:empty)", "assword");
+    page.fill("[name=password]", "correct horse");
+    page.press(key::ENTER);
+    page.until("[data-server=app1]");
+    page.click(&button("Drain app1"));
+    page.until_text("[data-server=app1] .state", "Draining");
+    assert_eq!(lb.server("web", "app1")["server"]["drain"], true);
+}
+
+#[test]
 fn everything_can_be_done_by_the_keyboard() {
     let backend = Backend::echo();
     let lb = start(Config::of(web().server("app1", backend.addr())));
@@ -647,8 +695,19 @@ fn start(config: Config) -> Lb {
 /// Where its console is.
 fn url(lb: &Lb) -> String {
     let line = lb.log().wait_for("console on ").expect("lb runs");
-    let url = line.split_whitespace().find(|word| word.starts_with("http://")).expect("the log names the address");
+    let url = line.split_whitespace().find(|word| word.starts_with("http")).expect("the log names the address");
     url.trim_matches('"').to_owned()
+}
+
+/// The line of a file that lets this password in.
+fn password_line(place: &Place, password: &str) -> String {
+    let mut command = Command::new(lb_path());
+    command.args(["console", "password"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.env("LB_ADMIN", place.admin()).spawn().unwrap();
+    writeln!(child.stdin.take().unwrap(), "{password}").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    text(&output.stdout)
 }
 
 /// What its console asks for.
