@@ -8,6 +8,7 @@ use lb_core::config::{
     PassiveUse, PassiveWhen, PolicyKind, Protocol, SendProxy, ServerCheck, SniPattern, SniRoute,
 };
 
+use crate::metrics::Format;
 use crate::ron_text;
 
 /// A TCP, TLS and HTTP load balancer that is changed while it runs.
@@ -38,9 +39,31 @@ pub enum Command {
     Check(CheckArgs),
     /// Watch a running balancer in the terminal, and drain or enable its servers
     Top,
+    /// Print a script that makes a shell complete lb's commands
+    Completion {
+        /// The shell
+        shell: ShellName,
+    },
+    /// Print the manual page lb(1), or write the pages of all commands
+    #[command(visible_alias = "man")]
+    Manual {
+        /// The folder that the pages are written into
+        folder: Option<PathBuf>,
+    },
     /// Ask or change a running balancer.
     #[command(flatten)]
     Client(ClientCommand),
+}
+
+/// A shell that commands are completed in.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum ShellName {
+    /// GNU Bash
+    Bash,
+    /// Z shell
+    Zsh,
+    /// fish
+    Fish,
 }
 
 /// Arguments of `lb demo`.
@@ -86,6 +109,9 @@ pub enum ClientCommand {
     /// List or forget the clients that stay on a server, or show the key of cookies
     #[command(subcommand)]
     Persistence(PersistenceCommand),
+    /// Show the console's token, or make the line for its password file
+    #[command(subcommand)]
+    Console(ConsoleCommand),
     /// Show or change what is logged
     #[command(subcommand)]
     Log(LogCommand),
@@ -117,6 +143,12 @@ pub enum ClientCommand {
         /// How to print it.
         #[command(flatten)]
         output: OutputArgs,
+    },
+    /// Show the metrics, as text for Prometheus and whoever reads its formats
+    Metrics {
+        /// In which format
+        #[arg(long, value_enum, default_value_t = Format::Prometheus)]
+        format: Format,
     },
     /// Show the version of the running balancer and of its admin protocol
     Version,
@@ -313,6 +345,15 @@ pub enum PersistenceCommand {
         #[command(flatten)]
         output: OutputArgs,
     },
+}
+
+/// `lb console …`
+#[derive(Debug, Subcommand)]
+pub enum ConsoleCommand {
+    /// Show the token that opens the console and its API; keep it secret
+    Token,
+    /// Read a password and show the line for the console's password_file
+    Password,
 }
 
 /// `lb log …`

@@ -10,8 +10,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::admin::{LINE_MAX, Reply};
-use crate::cli::{CertificateCommand, ClientCommand, FrontendCommand, Output, PersistenceCommand, ServerCommand};
-use crate::paths;
+use crate::cli::{
+    CertificateCommand, ClientCommand, ConsoleCommand, FrontendCommand, Output, PersistenceCommand, ServerCommand,
+};
+use crate::{console, paths};
 
 pub(crate) use connection::Connection;
 pub(crate) use request_line::request_line;
@@ -44,6 +46,10 @@ pub fn call(command: &ClientCommand, admin: Option<&Path>) -> ExitCode {
 }
 
 fn answer(command: &ClientCommand, admin: Option<&Path>) -> Result<String, Failure> {
+    if let ClientCommand::Console(ConsoleCommand::Password) = command {
+        let line = console::read_password().and_then(|password| console::password_line(&password));
+        return line.map(|line| line + "\n").map_err(|reason| Failure::Refused(format!("lb: {reason}")));
+    }
     let line = request_line(command).map_err(Failure::Refused)?;
     if line.len() > LINE_MAX {
         let advice = "send SIGHUP to the balancer instead, which reads its own file";

@@ -35,7 +35,8 @@ pub fn demo(args: &DemoArgs, admin: Option<&Path>) -> Result<(), String> {
     let builder = Balancer::builder().config(config);
     let admin_option = admin.map_or_else(String::new, |path| format!(" --admin {}", path.display()));
     let invite = move |addr: SocketAddr| invitation(addr, app3, &admin_option);
-    let service = Service { builder, own_config: None, settings: Settings::default(), predecessor: None, grace };
+    let service =
+        Service { builder, own_config: None, settings: Settings::default(), console: None, predecessor: None, grace };
     service.run(claim, None, |status| {
         let addr = status.frontends.first().map_or(bind, |frontend| frontend.addr);
         // Nobody may be reading, which is no reason to stop.

@@ -135,7 +135,7 @@ fn spaces_at(text: &str, line: usize, column: usize) -> usize {
 }
 
 /// The last field's name of `frontends[0].servers[2].port`; none if the error is not in a field.
-fn innermost_field(path: &Path) -> Option<String> {
+pub(crate) fn innermost_field(path: &Path) -> Option<String> {
     let segments: Vec<_> = path.iter().collect();
     match segments.iter().rev().find(|segment| !matches!(segment, Segment::Seq { .. } | Segment::Enum { .. })) {
         Some(Segment::Map { key }) => Some(key.clone()),

@@ -15,12 +15,14 @@ use signal_hook::iterator::Signals;
 use crate::access_log::{self, AccessLog, AccessLogControl};
 use crate::admin::{Claim, Handler, OwnConfig};
 use crate::cli::RunArgs;
+use crate::console::Renewing;
 use crate::lock::Lock;
-use crate::settings::Settings;
+use crate::metrics::{self, Exporter};
+use crate::settings::{MetricsAt, Settings};
 use crate::state::StateFile;
 use crate::take_over::{self, Given, Predecessor};
-use crate::web::{self, Door, IfTaken, Site};
-use crate::{apply, config, log, paths};
+use crate::web::{self, At, Door, IfTaken, Site};
+use crate::{apply, config, console, log, paths};
 
 /// Runs a balancer until it is told to stop.
 ///
@@ -38,16 +40,24 @@ pub fn run(args: &RunArgs, admin: Option<&Path>) -> Result<(), String> {
     let mut config = source.config;
     let grace = config.shutdown_grace.as_duration();
     config.persistence_key = config.persistence_key.or(opened.persistence_key);
+    let in_file = config.certificates.clone();
     if let Some((certificates, frontends)) = opened.kept {
         (config.certificates, config.frontends) = (certificates, frontends);
     }
 
-    let builder = Balancer::builder().config(config).store(opened.state.clone()).resume(opened.resume);
+    // A certificate that was removed at run time is still in the file.
+    let certificates = [&config.certificates[..], &in_file[..]].concat();
+    let console = source.settings.console.as_ref();
+    let console = console.map(|console| console::Prepared::new(console, &args.config, &certificates)).transpose()?;
+    let shown = console.as_ref().and_then(console::Prepared::certificate).cloned();
+    let store = Renewing { store: opened.state.clone(), shown };
+    let builder = Balancer::builder().config(config).store(store).resume(opened.resume);
     let builder = inherited()?.into_iter().fold(builder, Builder::inherit).take_over(given.listeners);
     let own_config = OwnConfig { path: apply::identity(&args.config), state: opened.state };
     let (file, state, settings) = (args.config.clone(), own_config.state.clone(), source.settings.clone());
     let reload = Reload { file, state, settings };
-    let service = Service { builder, own_config: Some(own_config), settings: source.settings, predecessor, grace };
+    let settings = source.settings;
+    let service = Service { builder, own_config: Some(own_config), settings, console, predecessor, grace };
     service.run(claim, Some(reload), |_| {})
 }
 
@@ -68,6 +78,8 @@ pub(crate) struct Service {
     pub(crate) builder: Builder,
     pub(crate) own_config: Option<OwnConfig>,
     pub(crate) settings: Settings,
+    /// `None` is none.
+    pub(crate) console: Option<console::Prepared>,
     /// The balancer whose place this one takes. It has been asked for everything.
     pub(crate) predecessor: Option<Predecessor>,
     /// How long connections may go on after the first signal to stop.
@@ -94,14 +106,25 @@ impl Service {
         let state_lock = self.own_config.as_ref().and_then(|own| own.state.lock());
         let locks = std::iter::once(claim.lock().clone()).chain(state_lock).collect();
         let (grace, lock, socket_path) = (self.grace, claim.lock().clone(), claim.path().to_owned());
+        let exporter = Exporter::new(control.clone());
         let (own_config, settings) = (self.own_config, self.settings);
         let door = Door::new();
-        let handler = Handler { control: control.clone(), own_config, settings, locks, door: door.clone(), grace };
-        let handler = Arc::new(handler);
-        let sites = sites(&handler);
+        let console_token = self.console.as_ref().map(|console| console.token().clone());
+        let handler = Arc::new(Handler {
+            control: control.clone(),
+            exporter: exporter.clone(),
+            own_config,
+            settings,
+            console_token,
+            locks,
+            door: door.clone(),
+            grace,
+        });
+        let console = self.console;
+        let sites = sites(&handler, console);
         let if_taken = if self.predecessor.is_some() { IfTaken::Wait } else { IfTaken::Fail };
         let started = claim.serve(handler).and_then(|mut admin| {
-            let web = web::start(sites, door, if_taken)?;
+            let web = web::start(sites?, door, if_taken)?;
             let access_log = access_log.map(|log| log.start(balancer.access_records())).transpose()?;
             if let Some(predecessor) = &mut self.predecessor {
                 predecessor.relieve()?;
@@ -110,7 +133,8 @@ impl Service {
             admin.put_in_place()?;
             let status = report_ready(&control, &socket_path, self.predecessor.is_some())?;
             let access_log_control = access_log.as_ref().map(AccessLog::control);
-            watch_signals(signals, Watcher { control: control.clone(), grace, lock, reload, access_log_control })?;
+            let watcher = Watcher { control: control.clone(), exporter, grace, lock, reload, access_log_control };
+            watch_signals(signals, watcher)?;
             Ok((admin, web, access_log, status))
         });
         match started {
@@ -144,8 +168,14 @@ impl Service {
 }
 
 /// What is served to operators by HTTP.
-fn sites(_handler: &Arc<Handler>) -> Vec<Site> {
-    Vec::new()
+fn sites(handler: &Arc<Handler>, console: Option<console::Prepared>) -> Result<Vec<Site>, String> {
+    let metrics = handler.settings.metrics.as_ref().map(|at| match at {
+        MetricsAt::Tcp(addr) => At::Tcp(*addr),
+        MetricsAt::Unix(path) => At::Unix(handler.beside_config(path)),
+    });
+    let metrics = metrics.map(|at| metrics::site(handler.exporter.clone(), at));
+    let console = console.map(|console| console.site(Arc::clone(handler))).transpose()?;
+    Ok(metrics.into_iter().chain(console).collect())
 }
 
 /// Ends a balancer that can't get ready. Listening sockets that it took over stay open, and whoever it has accepted from
@@ -180,8 +210,9 @@ impl Reload {
         Ok(applied)
     }
 
-    fn log(&self, control: &Control) {
+    fn log(&self, control: &Control, exporter: &Exporter) {
         let applied = self.apply(control);
+        exporter.count_reload(applied.is_ok());
         for warning in applied.iter().flat_map(|applied| &applied.warnings) {
             tracing::warn!("SIGHUP: {warning}");
         }
@@ -231,6 +262,7 @@ fn notify(states: &[NotifyState<'_>]) {
 /// Does what signals ask for.
 struct Watcher {
     control: Control,
+    exporter: Exporter,
     grace: Duration,
     /// Given up when a successor has taken over.
     lock: Lock,
@@ -244,9 +276,10 @@ fn watch_signals(mut signals: Signals, watcher: Watcher) -> Result<(), String> {
         for signal in signals.forever() {
             match (signal, &watcher.reload) {
                 (SIGHUP, Some(reload)) => {
-                    let (reload, control) = (reload.clone(), watcher.control.clone());
+                    let (reload, control, exporter) =
+                        (reload.clone(), watcher.control.clone(), watcher.exporter.clone());
                     // On a thread of its own: a signal to stop must not wait for it.
-                    thread::spawn(move || reload.log(&control));
+                    thread::spawn(move || reload.log(&control, &exporter));
                 }
                 (SIGUSR1, _) => match &watcher.access_log_control {
                     Some(access_log) => access_log.reopen(),
@@ -273,6 +306,7 @@ impl Watcher {
             return self.control.stop(Drain::now());
         }
         let grace = self.grace;
+        self.exporter.begin_stop();
         tracing::info!("stopping: connections may finish for {grace:?}; another signal closes them now");
         // What systemd knows as the service goes on in a successor.
         if self.lock.is_held() {

@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: the real `lb` program in a folder of its own ([`Place`], [`Lb`]), scripted servers
 //! ([`Backend`], [`Listener`]), clients ([`client`], [`Tries`]), ends of connections with TLS ([`channel`]) and certificates for
-//! them ([`pki`]), HTTP as it is on the wire ([`http`]), real programs ([`program`], [`openssl`]) and faults ([`net`], [`fault`]).
+//! them ([`pki`]), HTTP as it is on the wire ([`http`]), real programs ([`program`], [`openssl`]),
+//! a browser ([`browser`]) and faults ([`net`], [`fault`]).
 //!
 //! Ports are chosen by the kernel and no sleep stands for an event: what a test waits for it asks for, with
 //! [`wait::until`], whose deadline only guards against a hang.
@@ -8,6 +9,7 @@
 
 mod admin;
 mod backend;
+pub mod browser;
 pub mod channel;
 pub mod client;
 mod config;

@@ -1,6 +1,6 @@
 //! Does what a request asks for, and says what came of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,9 @@ use lb_core::{Applied, Control, Options, Refused};
 use super::reply::Reply;
 use super::request::{AppliedFile, Request};
 use super::socket::{Answer, Lines, UnixStream};
+use crate::console::Token;
 use crate::lock::Lock;
+use crate::metrics::Exporter;
 use crate::settings::{LogLevel, Settings};
 use crate::state::StateFile;
 use crate::web::Door;
@@ -23,10 +25,13 @@ const LISTED: usize = 1000;
 #[derive(Debug)]
 pub(crate) struct Handler {
     pub(crate) control: Control,
+    pub(crate) exporter: Exporter,
     /// `None` if the balancer was not started from a file.
     pub(crate) own_config: Option<OwnConfig>,
     /// Those in force.
     pub(crate) settings: Settings,
+    /// What opens the console; `None` if there is none.
+    pub(crate) console_token: Option<Token>,
     /// What a successor has to hold.
     pub(crate) locks: Vec<Lock>,
     /// Closed when a successor has taken over, which waits for the addresses of metrics and console.
@@ -54,6 +59,12 @@ impl Answer for Arc<Handler> {
 }
 
 impl Handler {
+    /// A path of the settings, which is relative to the configuration's folder.
+    pub(crate) fn beside_config(&self, path: &Path) -> PathBuf {
+        let folder = self.own_config.as_ref().and_then(|own| own.path.parent());
+        folder.map_or_else(|| path.to_owned(), |folder| folder.join(path))
+    }
+
     /// Does what `request` asks for.
     ///
     /// # Errors
@@ -63,6 +74,7 @@ impl Handler {
         match request {
             Request::Version {} => Ok(Reply::version()),
             Request::Status {} => Ok(Reply::Status(Box::new(control.status().await?))),
+            Request::Metrics { format } => Ok(Reply::Metrics { text: self.exporter.text(format).await? }),
             Request::History {} => Ok(Reply::history(&control.history().await?)),
             Request::ListPersistence { frontend, limit } => {
                 let (frontend, limit) = (frontend.as_ref().map(Name::as_str), limit.unwrap_or(LISTED));
@@ -73,6 +85,12 @@ impl Handler {
                 Ok(Reply::Forgotten { clients: control.forget_clients(frontend, server).await? })
             }
             Request::PersistenceKey {} => Ok(Reply::PersistenceKey { key: control.persistence_key().await? }),
+            Request::ConsoleToken {} => match self.console_token.clone() {
+                Some(token) => Ok(Reply::ConsoleToken { token }),
+                None => {
+                    Err(Refused::other("there is no console: write console: \"127.0.0.1:8404\" into the configuration"))
+                }
+            },
             Request::LogLevel {} => Ok(Reply::LogLevel { level: log::level(), before: None }),
             Request::SetLogLevel { level } => set_log_level(&level),
             Request::ListCertificates {} => Ok(Reply::certificates(control.status().await?)),

@@ -11,6 +11,7 @@ use lb_core::{
 use serde::{Deserialize, Serialize};
 
 use super::PROTOCOL;
+use crate::console::Token;
 use crate::ron_text;
 
 /// What is answered to a request.
@@ -56,10 +57,15 @@ pub enum Reply {
     Frontends(Vec<FrontendRow>),
     /// The certificates, in the order they were added.
     Certificates(Vec<CertificateStatus>),
-    /// The key that cookies are made with: the only secret that is ever answered, and only to who asks for it.
+    /// The key that cookies are made with. Like the console's token, it is answered only to who asks for it.
     PersistenceKey {
         /// 64 hexadecimal digits.
         key: PersistenceKey,
+    },
+    /// The token that opens the console.
+    ConsoleToken {
+        /// 64 hexadecimal digits.
+        token: Token,
     },
     /// The clients that are remembered, those first that were seen last.
     Persistence(RememberedClients),
@@ -72,6 +78,11 @@ pub enum Reply {
     History(Vec<Arc<Record>>),
     /// What runs, and how much.
     Status(Box<Status>),
+    /// The metrics, in the format that was asked for.
+    Metrics {
+        /// Lines, as an HTTP client would get them.
+        text: String,
+    },
     /// What answers here.
     Version {
         /// The program's version.

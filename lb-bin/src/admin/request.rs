@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::reply::Refusal;
+use crate::metrics::Format;
 use crate::ron_text;
 use crate::settings::{LogLevel, Settings};
 
@@ -207,6 +208,8 @@ pub enum Request {
     ListCertificates {},
     /// The key that cookies are made with.
     PersistenceKey {},
+    /// The token that opens the console.
+    ConsoleToken {},
     /// Lists the clients that are remembered, of one frontend or of all; at most `limit`, 1000 if it is not given.
     ListPersistence { frontend: Option<Name>, limit: Option<usize> },
     /// Forgets clients that are remembered, of one frontend or of all, all or those of a server.
@@ -240,6 +243,11 @@ pub enum Request {
     History {},
     /// What runs, and how much.
     Status {},
+    /// The same and more, as a text for whoever collects metrics.
+    Metrics {
+        #[serde(default)]
+        format: Format,
+    },
     /// The program's and the protocol's version.
     Version {},
     /// What is logged.
@@ -480,6 +488,7 @@ impl Request {
             | Self::ListCertificates {}
             | Self::ListFrontends {}
             | Self::PersistenceKey {}
+            | Self::ConsoleToken {}
             | Self::ListPersistence { .. }
             | Self::ClearPersistence { .. }
             | Self::Transaction(_)
@@ -487,6 +496,7 @@ impl Request {
             | Self::Undo { .. }
             | Self::History {}
             | Self::Status {}
+            | Self::Metrics { .. }
             | Self::Version {}
             | Self::LogLevel {}
             | Self::SetLogLevel { .. }
@@ -604,6 +614,7 @@ mod tests {
             ("History", Request::History {}),
             ("ListFrontends", Request::ListFrontends {}),
             ("PersistenceKey", Request::PersistenceKey {}),
+            ("ConsoleToken", Request::ConsoleToken {}),
             ("LogLevel", Request::LogLevel {}),
             ("ListPersistence", Request::ListPersistence { frontend: None, limit: None }),
             ("ListServers", Request::ListServers { frontend: None }),

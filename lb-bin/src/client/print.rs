@@ -45,11 +45,13 @@ pub(crate) fn reply(reply: &Reply, output: Output) -> Result<String, String> {
         }
         (Reply::Proposed { revision, changes, warnings }, _) => Ok(proposal(*revision, changes) + &remarks(warnings)),
         (Reply::Version { version, protocol }, _) => Ok(format!("lb {version}, admin protocol {protocol}\n")),
+        (Reply::Metrics { text }, _) => Ok(text.clone()),
         (Reply::Persistence(list), Output::Table) => Ok(persistence(list)),
         (Reply::Persistence(list), _) => for_programs(list, output),
         (Reply::Forgotten { clients }, _) => Ok(format!("{} forgotten\n", count(*clients as usize, "client"))),
         (Reply::PersistenceKey { key }, Output::Table) => Ok(format!("{}\n", key.expose_text())),
         (Reply::PersistenceKey { key }, _) => for_programs(&BTreeMap::from([("key", key)]), output),
+        (Reply::ConsoleToken { token }, _) => Ok(format!("{}\n", token.expose())),
         (Reply::LogLevel { level, before: None }, _) => Ok(format!("{level}\n")),
         (Reply::LogLevel { level, before: Some(before) }, _) => Ok(format!("{level} from now on, it was {before}\n")),
         (Reply::Refused { reason, field }, _) => Err(refusal(reason, field.as_deref())),

@@ -24,6 +24,7 @@ pub(crate) fn request_line(command: &ClientCommand) -> Result<String, String> {
         ClientCommand::Frontend(command) => frontend(command),
         ClientCommand::Certificate(command) => certificate(command)?,
         ClientCommand::Persistence(command) => persistence(command),
+        ClientCommand::Console(_) => Call::new("ConsoleToken"),
         ClientCommand::Apply { config: path, options } => {
             let source = config::read_config(path)?;
             let file =
@@ -36,6 +37,7 @@ pub(crate) fn request_line(command: &ClientCommand) -> Result<String, String> {
             Call::new("Undo").field_if("revision", revision.as_ref()).options(options, false)
         }
         ClientCommand::Status { .. } => Call::new("Status"),
+        ClientCommand::Metrics { format } => Call::new("Metrics").field("format", format),
         ClientCommand::Log(LogCommand::Level { level: None }) => Call::new("LogLevel"),
         ClientCommand::Log(LogCommand::Level { level }) => Call::new("SetLogLevel").field_if("level", level.as_ref()),
         ClientCommand::Version => Call::new("Version"),
@@ -372,6 +374,7 @@ mod tests {
             ),
             ("frontend update web --ip-persistence none", "UpdateFrontend(name:\"web\",ip_persistence:\"none\")"),
             ("persistence key", "PersistenceKey()"),
+            ("console token", "ConsoleToken()"),
             ("log level", "LogLevel()"),
             ("log level debug", "SetLogLevel(level:\"debug\")"),
             ("persistence list", "ListPersistence()"),

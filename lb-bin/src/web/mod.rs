@@ -7,6 +7,7 @@ mod listen;
 mod places;
 mod serve;
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -38,6 +39,15 @@ pub(crate) struct Client {
     /// `None` at a Unix socket.
     pub(crate) ip: Option<IpAddr>,
     place: places::Place,
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.ip {
+            Some(ip) => ip.fmt(formatter),
+            None => formatter.write_str("the socket"),
+        }
+    }
 }
 
 /// The way to close all sites, for who has to before the process ends. Clones are handles to the same.

@@ -20,6 +20,8 @@ const LINES = [
     ["Queue", ({ frontend }) => `${text.count(frontend.queue)} for ${frontend.queue_timeout}`],
     ["Without a server", ({ frontend }) => text.setting(frontend.on_unavailable)],
     ["Certificates", ({ frontend }) => text.setting(frontend.certificates ?? [])],
+    ["TLS with clients", ({ tls }) => tls && tlsText(tls)],
+    ["Responses", ({ http }) => http && responsesText(http)],
 ];
 
 /** The card; `update` takes the frontend's status. */
@@ -62,7 +64,11 @@ export function frontendCard(first) {
             setText(where, status.addr);
             setText(live, liveText(status));
             setText(collected, isCollected(name) ? "Change collected" : "");
-            for (const { read, value } of lines) setText(value, read(status));
+            for (const { read, value } of lines) {
+                const shown = read(status);
+                value.parentElement.hidden = shown === undefined;
+                setText(value, shown ?? "");
+            }
             cookie.update(status.frontend);
             pictures.update();
             table.update(status);
@@ -110,6 +116,18 @@ function liveText({ connections, traffic, waiting }) {
     parts.push(`${text.bytesPerSecond(traffic.bytes_to_client_per_second)} to clients`, `${text.bytesPerSecond(traffic.bytes_to_server_per_second)} to servers`);
     if (waiting > 0) parts.push(`${text.count(waiting)} waiting`);
     return parts.join(" · ");
+}
+
+function tlsText({ handshakes, failed }) {
+    const causes = Object.entries(failed).map(([cause, number]) => `${text.count(number)} ${cause.replaceAll("_", " ")}`);
+    return `${text.plural(handshakes, "handshake")}${causes.length > 0 ? `, failed: ${causes.join(", ")}` : ""}`;
+}
+
+function responsesText({ responses, refused }) {
+    const classes = [["2xx", responses.successful], ["3xx", responses.redirection], ["4xx", responses.client_error], ["5xx", responses.server_error]];
+    const own = Object.values(refused).reduce((sum, number) => sum + number, 0);
+    if (own > 0) classes.push(["refused", own]);
+    return classes.map(([name, number]) => `${name} ${text.count(number)}`).join(" · ");
 }
 
 function checkText({ kind, interval }) {

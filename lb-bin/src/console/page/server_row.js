@@ -39,7 +39,9 @@ export function serverRow(frontend, first) {
         setText(actions.drain, server.drain || server.disabled ? "Enable" : "Drain");
         actions.drain.setAttribute("aria-label", `${actions.drain.textContent} ${key}`);
         if (editor) return editor.update();
-        setText(cells.name.cell, server.name);
+        if (!cells.name.cell.contains(cells.name.name)) replace(cells.name.cell, cells.name.name, cells.name.details);
+        setText(cells.name.name, server.name);
+        setText(cells.name.details, detailsOf(server));
         setText(cells.ip.cell, server.ip);
         setText(cells.port.cell, server.port);
         setText(cells.offload.cell, server.ssl_offload ? "Yes" : "No");
@@ -100,7 +102,7 @@ function makeCells() {
     const td = (label, className = "") => ({ cell: element("td", { "data-label": label, class: className }) });
     const state = { pill: pill(), why: element("span", { class: "why" }), collected: element("span", { class: "collected-mark" }) };
     return {
-        name: { cell: element("th", { scope: "row", "data-label": "Name", class: "name" }) },
+        name: { name: element("span"), details: element("span", { class: "why" }), cell: element("th", { scope: "row", "data-label": "Name", class: "name" }) },
         ip: td("IP Address", "address"),
         port: td("Port", "number"),
         state: { ...state, cell: element("td", { "data-label": "State" }, element("div", { class: "state" }, state.pill.element, state.why, state.collected)) },
@@ -111,6 +113,15 @@ function makeCells() {
         certificate: td("Certificate"),
         action: td("Action", "action"),
     };
+}
+
+/** What else is set about a server, beside its columns. */
+function detailsOf({ weight = 1, max_connections: limit, group, send_proxy: proxy, check }) {
+    const details = [
+        weight !== 1 && `weight ${weight}`, limit && `at most ${text.plural(limit, "connection")}`, group && `group ${group}`,
+        proxy && `PROXY ${proxy}`, check && "own check",
+    ];
+    return details.filter((detail) => detail).join(", ");
 }
 
 /** Puts inputs into the cells of a row. `current` gives what is known of the server, `close(name)` is called at the end. */

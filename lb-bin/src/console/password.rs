@@ -1,0 +1,162 @@
+//! The password that opens the console: a file has what it is recognised by, not the password itself.
+
+use std::fs;
+use std::io::{self, BufRead, IsTerminal};
+use std::num::NonZeroU32;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use aws_lc_rs::{pbkdf2, rand};
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyModifiers};
+use ratatui::crossterm::terminal;
+
+use super::token::hex;
+
+/// What a line of the file begins with.
+const SCHEME: &str = "pbkdf2-sha256";
+/// Rounds for a new password. A guess takes about as long as a person does not notice.
+const ROUNDS: NonZeroU32 = NonZeroU32::new(600_000).expect("it is not 0");
+/// Most rounds that are done for somebody who is not logged in.
+const ROUNDS_MAX: u32 = 10_000_000;
+const SALT_BYTES: usize = 16;
+const HASH_BYTES: usize = 32;
+/// Fewest and most bytes of a password.
+const LENGTH: std::ops::RangeInclusive<usize> = 12..=1024;
+
+/// What a password is recognised by, slowly, so that who has read it can't try many.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Password {
+    rounds: NonZeroU32,
+    salt: Vec<u8>,
+    hash: Vec<u8>,
+}
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("[secret]")
+    }
+}
+
+impl Password {
+    /// Reads the file that `lb console password` has made the line of.
+    ///
+    /// # Errors
+    /// It can't be read or has no such line: one sentence that names it.
+    pub(super) fn of_file(path: &Path) -> Result<Self, String> {
+        let fault = |reason: &str| format!("the console's password_file, {}: {reason}", path.display());
+        let text = fs::read_to_string(path).map_err(|error| fault(&error.to_string()))?;
+        if fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o077 != 0) {
+            tracing::warn!("{}", fault("others may read it and try passwords: chmod 600 it"));
+        }
+        let parsed = Self::parse(text.trim()).filter(|password| password.rounds.get() <= ROUNDS_MAX);
+        parsed.ok_or_else(|| fault("it has no password's line: `lb console password` makes one"))
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let mut parts = line.split('$');
+        let (scheme, rounds, salt, hash) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let (salt, hash) = (bytes(salt)?, bytes(hash)?);
+        let is_whole =
+            scheme == SCHEME && parts.next().is_none() && salt.len() == SALT_BYTES && hash.len() == HASH_BYTES;
+        if is_whole { Some(Self { rounds: rounds.parse().ok()?, salt, hash }) } else { None }
+    }
+
+    /// Whether somebody knows it. Takes a noticeable time, the same for every answer.
+    pub(super) fn is(&self, said: &str) -> bool {
+        LENGTH.contains(&said.len())
+            && pbkdf2::verify(pbkdf2::PBKDF2_HMAC_SHA256, self.rounds, &self.salt, said.as_bytes(), &self.hash).is_ok()
+    }
+}
+
+/// The line by which a password is recognised.
+///
+/// # Errors
+/// The password is too short or too long, or the system gives no randomness.
+pub(crate) fn line(password: &str) -> Result<String, String> {
+    if !LENGTH.contains(&password.len()) {
+        return Err(format!("a password of {} to {} bytes is wanted", LENGTH.start(), LENGTH.end()));
+    }
+    let mut salt = [0; SALT_BYTES];
+    rand::fill(&mut salt).map_err(|_| "the system gives no random bytes".to_owned())?;
+    let mut hash = [0; HASH_BYTES];
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, ROUNDS, &salt, password.as_bytes(), &mut hash);
+    Ok(format!("{SCHEME}${ROUNDS}${}${}", hex(&salt), hex(&hash)))
+}
+
+/// Reads a password: a line of standard input, or from a terminal twice, without showing it.
+///
+/// # Errors
+/// It can't be read, or is not the same twice.
+pub(crate) fn read() -> Result<String, String> {
+    let fault = |error: io::Error| format!("the password can't be read: {error}");
+    if !io::stdin().is_terminal() {
+        let mut line = String::new();
+        io::stdin().lock().read_line(&mut line).map_err(fault)?;
+        return Ok(line.trim_end_matches(['\n', '\r']).to_owned());
+    }
+    let first = read_hidden("Password: ").map_err(fault)?;
+    let second = read_hidden("Once more: ").map_err(fault)?;
+    if first == second { Ok(first) } else { Err("these are two different passwords".to_owned()) }
+}
+
+fn read_hidden(prompt: &str) -> io::Result<String> {
+    eprint!("{prompt}");
+    terminal::enable_raw_mode()?;
+    let read = read_keys();
+    terminal::disable_raw_mode()?;
+    eprintln!();
+    read
+}
+
+fn read_keys() -> io::Result<String> {
+    let mut typed = String::new();
+    loop {
+        let Event::Key(KeyEvent { code, modifiers, .. }) = event::read()? else { continue };
+        match code {
+            KeyCode::Enter => return Ok(typed),
+            KeyCode::Backspace => drop(typed.pop()),
+            KeyCode::Char('c' | 'd') if modifiers.contains(KeyModifiers::CONTROL) => {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            KeyCode::Char(char) => typed.push(char),
+            _ => {}
+        }
+    }
+}
+
+fn bytes(digits: &str) -> Option<Vec<u8>> {
+    let is_hex = digits.len() % 2 == 0 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let byte = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
+    if is_hex { (0..digits.len()).step_by(2).map(byte).collect() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_recognised_by_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("console.password");
+        let line = line("correct horse battery").unwrap();
+        fs::write(&path, format!("{line}\n")).unwrap();
+        let password = Password::of_file(&path).unwrap();
+        assert!(password.is("correct horse battery"));
+        assert!(!password.is("correct horse batterx") && !password.is(""));
+        assert!(!line.contains("horse") && format!("{password:?}") == "[secret]");
+    }
+
+    #[test]
+    fn what_is_no_line_is_refused() {
+        let good = line("correct horse battery").unwrap();
+        let many = good.replace("600000", "99999999");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("console.password");
+        for text in ["", "correct horse battery", &good[1..], &good[..good.len() - 2], &format!("{good}$"), &many] {
+            fs::write(&path, text).unwrap();
+            assert!(Password::of_file(&path).unwrap_err().contains("`lb console password`"), "{text}");
+        }
+        assert!(Password::of_file(&folder.path().join("gone")).unwrap_err().contains("No such file"));
+        assert!(super::line("short").is_err() && super::line(&"x".repeat(1025)).is_err());
+    }
+}
