@@ -90,6 +90,9 @@ pub enum ClientCommand {
     /// Show the console's token, or make the line for its password file
     #[command(subcommand)]
     Console(ConsoleCommand),
+    /// Show or change what is logged
+    #[command(subcommand)]
+    Log(LogCommand),
     /// Make the running frontends and certificates those of a configuration, in one transaction
     Apply {
         /// The configuration
@@ -329,6 +332,16 @@ pub enum ConsoleCommand {
     Token,
     /// Read a password and show the line for the console's password_file
     Password,
+}
+
+/// `lb log …`
+#[derive(Debug, Subcommand)]
+pub enum LogCommand {
+    /// Show what is logged, or change it until the process ends
+    Level {
+        /// off, error, warn, info, debug or trace, also by the part of the program: info,lb_core=debug
+        level: Option<String>,
+    },
 }
 
 /// Arguments of `lb certificate add` and `update`.

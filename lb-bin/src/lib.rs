@@ -5,6 +5,7 @@
 //! lets it be changed through a Unix socket (`admin`). `client` is the other end of that socket.
 #![forbid(unsafe_code)]
 
+mod access_log;
 pub mod admin;
 mod apply;
 mod certificates;

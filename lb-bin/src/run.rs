@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use lb_core::{Applied, Balancer, Builder, Control, Drain, Options, Status};
 use sd_notify::NotifyState;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
+use crate::access_log::{self, AccessLog, AccessLogControl};
 use crate::admin::{Claim, Handler, OwnConfig};
 use crate::cli::RunArgs;
 use crate::console::Renewing;
@@ -94,7 +95,12 @@ impl Service {
         when_ready: impl FnOnce(&Status),
     ) -> Result<(), String> {
         // Before the start, so that a signal that comes early is not lost.
-        let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR2]).map_err(|error| format!("signals: {error}"))?;
+        let signals =
+            Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2]).map_err(|error| format!("signals: {error}"))?;
+        let access_log = self.open_access_log()?;
+        if access_log.is_some() {
+            self.builder = self.builder.record_access(access_log::QUEUE);
+        }
         let balancer = self.builder.start().map_err(|error| error.to_string())?;
         let control = balancer.control();
         let state_lock = self.own_config.as_ref().and_then(|own| own.state.lock());
@@ -119,21 +125,26 @@ impl Service {
         let if_taken = if self.predecessor.is_some() { IfTaken::Wait } else { IfTaken::Fail };
         let started = claim.serve(handler).and_then(|mut admin| {
             let web = web::start(sites?, door, if_taken)?;
+            let access_log = access_log.map(|log| log.start(balancer.access_records())).transpose()?;
             if let Some(predecessor) = &mut self.predecessor {
                 predecessor.relieve()?;
                 control.go_on();
             }
             admin.put_in_place()?;
             let status = report_ready(&control, &socket_path, self.predecessor.is_some())?;
-            watch_signals(signals, Watcher { control: control.clone(), exporter, grace, lock, reload })?;
-            Ok((admin, web, status))
+            let access_log_control = access_log.as_ref().map(AccessLog::control);
+            let watcher = Watcher { control: control.clone(), exporter, grace, lock, reload, access_log_control };
+            watch_signals(signals, watcher)?;
+            Ok((admin, web, access_log, status))
         });
         match started {
-            Ok((admin, web, status)) => {
+            Ok((admin, web, access_log, status)) => {
                 // It may end now.
                 drop(self.predecessor);
                 when_ready(&status);
                 let ended = balancer.wait().map_err(|died| died.to_string());
+                // Every record is there.
+                drop(access_log);
                 // Removes the socket: until here it answers.
                 drop((admin, web));
                 tracing::info!("stopped");
@@ -144,6 +155,15 @@ impl Service {
                 Err(reason)
             }
         }
+    }
+}
+
+impl Service {
+    /// Before anything accepts, so that a path that can't be written is known at once.
+    fn open_access_log(&self) -> Result<Option<access_log::Opened>, String> {
+        let Some(settings) = &self.settings.access_log else { return Ok(None) };
+        let folder = self.own_config.as_ref().and_then(|own| own.path.parent()).unwrap_or(Path::new("."));
+        access_log::Opened::new(settings, folder).map(Some)
     }
 }
 
@@ -247,6 +267,7 @@ struct Watcher {
     /// Given up when a successor has taken over.
     lock: Lock,
     reload: Option<Reload>,
+    access_log_control: Option<AccessLogControl>,
 }
 
 fn watch_signals(mut signals: Signals, watcher: Watcher) -> Result<(), String> {
@@ -260,6 +281,10 @@ fn watch_signals(mut signals: Signals, watcher: Watcher) -> Result<(), String> {
                     // On a thread of its own: a signal to stop must not wait for it.
                     thread::spawn(move || reload.log(&control, &exporter));
                 }
+                (SIGUSR1, _) => match &watcher.access_log_control {
+                    Some(access_log) => access_log.reopen(),
+                    None => tracing::info!("SIGUSR1: there is no access log to open anew"),
+                },
                 (SIGUSR2, Some(_)) if watcher.lock.is_held() => take_over::start_successor(),
                 (SIGUSR2, Some(_)) => tracing::info!("SIGUSR2: a successor has taken over already"),
                 (SIGHUP | SIGUSR2, None) => tracing::info!("signal {signal}: only `lb run` does something about it"),

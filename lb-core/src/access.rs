@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crossbeam_queue::ArrayQueue;
@@ -115,18 +116,24 @@ pub struct AccessRequest {
 pub struct AccessRecords {
     /// By shard; none if nothing is recorded.
     shards: Arc<[ArrayQueue<AccessRecord>]>,
+    dropped: Arc<AtomicU64>,
 }
 
 impl AccessRecords {
     /// For so many shards, each of which keeps up to `capacity` records until they are taken; 0 for none.
     pub(crate) fn new(shards: usize, capacity: usize) -> Self {
         let shards = if capacity == 0 { 0 } else { shards };
-        Self { shards: (0..shards).map(|_| ArrayQueue::new(capacity)).collect() }
+        Self { shards: (0..shards).map(|_| ArrayQueue::new(capacity)).collect(), dropped: Arc::default() }
     }
 
     /// Takes a record, if there is one. Those of one shard come in their order.
     pub fn take(&self) -> Option<AccessRecord> {
         self.shards.iter().find_map(ArrayQueue::pop)
+    }
+
+    /// Those that were dropped since the start.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
     }
 
     /// Whether anything is recorded.
@@ -136,7 +143,11 @@ impl AccessRecords {
 
     /// Keeps a shard's record. False if there is no place for it.
     pub(crate) fn put(&self, shard: usize, record: AccessRecord) -> bool {
-        self.shards.get(shard).is_some_and(|queue| queue.push(record).is_ok())
+        let kept = self.shards.get(shard).is_some_and(|queue| queue.push(record).is_ok());
+        if !kept {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        kept
     }
 }
 
@@ -172,6 +183,7 @@ mod tests {
         assert!(records.put(0, record(0, 7)), "the other shard has places of its own");
         let taken: Vec<_> = std::iter::from_fn(|| records.take()).map(|record| record.tries).collect();
         assert_eq!(taken, [7, 0, 1]);
+        assert_eq!(records.dropped(), 1);
     }
 
     #[test]

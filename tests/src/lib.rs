@@ -17,6 +17,7 @@ pub mod fault;
 pub mod http;
 mod lb;
 mod log;
+pub mod metrics;
 pub mod modes;
 pub mod net;
 pub mod openssl;

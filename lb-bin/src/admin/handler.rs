@@ -10,13 +10,13 @@ use lb_core::{Applied, Control, Options, Refused};
 use super::reply::Reply;
 use super::request::{AppliedFile, Request};
 use super::socket::{Answer, Lines, UnixStream};
-use crate::apply;
 use crate::console::Token;
 use crate::lock::Lock;
 use crate::metrics::Exporter;
-use crate::settings::Settings;
+use crate::settings::{LogLevel, Settings};
 use crate::state::StateFile;
 use crate::web::Door;
+use crate::{apply, log};
 
 /// How many clients that are remembered are listed, unless another number is asked for.
 const LISTED: usize = 1000;
@@ -91,6 +91,8 @@ impl Handler {
                     Err(Refused::other("there is no console: write console: \"127.0.0.1:8404\" into the configuration"))
                 }
             },
+            Request::LogLevel {} => Ok(Reply::LogLevel { level: log::level(), before: None }),
+            Request::SetLogLevel { level } => set_log_level(&level),
             Request::ListCertificates {} => Ok(Reply::certificates(control.status().await?)),
             Request::ListFrontends {} => Ok(Reply::frontends(&control.status().await?)),
             Request::ListServers { frontend } => Ok(Reply::servers(&control.status().await?, frontend.as_ref())),
@@ -121,4 +123,10 @@ impl Handler {
             }
         }
     }
+}
+
+fn set_log_level(level: &LogLevel) -> Result<Reply, Refused> {
+    let before = log::set_level(level).map_err(Refused::other)?;
+    tracing::info!("the log's level is {} from now on, it was {before}", level.as_str());
+    Ok(Reply::LogLevel { level: level.as_str().to_owned(), before: Some(before) })
 }

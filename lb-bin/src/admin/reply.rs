@@ -90,6 +90,14 @@ pub enum Reply {
         /// The protocol's version.
         protocol: u32,
     },
+    /// What is logged.
+    LogLevel {
+        /// In effect now.
+        level: String,
+        /// Before it was changed, if it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before: Option<String>,
+    },
     /// What is handed over to a successor. After the line come the descriptors (SCM_RIGHTS), with empty lines: the locks,
     /// then the sockets of each listener.
     HandOver {

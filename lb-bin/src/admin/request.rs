@@ -17,7 +17,7 @@ use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use super::reply::Refusal;
 use crate::metrics::Format;
 use crate::ron_text;
-use crate::settings::Settings;
+use crate::settings::{LogLevel, Settings};
 
 /// What can be asked of a running balancer. `if_revision`, `dry_run` and `probe` are those of [`Options`].
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -250,6 +250,10 @@ pub enum Request {
     },
     /// The program's and the protocol's version.
     Version {},
+    /// What is logged.
+    LogLevel {},
+    /// Changes what is logged, until the process ends.
+    SetLogLevel { level: LogLevel },
     /// Asks for the listening sockets, to take the balancer's place.
     TakeOver {},
     /// Says that this is done: the successor accepts.
@@ -494,6 +498,8 @@ impl Request {
             | Self::Status {}
             | Self::Metrics { .. }
             | Self::Version {}
+            | Self::LogLevel {}
+            | Self::SetLogLevel { .. }
             | Self::TakeOver {}
             | Self::TakenOver {} => return Ok(None),
         }))
@@ -609,6 +615,7 @@ mod tests {
             ("ListFrontends", Request::ListFrontends {}),
             ("PersistenceKey", Request::PersistenceKey {}),
             ("ConsoleToken", Request::ConsoleToken {}),
+            ("LogLevel", Request::LogLevel {}),
             ("ListPersistence", Request::ListPersistence { frontend: None, limit: None }),
             ("ListServers", Request::ListServers { frontend: None }),
         ] {

@@ -52,6 +52,8 @@ pub(crate) fn reply(reply: &Reply, output: Output) -> Result<String, String> {
         (Reply::PersistenceKey { key }, Output::Table) => Ok(format!("{}\n", key.expose_text())),
         (Reply::PersistenceKey { key }, _) => for_programs(&BTreeMap::from([("key", key)]), output),
         (Reply::ConsoleToken { token }, _) => Ok(format!("{}\n", token.expose())),
+        (Reply::LogLevel { level, before: None }, _) => Ok(format!("{level}\n")),
+        (Reply::LogLevel { level, before: Some(before) }, _) => Ok(format!("{level} from now on, it was {before}\n")),
         (Reply::Refused { reason, field }, _) => Err(refusal(reason, field.as_deref())),
         // Only successors ask for it.
         (Reply::HandOver { .. } | Reply::Released {}, _) => Ok(reply.to_line()),

@@ -9,7 +9,8 @@ use std::path::Path;
 
 use crate::cli::{
     AddFrontend, AddServer, CertificateCommand, CertificateFiles, ChangeOptions, ClientCommand, FrontendCommand,
-    FrontendSettings, PersistenceCommand, ServerCommand, ServerName, ServerTls, UpdateFrontend, UpdateServer,
+    FrontendSettings, LogCommand, PersistenceCommand, ServerCommand, ServerName, ServerTls, UpdateFrontend,
+    UpdateServer,
 };
 use crate::{apply, certificates, config, ron_text};
 
@@ -37,6 +38,8 @@ pub(crate) fn request_line(command: &ClientCommand) -> Result<String, String> {
         }
         ClientCommand::Status { .. } => Call::new("Status"),
         ClientCommand::Metrics { format } => Call::new("Metrics").field("format", format),
+        ClientCommand::Log(LogCommand::Level { level: None }) => Call::new("LogLevel"),
+        ClientCommand::Log(LogCommand::Level { level }) => Call::new("SetLogLevel").field_if("level", level.as_ref()),
         ClientCommand::Version => Call::new("Version"),
     };
     call.line()
@@ -372,6 +375,8 @@ mod tests {
             ("frontend update web --ip-persistence none", "UpdateFrontend(name:\"web\",ip_persistence:\"none\")"),
             ("persistence key", "PersistenceKey()"),
             ("console token", "ConsoleToken()"),
+            ("log level", "LogLevel()"),
+            ("log level debug", "SetLogLevel(level:\"debug\")"),
             ("persistence list", "ListPersistence()"),
             ("persistence list --frontend web --limit 5", r#"ListPersistence(frontend:"web",limit:5)"#),
             ("persistence clear", "ClearPersistence()"),

@@ -183,7 +183,7 @@ impl Shard {
         frontend.counters.shards[self.number].accepted.add(1);
         turn.shared.counters[self.number].accepted.add(1);
         let mut session = Session::new(client, frontend, self.now_micros, self.number);
-        session.visit = turn.shared.access.are_on().then(|| Visit::new(self.now_micros));
+        session.visit = turn.shared.access.are_on().then(|| Box::new(Visit::new(&frontend.name, self.now_micros)));
         let limit = session.limit();
         match self.sessions.insert(session) {
             Some(key) => {

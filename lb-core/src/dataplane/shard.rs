@@ -457,7 +457,7 @@ impl Shard {
                 _ => {}
             }
             let Some(session) = self.sessions.get_mut(key) else { continue };
-            if session.patience != Patience::Connect {
+            if !matches!(session.patience, Patience::Connect | Patience::Cancel) {
                 session.note(|visit| visit.on_end(AccessEnd::Timeout));
             }
             let action = session.conn.on_timeout();

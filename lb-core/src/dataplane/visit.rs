@@ -15,8 +15,9 @@ use crate::table::{Endpoint, Frontend};
 use crate::turns::slots::Key;
 
 /// A connection, or its present request. Times are in microseconds.
-#[derive(Default)]
 pub(super) struct Visit {
+    /// By the name it had when the connection came.
+    frontend: Name,
     began: u64,
     tries: u32,
     /// The last server that was tried, by the name it had then.
@@ -38,8 +39,28 @@ pub(super) struct Visit {
 }
 
 impl Visit {
-    pub(super) fn new(now: u64) -> Box<Self> {
-        Box::new(Self { began: now, ..Self::default() })
+    pub(super) fn new(frontend: &Name, now: u64) -> Self {
+        Self {
+            frontend: frontend.clone(),
+            began: now,
+            tries: 0,
+            server: None,
+            server_addr: None,
+            until_server: None,
+            connect: None,
+            first_byte: None,
+            bytes: [0; 2],
+            end: None,
+            tls: None,
+            request: None,
+            answered: None,
+            is_told: false,
+        }
+    }
+
+    /// The same connection before its next request.
+    fn next(&self, now: u64) -> Self {
+        Self { tls: self.tls.clone(), ..Self::new(&self.frontend, now) }
     }
 
     /// A server is tried.
@@ -76,7 +97,7 @@ impl Visit {
 
     /// A request has come.
     pub(super) fn on_request(&mut self, now: u64, request: AccessRequest) {
-        *self = Self { began: now, tls: self.tls.take(), request: Some(request), ..Self::default() };
+        *self = Self { request: Some(request), ..self.next(now) };
     }
 
     /// The request goes to a server, over a connection that has served before if `is_used`.
@@ -150,10 +171,10 @@ impl Shard {
             return;
         }
         let Some(visit) = &mut session.visit else { return };
-        let next = Visit { tls: visit.tls.clone(), is_told: true, ..Visit::default() };
+        let next = Visit { is_told: true, ..visit.next(self.now_micros) };
         let told = std::mem::replace(&mut **visit, next);
-        let (client, frontend) = (session.full_client_addr(), session.frontend);
-        self.record(told, client, frontend, turn);
+        let client = session.full_client_addr();
+        self.record(told, client, turn);
     }
 
     /// Records a connection that is over, or the request that it ended amid.
@@ -161,12 +182,10 @@ impl Shard {
         let Some(visit) = session.visit.take().filter(|visit| !visit.is_told || visit.request.is_some()) else {
             return;
         };
-        self.record(*visit, session.full_client_addr(), session.frontend, turn);
+        self.record(*visit, session.full_client_addr(), turn);
     }
 
-    fn record(&self, visit: Visit, client: Option<SocketAddr>, frontend: u32, turn: &Turn<'_>) {
-        // Without its frontend there is nobody who asks.
-        let Some(frontend) = turn.table.frontend(frontend) else { return };
+    fn record(&self, visit: Visit, client: Option<SocketAddr>, turn: &Turn<'_>) {
         let until = visit.answered.unwrap_or(self.now_micros);
         let age = Duration::from_micros(self.now_micros - visit.began);
         let [bytes_to_client, bytes_to_server] = visit.bytes;
@@ -175,7 +194,7 @@ impl Shard {
         let record = AccessRecord {
             began: SystemTime::now() - age,
             shard: self.number,
-            frontend: frontend.name.clone(),
+            frontend: visit.frontend,
             client,
             server: visit.server,
             server_addr: visit.server_addr,
