@@ -519,7 +519,10 @@ fn a_console_for_other_machines_needs_tls_and_a_password() {
         assert!(exit.code == Some(1) && exit.log.contains("password_file"), "{console}: {}", exit.log);
     }
     let missing = "(bind: \"0.0.0.0:0\", certificate: \"site\", password_file: \"password\")";
-    let exit = Place::new(config().set("console", missing)).fail();
+    let place = Place::new(config().set("console", missing));
+    let checked = place.run(&["check", "--config", place.config().to_str().unwrap()]);
+    assert!(!checked.status.success() && text(&checked.stderr).contains("No such file"), "{checked:?}");
+    let exit = place.fail();
     assert!(exit.code == Some(1) && exit.log.contains("password_file") && exit.log.contains("No such file"));
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let console = format!("{:?}", taken.local_addr().unwrap().to_string());

@@ -117,8 +117,7 @@ impl Prepared {
     /// # Errors
     /// Its token, password or certificate can't be used: one sentence.
     pub(crate) fn new(settings: &ConsoleSettings, file: &Path, certificates: &[Certificate]) -> Result<Self, String> {
-        let folder = file.parent().unwrap_or(Path::new("."));
-        let password = settings.password_file().map(|path| Password::of_file(&folder.join(path))).transpose()?;
+        let password = password(settings, file)?;
         let certificate = settings.certificate().map(|name| Shown::find(name, certificates)).transpose()?;
         Ok(Self { bind: settings.bind(), token: Token::of_config(file)?, password, certificate })
     }
@@ -142,6 +141,19 @@ impl Prepared {
         let console = Arc::new(Console { handler, bind, token, password, certificate, state, asked, turn });
         Ok(Site { name: "console", path: "/", at: At::Tcp(bind), tls, router: router(&console) })
     }
+}
+
+/// Checks the files that the console of the configuration at `file` needs to be there.
+///
+/// # Errors
+/// One can't be used: one sentence.
+pub(crate) fn check(settings: &ConsoleSettings, file: &Path) -> Result<(), String> {
+    password(settings, file).map(drop)
+}
+
+fn password(settings: &ConsoleSettings, file: &Path) -> Result<Option<Password>, String> {
+    let folder = file.parent().unwrap_or(Path::new("."));
+    settings.password_file().map(|path| Password::of_file(&folder.join(path))).transpose()
 }
 
 fn router(console: &Arc<Console>) -> Router {
