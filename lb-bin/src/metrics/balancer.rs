@@ -48,6 +48,6 @@ fn certificates(text: &mut Text, certificates: &[CertificateStatus]) {
         let labels = Labels::default().and("kind", &of.kind).and("subject", &of.subject);
         samples.info(&labels.and("issuer", &of.issuer).and("key", &of.key));
     });
-    let help = "When it expires, in seconds since 1970; of several, the first that does.";
+    let help = "When a certificate expires, in seconds since 1970; of several, the first that does.";
     text.gauge("lb_certificate_not_after_timestamp_seconds", help, &all, |of| of.not_after);
 }

@@ -40,7 +40,7 @@ fn state(text: &mut Text, all: &[Subject<&Frontend<'_>>]) {
         let labels = Labels::default().and("address", of.status.addr).and("protocol", settings.protocol());
         samples.info(&labels.and("policy", settings.policy()));
     });
-    let help = "1 for the servers that serve it: active ones only, passive ones too, or none is available.";
+    let help = "1 for the servers that serve a frontend: active ones only, passive ones too, or none is available.";
     text.family(Kind::Gauge, "lb_frontend_service", help, all, |of, samples| {
         let present = match of.status.service {
             Service::Active => "active",
@@ -69,7 +69,7 @@ fn limits(text: &mut Text, all: &[Subject<&Frontend<'_>>]) {
 fn traffic(text: &mut Text, all: &[Subject<&Frontend<'_>>]) {
     text.gauge("lb_frontend_open_connections", "Connections now.", all, |of| of.status.connections);
     text.counter("lb_frontend_connections_total", "Connections accepted.", all, |of| of.status.traffic.accepted);
-    let help = "Connections that no server could be connected to for, by cause.";
+    let help = "Connections and requests that got no server, by cause.";
     text.family(Kind::Counter, "lb_frontend_unserved_total", help, all, |of, samples| {
         let traffic = &of.status.traffic;
         let others = traffic.unserved.saturating_sub(traffic.no_server + traffic.gave_up_waiting);

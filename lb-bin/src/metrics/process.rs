@@ -68,7 +68,7 @@ pub(super) fn write(text: &mut Text, facts: &ProcessFacts) {
     text.gauge("process_max_fds", "Most descriptors that may be open.", &process, |facts| {
         facts.max_descriptors.map_or_else(|| "+Inf".to_owned(), |most| most.to_string())
     });
-    text.gauge("process_start_time_seconds", "When it started, in seconds since 1970.", &process, |facts| {
+    text.gauge("process_start_time_seconds", "When the process started, in seconds since 1970.", &process, |facts| {
         facts.started
     });
 }

@@ -43,7 +43,7 @@ fn settings(text: &mut Text, all: &[Subject<&Server<'_>>]) {
         };
         samples.info(&Labels::default().and("address", settings.addr()).and("mode", mode));
     });
-    text.gauge("lb_server_weight", "Its share.", all, |of| of.status.server.weight());
+    text.gauge("lb_server_weight", "A server's share.", all, |of| of.status.server.weight());
     text.gauge("lb_server_passive", "1 for a standby, else 0.", all, |of| u8::from(of.status.server.is_passive()));
     text.family(Kind::Gauge, "lb_server_max_connections", "Most connections at once.", all, |of, samples| {
         if let Some(most) = of.status.server.max_connections() {
@@ -53,11 +53,11 @@ fn settings(text: &mut Text, all: &[Subject<&Server<'_>>]) {
 }
 
 fn health(text: &mut Text, all: &[Subject<&Server<'_>>]) {
-    let help = "0 while its checks fail or it is ejected, else 1.";
+    let help = "0 while a server's checks fail or it is ejected, else 1.";
     text.gauge("lb_server_up", help, all, |of| {
         u8::from(!matches!(of.status.health, ServerHealth::Down { .. } | ServerHealth::Ejected { .. }))
     });
-    text.family(Kind::Gauge, "lb_server_health", "1 for what is known of it.", all, |of, samples| {
+    text.family(Kind::Gauge, "lb_server_health", "1 for what is known of a server.", all, |of, samples| {
         let present = match of.status.health {
             ServerHealth::Unproven => "unproven",
             ServerHealth::Up => "up",
@@ -67,12 +67,12 @@ fn health(text: &mut Text, all: &[Subject<&Server<'_>>]) {
         };
         samples.states("state", &["unproven", "up", "starting", "down", "ejected"], present);
     });
-    let help = "How often it came up, or went down.";
+    let help = "How often a server came up, or went down.";
     text.counter("lb_server_health_changes_total", help, all, |of| of.status.health_changes);
 }
 
 fn traffic(text: &mut Text, all: &[Subject<&Server<'_>>]) {
-    let help = "Connections now, on its present and on earlier addresses.";
+    let help = "Connections now, on a server's present and on earlier addresses.";
     text.gauge("lb_server_open_connections", help, all, |of| of.status.connections);
     text.counter("lb_server_connections_total", "Connections established.", all, |of| of.status.served);
     let help = "Connects and handshakes that failed, and connections that were reset before a byte came, by cause.";
@@ -93,13 +93,13 @@ fn traffic(text: &mut Text, all: &[Subject<&Server<'_>>]) {
 /// Only of servers that were connected to: of thousands, few are at times.
 fn durations(text: &mut Text, all: &[Subject<&Server<'_>>]) {
     let is_used = |of: &Server<'_>| of.status.served > 0 || of.status.failed > 0;
-    let help = "How long it took to accept a connection.";
+    let help = "How long a server took to accept a connection.";
     text.family(Kind::Histogram, "lb_server_connect_duration_seconds", help, all, |of, samples| {
         if is_used(of) {
             timing(samples, &of.timings.connect);
         }
     });
-    let help = "From the last bytes of what it was asked to the first of its answer.";
+    let help = "From the last bytes of what a server was asked to the first of its answer.";
     text.family(Kind::Histogram, "lb_server_first_byte_duration_seconds", help, all, |of, samples| {
         if is_used(of) {
             timing(samples, &of.timings.first_byte);
@@ -110,14 +110,14 @@ fn durations(text: &mut Text, all: &[Subject<&Server<'_>>]) {
 fn tls<'a>(text: &mut Text, servers: &[Server<'a>]) {
     let subject = |of: &Server<'a>| Some(Subject::new(of.status.tls.as_ref()?, labels(of)));
     let all: Vec<Subject<&ServerTlsStatus>> = servers.iter().filter_map(subject).collect();
-    let help = "TLS handshakes with it that were done, by version.";
+    let help = "TLS handshakes with a server that were done, by version.";
     text.family(Kind::Counter, "lb_server_tls_handshakes_total", help, &all, |tls, samples| {
         samples.labelled("version", "1.2", tls.tls12);
         samples.labelled("version", "1.3", tls.handshakes.saturating_sub(tls.tls12));
     });
-    let help = "TLS handshakes with it that went on from an earlier session.";
+    let help = "TLS handshakes with a server that went on from an earlier session.";
     text.counter("lb_server_tls_resumed_total", help, &all, |tls| tls.resumed);
-    let help = "TLS handshakes and connections with it that failed, by cause.";
+    let help = "TLS handshakes and connections with a server that failed, by cause.";
     text.family(Kind::Counter, "lb_server_tls_failures_total", help, &all, |tls, samples| {
         for cause in Cause::ALL {
             samples.labelled("cause", cause.as_str(), tls.failed.get(&cause).copied().unwrap_or(0));

@@ -10,7 +10,7 @@ pub(super) fn write(text: &mut Text, shards: &[ShardStatus]) {
     text.family(Kind::Info, "lb_shard_info", "A shard.", &all, |of, samples| {
         samples.info(&Labels::default().and("core", of.core));
     });
-    text.gauge("lb_shard_revision", "The revision that it uses.", &all, |of| of.revision);
+    text.gauge("lb_shard_revision", "The revision that a shard uses.", &all, |of| of.revision);
     text.gauge("lb_shard_open_connections", "Connections now.", &all, |of| of.connections);
     text.counter("lb_shard_connections_total", "Connections accepted.", &all, |of| of.accepted);
     load(text, &all);
@@ -18,11 +18,11 @@ pub(super) fn write(text: &mut Text, shards: &[ShardStatus]) {
 }
 
 fn load(text: &mut Text, all: &[Subject<&ShardStatus>]) {
-    text.counter("lb_shard_cpu_seconds_total", "CPU time of its thread.", all, |of| of.cpu_micros as f64 / 1e6);
-    let help = "The share of the last full second in which its thread ran.";
+    text.counter("lb_shard_cpu_seconds_total", "CPU time of a shard's thread.", all, |of| of.cpu_micros as f64 / 1e6);
+    let help = "The share of the last full second in which a shard's thread ran.";
     text.gauge("lb_shard_busy_ratio", help, all, |of| of.busy);
-    text.counter("lb_shard_turns_total", "Turns of its loop; each is a system call.", all, |of| of.turns);
-    let help = "Completions of its ring that were looked at.";
+    text.counter("lb_shard_turns_total", "Turns of a shard's loop; each is a system call.", all, |of| of.turns);
+    let help = "Completions of a shard's ring that were looked at.";
     text.counter("lb_shard_completions_total", help, all, |of| of.completions);
     let help = "Completions that the kernel had to put on its slow overflow list.";
     text.counter("lb_shard_completion_overflows_total", help, all, |of| of.completion_overflows);
@@ -32,7 +32,7 @@ fn load(text: &mut Text, all: &[Subject<&ShardStatus>]) {
 
 fn memory(text: &mut Text, all: &[Subject<&ShardStatus>]) {
     text.gauge("lb_shard_buffers_in_use", "Relay buffers that hold bytes.", all, |of| of.buffers_in_use);
-    text.gauge("lb_shard_buffer_bytes", "User memory of its relay buffers.", all, |of| of.buffer_bytes);
+    text.gauge("lb_shard_buffer_bytes", "User memory of relay buffers.", all, |of| of.buffer_bytes);
     let help = "Pipes that are open for splicing, of two descriptors each.";
     text.gauge("lb_shard_pipes", help, all, |of| of.pipes);
     let help = "Connections to servers that wait for a request.";
