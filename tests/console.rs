@@ -2,16 +2,22 @@
 //! socket, and the other way round.
 #![forbid(unsafe_code)]
 
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
 use tests::browser::{Browser, Look, button, key};
 use tests::http::{Site, reply};
-use tests::{Authority, Backend, Config, Frontend, Lb, client};
+use tests::program::free_addr;
+use tests::{Authority, Backend, Config, Frontend, Lb, Place, client, lb_path, text};
 
 #[test]
 fn a_server_is_added_in_the_dialog_and_the_pop_up_names_revision_and_shards() {
     let (page, lb) = logged_in(Config::of(web()).set("shards", 2));
     let backend = Backend::who("two");
     add_server(&page, "app2", &backend.addr().port().to_string());
-    page.until_text(".toast", "Saved as revision 1, in use on 2 shards.");
+    page.until_text(".toast", "Saved as revision 2, in use on 2 shards.");
     page.until_text("[data-server=app2]", &backend.addr().port().to_string());
     page.until_gone("dialog");
     assert_eq!(lb.server("web", "app2")["server"]["port"], backend.addr().port());
@@ -22,7 +28,7 @@ fn a_server_is_added_in_the_dialog_and_the_pop_up_names_revision_and_shards() {
 #[test]
 fn every_field_of_the_dialog_arrives() {
     let ca = Authority::root("internal");
-    let (page, lb) = logged_in(Config::of(web()).bundle("internal-ca", ca.pem()));
+    let (page, lb) = logged_in(with_certificates(web(), &ca));
     page.click(&button("Add Server to web"));
     page.fill("dialog [name=name]", "app2");
     page.fill("dialog [name=ip]", "::1");
@@ -46,7 +52,7 @@ fn every_field_of_the_dialog_arrives() {
 #[test]
 fn a_server_is_updated_in_its_row() {
     let ca = Authority::root("internal");
-    let (page, lb) = logged_in(Config::of(web_of(&["app1"])).bundle("internal-ca", ca.pem()));
+    let (page, lb) = logged_in(with_certificates(web_of(&["app1"]), &ca));
     page.click(&button("Update app1"));
     page.fill("[data-server=app1] [name=name]", "first");
     page.fill("[data-server=app1] [name=ip]", "127.0.0.2");
@@ -56,7 +62,7 @@ fn a_server_is_updated_in_its_row() {
     page.choose("[data-server=app1] [name=server_certificate]", "internal-ca");
     page.keep_picture("update-server");
     page.click("[data-server=app1] [type=submit]");
-    page.until_text(".toast", "Saved as revision 1");
+    page.until_text(".toast", "Saved as revision 2");
     page.until_text("[data-server=first]", "127.0.0.2");
     page.until_gone("[data-server=app1]");
     let expected = serde_json::json!({
@@ -69,7 +75,7 @@ fn a_server_is_updated_in_its_row() {
     page.click(&button("Update first"));
     page.choose("[data-server=first] [name=server_certificate]", "None");
     page.click("[data-server=first] [type=submit]");
-    page.until_text(".toast:last-child", "Saved as revision 2");
+    page.until_text(".toast:last-child", "Saved as revision 3");
     assert_eq!(lb.server("web", "first")["server"].get("server_certificate"), None);
     assert_eq!(lb.server("web", "first")["server"]["port"], 8081);
 }
@@ -100,7 +106,7 @@ fn what_is_refused_is_said_beside_its_field_and_nothing_changes() {
         assert_eq!(page.run("return document.activeElement.name"), field, "the focus is on the field at fault");
     }
     page.keep_picture("refused");
-    assert_eq!((lb.revision(), lb.server_names("web")), (0, vec!["app1".to_owned()]));
+    assert_eq!((lb.revision(), lb.server_names("web")), (1, vec!["app1".to_owned()]));
     page.fill("dialog [name=port]", "80");
     page.click(&button("ADD SERVER"));
     page.until_gone("dialog");
@@ -121,7 +127,7 @@ fn what_is_refused_in_a_row_is_said_there() {
     page.press(key::ESCAPE);
     page.until_gone("[data-server=app2] [name=ip]");
     page.until_text("[data-server=app2] .address", "127.0.0.1");
-    assert_eq!((lb.revision(), page.focused()), (0, "Update app2".to_owned()));
+    assert_eq!((lb.revision(), page.focused()), (1, "Update app2".to_owned()));
 }
 
 #[test]
@@ -130,16 +136,16 @@ fn the_cookie_switch_holds_at_once_or_says_why_not() {
     let (page, lb) = logged_in(config);
     let switch = |frontend: &str| format!("[data-frontend={frontend}] [name=cookie_persistence]");
     page.click(&switch("web"));
-    page.until_text(".toast", "Saved as revision 1");
+    page.until_text(".toast", "Saved as revision 2");
     assert_eq!(lb.frontend("web")["frontend"]["cookie_persistence"], true);
     page.until_holds("the switch is on", || page.property(&switch("web"), "checked") == "true");
     page.click(&switch("web"));
-    page.until_text(".toast:last-child", "Saved as revision 2");
+    page.until_text(".toast:last-child", "Saved as revision 3");
     assert_eq!(lb.frontend("web")["frontend"].get("cookie_persistence"), None);
     page.click(&switch("raw"));
     page.until_text("[data-frontend=raw] .cookie .field-error", "http");
     page.until_holds("the switch is off again", || page.property(&switch("raw"), "checked") == "false");
-    assert_eq!(lb.revision(), 2);
+    assert_eq!(lb.revision(), 3);
 }
 
 #[test]
@@ -156,7 +162,7 @@ fn drain_and_enable_change_the_state_and_delete_asks_first() {
     page.keep_picture("delete-asks");
     page.press(key::ESCAPE);
     page.until_gone("dialog");
-    assert_eq!((lb.revision(), page.focused()), (2, "Delete app1".to_owned()));
+    assert_eq!((lb.revision(), page.focused()), (3, "Delete app1".to_owned()));
     page.click(&button("Delete app1"));
     page.click("dialog .danger");
     page.until_gone("[data-server=app1]");
@@ -199,7 +205,7 @@ fn a_frontend_is_added_changed_and_deleted() {
     page.click(&button("Delete frontend shop"));
     page.click("dialog .danger");
     page.until_gone("[data-frontend=shop]");
-    assert_eq!((lb.revision(), lb.settings().len()), (3, 0));
+    assert_eq!((lb.revision(), lb.settings().len()), (4, 0));
 }
 
 #[test]
@@ -226,7 +232,7 @@ fn several_changes_are_looked_at_as_a_difference_and_saved_as_one() {
     page.until_text("dialog .field-error:not(:empty)", "already has a server app3");
     page.press(key::ESCAPE);
     page.until_gone("dialog");
-    assert_eq!(lb.revision(), 0, "nothing is saved while it is collected");
+    assert_eq!(lb.revision(), 1, "nothing is saved while it is collected");
 
     page.click(&button("Review and save"));
     page.until_text(".difference", "8001");
@@ -239,9 +245,9 @@ fn several_changes_are_looked_at_as_a_difference_and_saved_as_one() {
     page.click(&button("Remove: Drain server app2 of web"));
     page.until_holds("three changes are left", || page.count(".collected li") == 3);
     page.click(&button("Save all as one revision"));
-    page.until_text(".toast", "Saved as revision 1");
+    page.until_text(".toast", "Saved as revision 2");
     page.until_gone(".collected-bar");
-    assert_eq!((lb.revision(), lb.server_names("web")), (1, vec!["app1".to_owned(), "app3".to_owned()]));
+    assert_eq!((lb.revision(), lb.server_names("web")), (2, vec!["app1".to_owned(), "app3".to_owned()]));
     assert_eq!(lb.server("web", "app1")["server"]["port"], 8001);
 }
 
@@ -256,7 +262,7 @@ fn a_change_elsewhere_shows_up_and_is_not_overwritten() {
     other.click(&button("Update app1"));
     other.fill("[data-server=app1] [name=port]", "8099");
     other.click("[data-server=app1] [type=submit]");
-    other.until_text(".toast", "Saved as revision 1");
+    other.until_text(".toast", "Saved as revision 2");
     page.until_text("[data-server=app1] .conflict", "8099");
     assert_eq!(page.property("[data-server=app1] [name=name]", "value"), "mine", "what is edited stays");
     page.keep_picture("conflict");
@@ -265,7 +271,7 @@ fn a_change_elsewhere_shows_up_and_is_not_overwritten() {
     assert_eq!(lb.server_names("web"), ["app1", "app2"], "nothing was overwritten");
     page.click(&button("Keep mine"));
     page.click("[data-server=app1] [type=submit]");
-    page.until_text(".toast", "Saved as revision 2");
+    page.until_text(".toast", "Saved as revision 3");
     assert_eq!(lb.server("web", "mine")["server"]["port"], 8099, "only what was edited here was saved");
     // On the command line.
     lb.done(&["server", "update", "web", "app2", "--port", "8088"]);
@@ -327,8 +333,50 @@ fn a_session_that_has_ended_asks_for_the_token_and_goes_on_where_it_was() {
     page.until_gone("dialog");
     assert_eq!(page.property("[data-server=app1] [name=port]", "value"), "8085");
     page.click("[data-server=app1] [type=submit]");
-    page.until_text(".toast", "Saved as revision 1");
+    page.until_text(".toast", "Saved as revision 2");
     assert_eq!(lb.server("web", "app1")["server"]["port"], 8085);
+}
+
+#[test]
+fn a_balancer_that_is_gone_is_said_and_its_successor_is_found() {
+    let addr = free_addr();
+    let lb = Lb::start(Config::of(web_of(&["app1"])).set("console", format!("\"{addr}\"")));
+    let page = Browser::start(Look::Light);
+    log_in(&page, &lb);
+    page.until("[data-server=app1]");
+    let place = lb.kill();
+    page.until_text(".lost", "does not answer");
+    page.until_text("nav .pill", "No answer");
+    assert!(page.is_visible("[data-server=app1]"), "what was known stays");
+    page.keep_picture("no-answer");
+    let lb = place.start();
+    page.until_text("dialog", "Your session has ended");
+    page.fill("dialog [name=token]", &token(&lb));
+    page.press(key::ENTER);
+    page.until_gone(".lost");
+    page.until_text("nav .pill", "Live");
+}
+
+#[test]
+fn over_tls_it_is_opened_by_the_password() {
+    let site = Authority::root("internal").issue(&["127.0.0.1"]);
+    let console = "(bind: \"127.0.0.1:0\", certificate: \"site\", password_file: \"console.password\")";
+    let place = Place::new(Config::of(web_of(&["app1"])).pair("site", &site).set("console", console));
+    fs::write(place.folder().join("console.password"), password_line(&place, "correct horse")).unwrap();
+    fs::set_permissions(place.folder().join("console.password"), fs::Permissions::from_mode(0o600)).unwrap();
+    let lb = place.start();
+    let page = Browser::start(Look::Light);
+    assert!(url(&lb).starts_with("https://"));
+    page.open(&url(&lb));
+    page.fill("[name=password]", "wrong horse");
+    page.press(key::ENTER);
+    page.until_text(".field-error:not(:empty)", "assword");
+    page.fill("[name=password]", "correct horse");
+    page.press(key::ENTER);
+    page.until("[data-server=app1]");
+    page.click(&button("Drain app1"));
+    page.until_text("[data-server=app1] .state", "Draining");
+    assert_eq!(lb.server("web", "app1")["server"]["drain"], true);
 }
 
 #[test]
@@ -359,12 +407,12 @@ fn everything_can_be_done_by_the_keyboard() {
     assert_eq!(page.focused(), "Add Server to web", "the focus is where it was");
     page.press(key::ENTER);
     page.until("dialog [name=name]");
-    page.press(&format!("app2{}127.0.0.1{}8002{}", key::TAB, key::TAB, key::TAB));
-    assert_eq!(page.run("return document.activeElement.name"), "ssl_offload");
+    page.press(&format!("app2{}127.0.0.1{}8002{}{}", key::TAB, key::TAB, key::TAB, key::TAB));
+    assert_eq!(page.run("return document.activeElement.name"), "passive");
     page.press(key::SPACE);
     page.press(key::ENTER);
     page.until_text("[data-server=app2]", "8002");
-    assert_eq!(lb.server("web", "app2")["server"]["ssl_offload"], true);
+    assert_eq!(lb.server("web", "app2")["server"]["passive"], true);
 
     walk_to("Update app1");
     page.press(key::ENTER);
@@ -377,7 +425,7 @@ fn everything_can_be_done_by_the_keyboard() {
     assert_eq!(page.run("return document.activeElement.name"), "port");
     assert_eq!(page.run("return document.activeElement.value"), "8001");
     page.press(key::ENTER);
-    page.until_text(".toast:last-child", "Saved as revision 2");
+    page.until_text(".toast:last-child", "Saved as revision 3");
     page.until_holds("the focus is on the row that was edited", || page.focused() == "Update app1");
     page.press(&format!("{}{}", key::TAB, key::ENTER));
     page.until_text("[data-server=app1] .state", "Draining");
@@ -393,7 +441,7 @@ fn everything_can_be_done_by_the_keyboard() {
         }
     }
     page.press(key::ENTER);
-    page.until(&button("Undo revision 4"));
+    page.until(&button("Undo revision 5"));
     assert_eq!(lb.server_names("web"), ["app2"]);
 }
 
@@ -501,16 +549,16 @@ fn a_revision_is_taken_back_after_a_look_at_what_that_changes() {
     lb.done(&["server", "update", "web", "app1", "--weight", "5"]);
     lb.done(&["server", "remove", "web", "app2"]);
     page.click("//nav//a[.='Status']");
-    page.click(&button("Undo revision 1"));
+    page.click(&button("Undo revision 2"));
     page.until_text("dialog .difference ins", "1");
     assert_eq!(page.text("dialog .difference del").as_deref(), Some("5"));
     page.keep_picture("undo");
     page.click("dialog .primary");
-    page.until_text(".toast", "Saved as revision 3");
-    page.until(&button("Undo revision 3"));
+    page.until_text(".toast", "Saved as revision 4");
+    page.until(&button("Undo revision 4"));
     assert_eq!(lb.server("web", "app1")["server"].get("weight"), None);
     assert_eq!(lb.server_names("web"), ["app1"], "nothing else was taken back");
-    page.click(&button("Undo revision 1"));
+    page.click(&button("Undo revision 2"));
     page.until_text(".toast.bad", "can't be taken back");
     page.keep_picture("status");
 }
@@ -617,7 +665,7 @@ fn a_page_of_another_origin_can_neither_change_nor_read_nor_frame_anything() {
         page.run("return [...document.querySelectorAll('iframe')].at(-1).contentDocument"),
         serde_json::Value::Null
     );
-    assert_eq!(lb.revision(), 1, "only the command line has changed something");
+    assert_eq!(lb.revision(), 2, "only the command line has changed something");
     // The session is still there, for its own page.
     page.open(&own);
     page.until("[data-server=app1]");
@@ -633,6 +681,12 @@ fn web_of(names: &[&str]) -> Frontend {
     names.iter().fold(web(), |frontend, name| frontend.server(name, "127.0.0.1:9".parse().unwrap()))
 }
 
+/// A frontend with a pair for its clients, and a bundle `internal-ca` that servers can be trusted by.
+fn with_certificates(frontend: Frontend, ca: &Authority) -> Config {
+    let site = ca.issue(&["www.example.com"]);
+    Config::of(frontend.certificates(&["site"])).pair("site", &site).bundle("internal-ca", ca.pem())
+}
+
 /// Starts the balancer with its console at a port that the kernel chooses.
 fn start(config: Config) -> Lb {
     Lb::start(config.set("console", "\"127.0.0.1:0\""))
@@ -641,14 +695,24 @@ fn start(config: Config) -> Lb {
 /// Where its console is.
 fn url(lb: &Lb) -> String {
     let line = lb.log().wait_for("console on ").expect("lb runs");
-    let url = line.split_whitespace().find(|word| word.starts_with("http://")).expect("the log names the address");
+    let url = line.split_whitespace().find(|word| word.starts_with("http")).expect("the log names the address");
     url.trim_matches('"').to_owned()
+}
+
+/// The line of a file that lets this password in.
+fn password_line(place: &Place, password: &str) -> String {
+    let mut command = Command::new(lb_path());
+    command.args(["console", "password"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.env("LB_ADMIN", place.admin()).spawn().unwrap();
+    writeln!(child.stdin.take().unwrap(), "{password}").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    text(&output.stdout)
 }
 
 /// What its console asks for.
 fn token(lb: &Lb) -> String {
-    let config = lb.place().config();
-    lb.done(&["console", "token", "--config", config.to_str().unwrap()]).trim().to_owned()
+    lb.done(&["console", "token"]).trim().to_owned()
 }
 
 fn log_in(page: &Browser, lb: &Lb) {

@@ -1,12 +1,12 @@
 //! The certificates of a configuration: files that it names are read, and what is broken is pointed at.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lb_core::config::{Certificate, CertificateContent, Config, Invalid, Pem, SecretPem};
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, parse_config};
 use crate::ron_text::{self, Step};
 
 /// Longest file that is read. A bundle of every public CA has a quarter of it.
@@ -32,6 +32,23 @@ pub(crate) fn read_all(config: &mut Config, text: &str, folder: &Path) -> Result
         })?;
     }
     Ok(())
+}
+
+/// The files that hold private keys of a configuration, which is one of them if a key is in it. None if it is wrong.
+pub(crate) fn secret_files(path: &Path) -> Vec<PathBuf> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let Ok((config, _)) = parse_config(&text) else { return Vec::new() };
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let own = config.persistence_key.is_some().then(|| path.to_owned());
+    let keys = config.certificates.iter().filter_map(|certificate| match certificate.content() {
+        CertificateContent::Pair { key, .. } if is_key_path(key) => Some(folder.join(key.expose())),
+        CertificateContent::Pair { .. } => Some(path.to_owned()),
+        CertificateContent::Bundle { .. } => None,
+    });
+    let mut files: Vec<PathBuf> = own.into_iter().chain(keys).collect();
+    files.sort();
+    files.dedup();
+    files
 }
 
 /// The path that a field of a certificate names; `None` if it holds the text itself.

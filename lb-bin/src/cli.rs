@@ -37,6 +37,8 @@ pub enum Command {
     Run(RunArgs),
     /// Say whether a configuration is good, or where it is wrong
     Check(CheckArgs),
+    /// Say whether a balancer would run well here, and what to do where not
+    Doctor(DoctorArgs),
     /// Watch a running balancer in the terminal, and drain or enable its servers
     Top,
     /// Ask or change a running balancer.
@@ -69,6 +71,17 @@ pub struct CheckArgs {
     /// The configuration
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+}
+
+/// Arguments of `lb doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Look at what this configuration needs too: its addresses, certificates, files and folders
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// How to print it.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// What is asked of a running balancer.

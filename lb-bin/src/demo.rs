@@ -13,7 +13,7 @@ use crate::admin::Claim;
 use crate::cli::DemoArgs;
 use crate::run::Service;
 use crate::settings::Settings;
-use crate::{log, paths};
+use crate::{doctor, log, paths};
 
 /// Longest request head that the demo's servers read.
 const HEAD_MAX: u64 = 16 << 10;
@@ -32,11 +32,19 @@ pub fn demo(args: &DemoArgs, admin: Option<&Path>) -> Result<(), String> {
     let frontend = frontend(bind, app1, app2).map_err(|invalid| invalid.to_string())?;
     let config = Config::default().frontend(frontend);
     let grace = config.shutdown_grace.as_duration();
+    let wanted = doctor::wanted_addresses(&config, &Settings::default());
     let builder = Balancer::builder().config(config);
     let admin_option = admin.map_or_else(String::new, |path| format!(" --admin {}", path.display()));
     let invite = move |addr: SocketAddr| invitation(addr, app3, &admin_option);
-    let service =
-        Service { builder, own_config: None, settings: Settings::default(), console: None, predecessor: None, grace };
+    let service = Service {
+        builder,
+        wanted,
+        own_config: None,
+        settings: Settings::default(),
+        console: None,
+        predecessor: None,
+        grace,
+    };
     service.run(claim, None, |status| {
         let addr = status.frontends.first().map_or(bind, |frontend| frontend.addr);
         // Nobody may be reading, which is no reason to stop.

@@ -14,6 +14,7 @@ pub mod client;
 pub mod config;
 mod console;
 pub mod demo;
+pub mod doctor;
 mod document;
 mod lock;
 mod log;

@@ -1,5 +1,6 @@
 //! `lb run`: a balancer from its configuration to its stop.
 
+use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process;
@@ -22,7 +23,7 @@ use crate::settings::{MetricsAt, Settings};
 use crate::state::StateFile;
 use crate::take_over::{self, Given, Predecessor};
 use crate::web::{self, At, Door, IfTaken, Site};
-use crate::{apply, config, console, log, paths};
+use crate::{apply, config, console, doctor, log, paths};
 
 /// Runs a balancer until it is told to stop.
 ///
@@ -51,13 +52,15 @@ pub fn run(args: &RunArgs, admin: Option<&Path>) -> Result<(), String> {
     let console = console.map(|console| console::Prepared::new(console, &args.config, &certificates)).transpose()?;
     let shown = console.as_ref().and_then(console::Prepared::certificate).cloned();
     let store = Renewing { store: opened.state.clone(), shown };
+    doctor::log_warnings(&args.config, &config, &source.settings);
+    let wanted = doctor::wanted_addresses(&config, &source.settings);
     let builder = Balancer::builder().config(config).store(store).resume(opened.resume);
     let builder = inherited()?.into_iter().fold(builder, Builder::inherit).take_over(given.listeners);
     let own_config = OwnConfig { path: apply::identity(&args.config), state: opened.state };
     let (file, state, settings) = (args.config.clone(), own_config.state.clone(), source.settings.clone());
     let reload = Reload { file, state, settings };
     let settings = source.settings;
-    let service = Service { builder, own_config: Some(own_config), settings, console, predecessor, grace };
+    let service = Service { builder, wanted, own_config: Some(own_config), settings, console, predecessor, grace };
     service.run(claim, Some(reload), |_| {})
 }
 
@@ -76,6 +79,8 @@ fn predecessor(args: &RunArgs, path: &Path) -> Result<Option<Predecessor>, Strin
 /// What `lb run` and `lb demo` have in common: a balancer with an admin socket, stopped by signals.
 pub(crate) struct Service {
     pub(crate) builder: Builder,
+    /// Who is to listen where.
+    pub(crate) wanted: Vec<(String, SocketAddr)>,
     pub(crate) own_config: Option<OwnConfig>,
     pub(crate) settings: Settings,
     /// `None` is none.
@@ -101,7 +106,7 @@ impl Service {
         if access_log.is_some() {
             self.builder = self.builder.record_access(access_log::QUEUE);
         }
-        let balancer = self.builder.start().map_err(|error| error.to_string())?;
+        let balancer = self.builder.start().map_err(|error| doctor::start_error(&error, &self.wanted))?;
         let control = balancer.control();
         let state_lock = self.own_config.as_ref().and_then(|own| own.state.lock());
         let locks = std::iter::once(claim.lock().clone()).chain(state_lock).collect();

@@ -14,8 +14,9 @@ use crate::config::{
     Certificate, Config, Frontend, FrontendUpdate, Invalid, Millis, Name, PersistenceKey, Server, ServerUpdate,
 };
 use crate::control::{
-    Applied, Change, Command, CommandSender, Commands, ControlThread, Died, Listener, Metrics, NoStore, Options,
-    Record, Refused, RememberedClients, Resume, StartError, Status, Store, Transaction, Wanted, check_config,
+    Applied, CertificateStatus, Change, Command, CommandSender, Commands, ControlThread, Died, Listener, Metrics,
+    NoStore, Options, Record, Refused, RememberedClients, Resume, StartError, Status, Store, Transaction, Wanted,
+    certificates_of, check_config,
 };
 
 /// A running load balancer: its shards, and the control thread that changes them.
@@ -107,6 +108,14 @@ impl Builder {
     /// What a start would refuse.
     pub fn check(&self) -> Result<Vec<String>, Refused> {
         check_config(&self.config, &self.policies)
+    }
+
+    /// The certificates of the configuration, as a running balancer lists them.
+    ///
+    /// # Errors
+    /// What a start would refuse.
+    pub fn certificates(&self) -> Result<Vec<CertificateStatus>, Refused> {
+        certificates_of(&self.config, &self.policies)
     }
 
     /// Starts the shards and the control thread. When it returns, every frontend accepts.

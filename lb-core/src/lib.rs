@@ -65,6 +65,7 @@ mod http;
 #[cfg(feature = "internal")]
 #[doc(hidden)]
 pub mod internal;
+mod machine;
 mod sys;
 mod table;
 mod tls;
@@ -79,6 +80,7 @@ pub use control::{
     Snapshot, StartError, Status, Store, TlsStatus, Traffic, Transaction,
 };
 pub use http::Cause as HttpCause;
+pub use machine::{DescriptorCheck, KernelCheck, Obstacle, check_bind, check_descriptors, check_kernel};
 pub use sys::limits::raise_descriptors;
 pub use sys::socket::inherited_listener;
 pub use table::timings::{Histogram, Quantiles};

@@ -1,7 +1,7 @@
 //! What the end-to-end tests share: the real `lb` program in a folder of its own ([`Place`], [`Lb`]), scripted servers
 //! ([`Backend`], [`Listener`]), clients ([`client`], [`Tries`]), ends of connections with TLS ([`channel`]) and certificates for
 //! them ([`pki`]), HTTP as it is on the wire ([`http`]), real programs ([`program`], [`openssl`]),
-//! a browser ([`browser`]) and faults ([`net`], [`fault`]).
+//! a browser ([`browser`]), a terminal ([`Terminal`]) and faults ([`net`], [`fault`]).
 //!
 //! Ports are chosen by the kernel and no sleep stands for an event: what a test waits for it asks for, with
 //! [`wait::until`], whose deadline only guards against a hang.
@@ -25,6 +25,7 @@ mod peer;
 pub mod pki;
 pub mod program;
 pub mod stream;
+mod terminal;
 pub mod tries;
 pub mod wait;
 
@@ -36,4 +37,5 @@ pub use lb::{Exit, Lb, Place, health, http_count, http_refused, lb_path, text, t
 pub use log::Log;
 pub use peer::Peer;
 pub use pki::{Authority, Identity};
+pub use terminal::Terminal;
 pub use tries::Tries;

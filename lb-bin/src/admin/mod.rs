@@ -13,7 +13,7 @@ mod socket;
 pub(crate) use handler::{Handler, OwnConfig};
 pub use reply::{FrontendRow, HandedOver, Refusal, Reply, ServerRow, TlsMode};
 pub use request::{Request, parse_request};
-pub(crate) use socket::Claim;
+pub(crate) use socket::{Claim, check_place};
 
 /// The protocol's version, as told by `Version`. It rises when a request or reply changes its meaning or loses a field.
 pub const PROTOCOL: u32 = 1;

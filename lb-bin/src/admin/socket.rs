@@ -19,6 +19,7 @@ use async_channel::{Receiver, Sender};
 use async_executor::LocalExecutor;
 use async_io::{Async, Timer};
 use futures_lite::{AsyncReadExt, AsyncWriteExt, FutureExt};
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::getpid;
 
@@ -73,9 +74,7 @@ impl Claim {
     /// Another program answers there, or the path can't be used; names the path.
     pub(crate) fn new(path: &Path, given: &[File]) -> Result<Self, String> {
         let fault = |what: &str, error: io::Error| format!("admin socket {}: {what}: {error}", path.display());
-        if path.as_os_str().len() > PATH_MAX {
-            return Err(format!("admin socket {}: the path is longer than {PATH_MAX} bytes", path.display()));
-        }
+        check_place(path)?;
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -177,6 +176,30 @@ fn taken(path: &Path) -> String {
     format!("admin socket {}: another lb answers there; stop it, or give another --admin PATH", path.display())
 }
 
+fn not_a_socket(path: &Path) -> String {
+    let advice = "remove it, or give another --admin PATH";
+    format!("admin socket {}: something that is not a socket is there; {advice}", path.display())
+}
+
+/// Whether a socket could be made at `path`, without making anything.
+///
+/// # Errors
+/// It could not: names the path.
+pub(crate) fn check_place(path: &Path) -> Result<(), String> {
+    if path.as_os_str().len() > PATH_MAX {
+        return Err(format!("admin socket {}: the path is longer than {PATH_MAX} bytes", path.display()));
+    }
+    if matches!(unix_socket::look(path), Ok(Found::Other)) {
+        return Err(not_a_socket(path));
+    }
+    // Folders that are missing are made in the nearest one that is there.
+    let parent = folder(path).ancestors().find(|parent| parent.exists()).unwrap_or(Path::new("."));
+    accessat(CWD, parent, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).map_err(|error| {
+        let (path, parent, error) = (path.display(), parent.display(), io::Error::from(error));
+        format!("admin socket {path}: nothing can be made in {parent} ({error}); give another --admin PATH")
+    })
+}
+
 /// Refuses a path where something other than a dead socket is. The new socket takes a dead one's place.
 fn check_stale(path: &Path) -> Result<(), String> {
     // The lock is held, so an lb that still answers was killed: the kernel takes its io_uring, and with it the
@@ -187,13 +210,7 @@ fn check_stale(path: &Path) -> Result<(), String> {
             Ok(Found::Free) => return Ok(()),
             Ok(Found::Answered) if Instant::now() > deadline => return Err(taken(path)),
             Ok(Found::Answered) => thread::sleep(Duration::from_millis(5)),
-            Ok(Found::Other) => {
-                let advice = "remove it, or give another --admin PATH";
-                return Err(format!(
-                    "admin socket {}: something that is not a socket is there; {advice}",
-                    path.display()
-                ));
-            }
+            Ok(Found::Other) => return Err(not_a_socket(path)),
             Err(error) => return Err(format!("admin socket {}: {error}", path.display())),
         }
     }

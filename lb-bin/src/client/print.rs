@@ -60,7 +60,11 @@ pub(crate) fn reply(reply: &Reply, output: Output) -> Result<String, String> {
     }
 }
 
-fn for_programs(value: &impl Serialize, output: Output) -> Result<String, String> {
+/// Anything as RON or JSON.
+///
+/// # Errors
+/// It can't be written so.
+pub(crate) fn for_programs(value: &impl Serialize, output: Output) -> Result<String, String> {
     let text = match output {
         Output::Json => serde_json::to_string_pretty(value).map_err(|error| error.to_string())?,
         // Without extensions, so that any reader of RON takes it.

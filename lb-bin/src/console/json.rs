@@ -21,7 +21,7 @@ pub(super) enum Json {
     Bool(bool),
     Number(Number),
     Text(String),
-    List(Vec<Json>),
+    List(Vec<Self>),
     Object(Fields),
 }
 
@@ -75,7 +75,6 @@ impl Fault {
             "a boolean" => "true or false",
             "a string" | "a character" => "text in quotes",
             "a sequence" => "a list",
-            other if other.starts_with("struct ") || other.starts_with("map") => "an object",
             other => other,
         };
         Self::custom(format!("{known} is expected here"))
@@ -153,6 +152,23 @@ impl<'de> Deserializer<'de> for Json {
         visitor.visit_newtype_struct(self)
     }
 
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        self.deserialize_map(visitor)
+    }
+
+    /// Types that have fields would also read a list of their values.
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        match self {
+            Self::Object(_) => self.deserialize_any(visitor),
+            _ => Err(Fault::custom("an object is expected here")),
+        }
+    }
+
     /// `"name"`, or `{"name": …}`.
     fn deserialize_enum<V: Visitor<'de>>(
         self,
@@ -171,7 +187,7 @@ impl<'de> Deserializer<'de> for Json {
 
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
-        tuple_struct map struct identifier ignored_any
+        tuple_struct identifier ignored_any
     }
 }
 
@@ -304,6 +320,12 @@ mod tests {
                 "passive: true or false is expected here",
             ),
             (server(r#""name":["a"],"ip":"::1","port":1"#), "name", "name: text in quotes is expected here"),
+            (
+                r#"{"AddServer":{"frontend":"web","server":["a","::1",80]}}"#.to_owned(),
+                "server",
+                "server: an object is expected here",
+            ),
+            (r#"{"UpdateFrontend":{"name":"web","http":[]}}"#.to_owned(), "http", "http: an object is expected here"),
             (
                 r#"{"UpdateFrontend":{"name":"web","policy":{"round_robin":1,"x":2}}}"#.to_owned(),
                 "policy",

@@ -125,7 +125,7 @@ fn read_keys() -> io::Result<String> {
 }
 
 fn bytes(digits: &str) -> Option<Vec<u8>> {
-    let is_hex = digits.len() % 2 == 0 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_hex = digits.len().is_multiple_of(2) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     let byte = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
     if is_hex { (0..digits.len()).step_by(2).map(byte).collect() } else { None }
 }
@@ -138,12 +138,12 @@ mod tests {
     fn a_password_is_recognised_by_its_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("console.password");
-        let line = line("correct horse battery").unwrap();
-        fs::write(&path, format!("{line}\n")).unwrap();
+        let made = line("correct horse battery").unwrap();
+        fs::write(&path, format!("{made}\n")).unwrap();
         let password = Password::of_file(&path).unwrap();
         assert!(password.is("correct horse battery"));
         assert!(!password.is("correct horse batterx") && !password.is(""));
-        assert!(!line.contains("horse") && format!("{password:?}") == "[secret]");
+        assert!(!made.contains("horse") && format!("{password:?}") == "[secret]");
     }
 
     #[test]
@@ -157,6 +157,6 @@ mod tests {
             assert!(Password::of_file(&path).unwrap_err().contains("`lb console password`"), "{text}");
         }
         assert!(Password::of_file(&folder.path().join("gone")).unwrap_err().contains("No such file"));
-        assert!(super::line("short").is_err() && super::line(&"x".repeat(1025)).is_err());
+        assert!(line("short").is_err() && line(&"x".repeat(1025)).is_err());
     }
 }

@@ -110,7 +110,7 @@ fn an_address_that_can_not_be_used_is_told_in_one_sentence() {
 fn a_site_opens_when_its_predecessor_has_left() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s");
-    for at in [At::Tcp(addr(2)), At::Unix(path.clone())] {
+    for at in [At::Tcp(addr(2)), At::Unix(path)] {
         let old = run(at.clone());
         let _new = start(vec![site(at.clone())], Door::new(), IfTaken::Wait).unwrap();
         drop(old);

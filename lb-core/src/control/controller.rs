@@ -2,7 +2,7 @@
 //! when every shard uses it.
 
 mod health;
-mod limits;
+pub(super) mod limits;
 mod succession;
 
 use std::borrow::Cow;
@@ -21,7 +21,7 @@ use super::metrics::{self, Metrics};
 use super::probe::{self, Target};
 use super::running::{Factory, Running, RunningFrontend};
 use super::state::{ServerId, State, difference};
-use super::status::{self, ChangeCounts, Rates, Status};
+use super::status::{self, CertificateStatus, ChangeCounts, Rates, Status};
 use super::store::{Saved, Snapshot, Store};
 use super::{Command, CommandSender, StartError, Time, Wanted};
 use crate::access::AccessRecords;
@@ -436,6 +436,13 @@ pub(crate) fn check_config(config: &Config, policies: &Policies) -> Result<Vec<S
     let mut state = before.clone();
     state.fill(config)?;
     Ok(state.warnings_since(&before, unix_time()))
+}
+
+/// The certificates of a configuration, as a balancer lists them.
+pub(crate) fn certificates_of(config: &Config, policies: &Policies) -> Result<Vec<CertificateStatus>, Refused> {
+    let mut state = State::new(policies.names().into(), None);
+    state.fill(config)?;
+    Ok(status::certificates(&state, unix_time()))
 }
 
 /// Seconds since 1970.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::change::Refused;
 use crate::config::{Bind, Name};
+use crate::machine::Obstacle;
 use crate::sys::socket;
 use crate::table::ListenerId;
 
@@ -122,7 +123,7 @@ impl Opener {
             let addr = socket::local_addr(&sockets[0])?;
             Ok(ListenerSet { id: self.next, bind, addr, sockets, is_inherited })
         });
-        let opened = opened.map_err(|error| Refused::field("bind", explain(bind, &error)))?;
+        let opened = opened.map_err(|error| Refused::field("bind", explain_bind(bind, &error).to_string()))?;
         self.next += 1;
         Ok(opened)
     }
@@ -179,14 +180,18 @@ impl Opener {
     }
 }
 
-fn explain(bind: Bind, error: &io::Error) -> String {
+/// What a failure to listen means to the operator.
+pub(crate) fn explain_bind(bind: Bind, error: &io::Error) -> Obstacle {
+    let obstacle = |what: &str, remedy: &str| Obstacle::new(format!("{bind} {what}"), remedy);
     match error.kind() {
-        io::ErrorKind::AddrInUse => format!("{bind} is in use by another program"),
-        io::ErrorKind::AddrNotAvailable => format!("{bind} is not an address of this host"),
-        io::ErrorKind::PermissionDenied => {
-            format!("{bind} needs a privilege: run as root, with CAP_NET_BIND_SERVICE, or take a port from 1024 on")
+        io::ErrorKind::AddrInUse => obstacle("is in use by another program", "stop it, or take another port"),
+        io::ErrorKind::AddrNotAvailable => {
+            obstacle("is not an address of this host", "add it to an interface, or take one that `ip addr` lists")
         }
-        _ => format!("can't listen on {bind}: {error}"),
+        io::ErrorKind::PermissionDenied => {
+            obstacle("needs a privilege", "run as root, with CAP_NET_BIND_SERVICE, or take a port from 1024 on")
+        }
+        _ => Obstacle::new(format!("can't listen on {bind} ({error})"), "take another address"),
     }
 }
 

@@ -22,8 +22,10 @@ mod thread;
 mod tls;
 
 pub use change::{Applied, Change, Options, Record, Refused, Transaction};
-pub(crate) use controller::check_config;
+pub(crate) use controller::limits::connections_possible;
+pub(crate) use controller::{certificates_of, check_config};
 pub use listeners::Listener;
+pub(crate) use listeners::explain_bind;
 pub use metrics::{FrontendTimings, Metrics, ServerTimings};
 pub use remembered::{PersistenceStatus, RememberedClient, RememberedClients};
 pub use status::{

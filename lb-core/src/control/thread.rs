@@ -15,14 +15,13 @@ use super::{Command, CommandSender, Commands, Died, StartError, probe};
 use crate::access::AccessRecords;
 use crate::balancer::{Builder, Drain};
 use crate::dataplane::shard::Shard;
+use crate::machine;
+use crate::sys::affinity;
 use crate::sys::doorbell::Listening;
-use crate::sys::{affinity, limits, ring};
 use crate::table::{Shared, Stop};
 
 /// Bytes that glommio locks for file buffers, of which the control plane needs hardly any; its default is 10 MiB.
 const CONTROL_IO_MEMORY: usize = 256 * 1024;
-/// Locked memory that glommio insists on.
-const LOCKED_MEMORY_MIN: u64 = 512 * 1024;
 /// The longest that a missed completion can go unnoticed.
 const HEARTBEAT: Duration = Duration::from_millis(50);
 /// How long after another process has let go of the listening sockets waiting clients are looked for again first, and last.
@@ -76,15 +75,8 @@ impl ControlThread {
 
 /// What glommio would answer by ending the process, and what each shard would stumble over one after the other.
 fn check_kernel() -> Result<(), StartError> {
-    ring::probe().map_err(StartError::Kernel)?;
-    let locked = limits::locked_memory();
-    if locked < LOCKED_MEMORY_MIN {
-        return Err(StartError::Kernel(format!(
-            "only {} KiB of memory may be locked, 512 are needed: raise LimitMEMLOCK= of the unit or `ulimit -l`",
-            locked / 1024
-        )));
-    }
-    Ok(())
+    let obstacle = machine::check_kernel().into_iter().find_map(|check| check.outcome.err());
+    obstacle.map_or(Ok(()), |obstacle| Err(StartError::Kernel(obstacle.to_string())))
 }
 
 struct ControlPlane {
@@ -140,7 +132,7 @@ fn start_shards(cores: &[usize], shared: &Arc<Shared>, sender: &CommandSender) -
             let shard = match Shard::new(number, BUFFER_BYTES_MAX, shared.process.spare, shared.started) {
                 Ok(shard) => shard,
                 Err(error) => {
-                    let _ = started.send(Err(StartError::Kernel(ring::explain(&error))));
+                    let _ = started.send(Err(StartError::Kernel(machine::explain(&error).to_string())));
                     return;
                 }
             };

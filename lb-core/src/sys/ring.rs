@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
-use io_uring::{IoUring, cqueue, opcode, squeue};
+use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 use socket2::SockAddr;
 
 use super::buffers::{BufferId, BufferSize, Buffers};
@@ -463,29 +463,63 @@ fn build() -> io::Result<IoUring> {
     })
 }
 
-/// Tries to set up a ring as a shard does, and says what to change if that fails.
-pub(crate) fn probe() -> Result<(), String> {
-    let ring = build().map_err(|error| explain(&error))?;
-    if !(ring.params().is_feature_submit_stable() && ring.params().is_feature_ext_arg()) {
-        return Err("this kernel's io_uring is too old: Linux 6.1 or newer is needed".to_owned());
-    }
-    Buffers::new(&ring.submitter(), 0).map(drop).map_err(|error| explain(&error))
+/// Sets up the simplest ring: whether any is allowed.
+pub(crate) fn try_plain() -> io::Result<()> {
+    IoUring::new(1).map(drop)
 }
 
-/// What a failure to set up a ring means to the operator.
-pub(crate) fn explain(error: &io::Error) -> String {
-    let remedy = match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => {
-            "io_uring is forbidden here: set the sysctl kernel.io_uring_disabled to 0, or in a container allow \
-             io_uring_setup, io_uring_enter and io_uring_register in the seccomp profile"
-        }
-        Some(libc::ENOSYS) => "this kernel has no io_uring: Linux 6.1 or newer with CONFIG_IO_URING is needed",
-        Some(libc::EINVAL) => "this kernel's io_uring is too old: Linux 6.1 or newer is needed",
-        Some(libc::ENOMEM) => {
-            "not enough memory may be locked for the rings: raise LimitMEMLOCK= of the unit or `ulimit -l` to 8 MiB or more"
-        }
-        Some(libc::EMFILE | libc::ENFILE) => "no descriptors are left: raise LimitNOFILE= of the unit or `ulimit -n`",
-        _ => "unexpected",
+/// Why a feature can't be used.
+#[derive(Debug)]
+pub(crate) enum Missing {
+    /// The kernel refuses it.
+    Failed(io::Error),
+    /// The kernel lacks some of what it consists of.
+    Parts(Vec<&'static str>),
+}
+
+/// Tries each feature that a shard uses: its name, the kernel that has it first, and what is missing of it. After one that a
+/// ring can't do without no further one is tried.
+pub(crate) fn features() -> Vec<(&'static str, &'static str, Option<Missing>)> {
+    let (name, since) = ("io_uring: completions when asked for, for one thread", "6.1");
+    let ring = match build() {
+        Ok(ring) => ring,
+        Err(error) => return vec![(name, since, Some(Missing::Failed(error)))],
     };
-    format!("can't set up an io_uring ({error}): {remedy}")
+    let parameters = ring.params();
+    let parts = [
+        ("IORING_FEAT_SUBMIT_STABLE", parameters.is_feature_submit_stable()),
+        ("IORING_FEAT_EXT_ARG", parameters.is_feature_ext_arg()),
+    ];
+    let buffers = Buffers::new(&ring.submitter(), 0).err().map(Missing::Failed);
+    vec![
+        (name, since, None),
+        ("io_uring: timeouts of waits, stable submissions", "5.11", missing_parts(&parts)),
+        ("io_uring: provided buffer rings", "5.19", buffers),
+        ("io_uring: operations", "5.5", missing_operations(&ring)),
+    ]
+}
+
+fn missing_operations(ring: &IoUring) -> Option<Missing> {
+    let mut probe = Probe::new();
+    if let Err(error) = ring.submitter().register_probe(&mut probe) {
+        return Some(Missing::Failed(error));
+    }
+    let operations = [
+        ("IORING_OP_ACCEPT", opcode::Accept::CODE),
+        ("IORING_OP_CONNECT", opcode::Connect::CODE),
+        ("IORING_OP_RECV", opcode::Recv::CODE),
+        ("IORING_OP_SEND", opcode::Send::CODE),
+        ("IORING_OP_SENDMSG", opcode::SendMsg::CODE),
+        ("IORING_OP_POLL_ADD", opcode::PollAdd::CODE),
+        ("IORING_OP_ASYNC_CANCEL", opcode::AsyncCancel::CODE),
+        ("IORING_OP_CLOSE", opcode::Close::CODE),
+        ("IORING_OP_READ", opcode::Read::CODE),
+        ("IORING_OP_TIMEOUT", opcode::Timeout::CODE),
+    ];
+    missing_parts(&operations.map(|(name, code)| (name, probe.is_supported(code))))
+}
+
+fn missing_parts(parts: &[(&'static str, bool)]) -> Option<Missing> {
+    let missing: Vec<_> = parts.iter().filter(|(_, is_there)| !is_there).map(|(name, _)| *name).collect();
+    (!missing.is_empty()).then_some(Missing::Parts(missing))
 }

@@ -65,7 +65,8 @@ pub(crate) fn listen(addr: SocketAddr, shards: usize, is_alone: bool) -> io::Res
     Ok(listeners)
 }
 
-fn bound(addr: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
+/// A socket that is bound as a listening one is, and does not listen.
+pub(crate) fn bound(addr: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if reuse_port {

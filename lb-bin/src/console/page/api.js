@@ -1,11 +1,11 @@
-// The way to the balancer: its HTTP API. The session is in a cookie that scripts can't read; what proves that a change comes from
-// this page is kept here, in memory.
+// The way to the balancer: its HTTP API. The session is in a cookie that scripts can't read; what proves that a change
+// comes from this page is kept here, in memory.
 
 let csrf = "";
 let relogin = async () => {};
 
 /** What the balancer has refused, and why. */
-export class Refused extends Error {
+class Refused extends Error {
     constructor(status, error = {}) {
         super(error.reason ?? `the balancer answered with status ${status}`);
         this.status = status;
@@ -14,7 +14,7 @@ export class Refused extends Error {
 }
 
 /** The balancer did not answer. */
-export class Unreachable extends Error {
+class Unreachable extends Error {
     constructor() {
         super("The balancer does not answer.");
     }
@@ -47,21 +47,23 @@ export async function logOut() {
 }
 
 /** One request with what is answered. If the session has ended it is made again after the next login. */
-export async function call(method, path, body, query = {}, signal = undefined) {
-    let { status, answer } = await send(method, path, body, query, signal);
+export async function call(method, path, body, query = {}) {
+    let { status, answer } = await send(method, path, body, query);
     if (status === 401) {
         await relogin();
-        ({ status, answer } = await send(method, path, body, query, signal));
+        ({ status, answer } = await send(method, path, body, query));
     } else if (status === 403 && method !== "GET" && (await session()).csrf) {
         // A login in another tab has replaced the session.
-        ({ status, answer } = await send(method, path, body, query, signal));
+        ({ status, answer } = await send(method, path, body, query));
     }
     if (status >= 300) throw new Refused(status, answer.error);
     return answer;
 }
 
-async function send(method, path, body, query = {}, signal = undefined) {
-    const parameters = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== undefined && value !== false));
+async function send(method, path, body, query = {}) {
+    const parameters = new URLSearchParams(
+        Object.entries(query).filter(([, value]) => value !== undefined && value !== false),
+    );
     const headers = { Accept: "application/json" };
     if (method !== "GET") headers["X-CSRF-Token"] = csrf;
     if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -69,10 +71,10 @@ async function send(method, path, body, query = {}, signal = undefined) {
     let response;
     let text;
     try {
-        response = await fetch(url, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal });
+        response = await fetch(url, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
         text = await response.text();
-    } catch (error) {
-        throw error.name === "AbortError" ? error : new Unreachable();
+    } catch {
+        throw new Unreachable();
     }
     return { status: response.status, answer: parsed(text) };
 }

@@ -21,9 +21,20 @@ async function begin() {
         if (csrf) open(version);
         else askToLogIn(login);
     } catch (error) {
-        replace(document.body, element("main", { class: "login" }, element("div", { class: "login-box" },
-            element("h1", { class: "brand" }, "lb console"), element("p", { class: "problem", role: "alert" }, error.message),
-            button("Try again", begin, { class: "primary" }))));
+        replace(
+            document.body,
+            element(
+                "main",
+                { class: "login" },
+                element(
+                    "div",
+                    { class: "login-box" },
+                    element("h1", { class: "brand" }, "lb console"),
+                    element("p", { class: "problem", role: "alert" }, error.message),
+                    button("Try again", begin, { class: "primary" }),
+                ),
+            ),
+        );
     }
 }
 
@@ -43,14 +54,33 @@ function open(version) {
     const revision = element("span", { class: "muted" });
     const lost = element("p", { class: "lost", role: "alert", hidden: true });
     const menu = element(
-        "nav", { class: "menu", "aria-label": "Menu" },
-        element("div", { class: "brand" }, element("img", { src: "/icon.svg", alt: "" }), element("span", {}, "lb console")),
+        "nav",
+        { class: "menu", "aria-label": "Menu" },
+        element(
+            "div",
+            { class: "brand" },
+            element("img", { src: "/icon.svg", alt: "" }),
+            element("span", {}, "lb console"),
+        ),
         element("div", { class: "links" }, links),
-        element("div", { class: "menu-foot" }, connection.element, revision, element("span", { class: "muted" }, `lb ${version}`),
-            button("Log out", logOut, { class: "small" })),
+        element(
+            "div",
+            { class: "menu-foot" },
+            connection.element,
+            revision,
+            element("span", { class: "muted" }, `lb ${version}`),
+            button("Log out", logOut, { class: "small" }),
+        ),
     );
-    replace(document.body, element("a", { class: "skip", href: "#content", onclick: skip }, "Skip to the content"),
-        menu, lost, content, collectedBar(), toasts());
+    replace(
+        document.body,
+        element("a", { class: "skip", href: "#content", onclick: skip }, "Skip to the content"),
+        menu,
+        lost,
+        content,
+        collectedBar(),
+        toasts(),
+    );
 
     function skip(event) {
         event.preventDefault();
@@ -61,7 +91,9 @@ function open(version) {
         const name = location.hash.slice(1) in VIEWS ? location.hash.slice(1) : "tcp";
         views[name] ??= VIEWS[name]();
         const view = views[name];
-        links.forEach((link) => (link.hash === `#${name}` ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current")));
+        links.forEach((link) =>
+            link.hash === `#${name}` ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current"),
+        );
         document.title = `${view.title} – lb console`;
         if (content.firstElementChild !== view.element) replace(content, view.element);
         if (live.status()) view.update(live.status());

@@ -1,5 +1,5 @@
-// What can be changed, and how it is saved: at once, or collected and then saved with others as one revision. Each change is known
-// in both ways of asking for it: as a call of its own, and as an element of a transaction.
+// What can be changed, and how it is saved: at once, or collected and then saved with others as one revision. Each
+// change is known in both ways of asking for it: as a call of its own, and as an element of a transaction.
 
 import { call } from "./api.js";
 import { refresh } from "./live.js";
@@ -11,58 +11,104 @@ let isCollecting = false;
 const listeners = new Set();
 
 export function addServer(frontend, server) {
-    return change(`Add server ${server.name} to ${frontend}`, { frontend }, "POST", servers(frontend), server,
-        { AddServer: { frontend, server } });
+    return change(`Add server ${server.name} to ${frontend}`, { frontend }, "POST", servers(frontend), server, {
+        AddServer: { frontend, server },
+    });
 }
 
 export function updateServer(frontend, name, update) {
-    return change(`Update server ${name} of ${frontend}`, { frontend, server: name }, "PATCH", server(frontend, name), update,
-        { UpdateServer: { frontend, name, ...update } });
+    return change(
+        `Update server ${name} of ${frontend}`,
+        { frontend, server: name },
+        "PATCH",
+        server(frontend, name),
+        update,
+        { UpdateServer: { frontend, name, ...update } },
+    );
 }
 
 export function removeServer(frontend, name) {
-    return change(`Delete server ${name} of ${frontend}`, { frontend, server: name }, "DELETE", server(frontend, name), undefined,
-        { RemoveServer: { frontend, name } });
+    return change(
+        `Delete server ${name} of ${frontend}`,
+        { frontend, server: name },
+        "DELETE",
+        server(frontend, name),
+        undefined,
+        { RemoveServer: { frontend, name } },
+    );
 }
 
 export function drainServer(frontend, name) {
-    return change(`Drain server ${name} of ${frontend}`, { frontend, server: name }, "POST", `${server(frontend, name)}/drain`, {},
-        { DrainServer: { frontend, name } });
+    return change(
+        `Drain server ${name} of ${frontend}`,
+        { frontend, server: name },
+        "POST",
+        `${server(frontend, name)}/drain`,
+        {},
+        { DrainServer: { frontend, name } },
+    );
 }
 
 export function enableServer(frontend, name) {
-    return change(`Enable server ${name} of ${frontend}`, { frontend, server: name }, "POST", `${server(frontend, name)}/enable`, {},
-        { EnableServer: { frontend, name } });
+    return change(
+        `Enable server ${name} of ${frontend}`,
+        { frontend, server: name },
+        "POST",
+        `${server(frontend, name)}/enable`,
+        {},
+        { EnableServer: { frontend, name } },
+    );
 }
 
 export function addFrontend(frontend) {
-    return change(`Add frontend ${frontend.name}`, { frontend: frontend.name }, "POST", "frontends", frontend,
-        { AddFrontend: { frontend } });
+    return change(`Add frontend ${frontend.name}`, { frontend: frontend.name }, "POST", "frontends", frontend, {
+        AddFrontend: { frontend },
+    });
 }
 
 export function updateFrontend(name, update) {
-    return change(`Update frontend ${name}`, { frontend: name }, "PATCH", `frontends/${encode(name)}`, update,
-        { UpdateFrontend: { name, ...update } });
+    return change(`Update frontend ${name}`, { frontend: name }, "PATCH", `frontends/${encode(name)}`, update, {
+        UpdateFrontend: { name, ...update },
+    });
 }
 
 export function removeFrontend(name) {
-    return change(`Delete frontend ${name}`, { frontend: name }, "DELETE", `frontends/${encode(name)}`, undefined,
-        { RemoveFrontend: { name } });
+    return change(`Delete frontend ${name}`, { frontend: name }, "DELETE", `frontends/${encode(name)}`, undefined, {
+        RemoveFrontend: { name },
+    });
 }
 
 export function addCertificate(name, content) {
-    return change(`Add certificate ${name}`, { certificate: name }, "POST", "certificates", { name, ...content },
-        { AddCertificate: { name, ...content } });
+    return change(
+        `Add certificate ${name}`,
+        { certificate: name },
+        "POST",
+        "certificates",
+        { name, ...content },
+        { AddCertificate: { name, ...content } },
+    );
 }
 
 export function replaceCertificate(name, content) {
-    return change(`Replace certificate ${name}`, { certificate: name }, "PUT", `certificates/${encode(name)}`, content,
-        { UpdateCertificate: { name, ...content } });
+    return change(
+        `Replace certificate ${name}`,
+        { certificate: name },
+        "PUT",
+        `certificates/${encode(name)}`,
+        content,
+        { UpdateCertificate: { name, ...content } },
+    );
 }
 
 export function removeCertificate(name) {
-    return change(`Delete certificate ${name}`, { certificate: name }, "DELETE", `certificates/${encode(name)}`, undefined,
-        { RemoveCertificate: { name } });
+    return change(
+        `Delete certificate ${name}`,
+        { certificate: name },
+        "DELETE",
+        `certificates/${encode(name)}`,
+        undefined,
+        { RemoveCertificate: { name } },
+    );
 }
 
 function change(title, of, method, path, body, request) {

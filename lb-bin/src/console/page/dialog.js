@@ -11,8 +11,11 @@ export function openDialog(title, content, { className = "", onclose = () => {} 
     const id = `dialog-title-${count}`;
     const before = document.activeElement;
     const dialog = element(
-        "dialog", { class: className, "aria-labelledby": id },
-        element("header", {},
+        "dialog",
+        { class: className, "aria-labelledby": id },
+        element(
+            "header",
+            {},
             element("h2", { id }, title),
             button("×", () => dialog.close(), { class: "quiet close", "aria-label": "Close" }),
         ),
@@ -32,8 +35,18 @@ export function openDialog(title, content, { className = "", onclose = () => {} 
 export function ask(title, details, word, action, className = "danger") {
     const problem = element("p", { class: "problem", role: "alert" });
     const confirm = button(word, () => run(), { class: className });
-    const content = element("div", { class: "dialog-body" }, details, problem,
-        element("div", { class: "buttons" }, confirm, button("Cancel", () => dialog.close())));
+    const content = element(
+        "div",
+        { class: "dialog-body" },
+        details,
+        problem,
+        element(
+            "div",
+            { class: "buttons" },
+            confirm,
+            button("Cancel", () => dialog.close()),
+        ),
+    );
     const dialog = openDialog(title, content, { className: "narrow" });
     confirm.focus();
 

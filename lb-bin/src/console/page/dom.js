@@ -1,6 +1,9 @@
 // Making and updating elements. Text only ever goes in as text: names and reasons come from others.
 
-/** An element with properties (`class`, `on…` handlers, attributes) and children (elements or text; empty ones are left out). */
+/**
+ * An element with properties (`class`, `on…` handlers, attributes) and children (elements or text; empty ones are left
+ * out).
+ */
 export function element(tag, properties = {}, ...children) {
     return fill(document.createElement(tag), properties, children);
 }
@@ -28,7 +31,12 @@ export function button(text, onclick, properties = {}) {
 /** A small label with a dot of its colour: `good`, `warn`, `bad` or `calm`. */
 export function pill() {
     const text = element("span");
-    const node = element("span", { class: "pill calm" }, element("span", { class: "dot", "aria-hidden": "true" }), text);
+    const node = element(
+        "span",
+        { class: "pill calm" },
+        element("span", { class: "dot", "aria-hidden": "true" }),
+        text,
+    );
     return {
         element: node,
         set(kind, word, title = "") {
@@ -51,13 +59,15 @@ export function setAttribute(node, name, value) {
 
 /** Puts other children into an element. */
 export function replace(node, ...children) {
-    node.replaceChildren(...children.flat().filter((child) => child !== undefined && child !== null && child !== false));
+    node.replaceChildren(
+        ...children.flat().filter((child) => child !== undefined && child !== null && child !== false),
+    );
 }
 
 /**
- * A list whose parts stay the same elements as long as their keys are there: what has the focus keeps it. `create(item)` gives
- * `{ element, update(item), isBusy?(), gone?() }`; a busy part (one that is edited) stays when its item has gone, and is told. What is
- * in the container already stays before the list.
+ * A list whose parts stay the same elements as long as their keys are there: what has the focus keeps it.
+ * `create(item)` gives `{ element, update(item), isBusy?(), gone?() }`; a busy part (one that is edited) stays when its
+ * item has gone, and is told. What is in the container already stays before the list.
  */
 export function keyedList(container, create) {
     const parts = new Map();

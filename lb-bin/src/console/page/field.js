@@ -8,8 +8,12 @@ let count = 0;
 /** A field for text. `read` makes of the text what is sent (see below), `write` the text of what is set. */
 export function textField(name, label, { value, read = (text) => text.trim(), write = String, ...options } = {}) {
     const input = element("input", {
-        type: options.type ?? "text", autocomplete: "off", autocapitalize: "none", spellcheck: "false",
-        inputmode: options.inputmode, placeholder: options.placeholder,
+        type: options.type ?? "text",
+        autocomplete: "off",
+        autocapitalize: "none",
+        spellcheck: "false",
+        inputmode: options.inputmode,
+        placeholder: options.placeholder,
     });
     const set = (value) => (input.value = value === undefined || value === null ? "" : write(value));
     set(value);
@@ -36,10 +40,15 @@ export function switchField(name, label, { value, ...options } = {}) {
 
 /** A list to choose one from: pairs of a value and what it is called. */
 export function selectField(name, label, choices, { value, ...options } = {}) {
-    const input = element("select", {}, choices.map(([value, text]) => element("option", { value }, text)));
+    const input = element(
+        "select",
+        {},
+        choices.map(([value, text]) => element("option", { value }, text)),
+    );
     const set = (value) => {
         const wanted = value ?? choices[0]?.[0] ?? "";
-        if (![...input.options].some((option) => option.value === wanted)) input.append(element("option", { value: wanted }, wanted));
+        if (![...input.options].some((option) => option.value === wanted))
+            input.append(element("option", { value: wanted }, wanted));
         input.value = wanted;
     };
     set(value);
@@ -49,15 +58,28 @@ export function selectField(name, label, choices, { value, ...options } = {}) {
 /** A field for a text in PEM, pasted or from a file. */
 export function pemField(name, label, options = {}) {
     const input = element("textarea", {
-        rows: 5, spellcheck: "false", autocomplete: "off", autocapitalize: "none", placeholder: "-----BEGIN …",
+        rows: 5,
+        spellcheck: "false",
+        autocomplete: "off",
+        autocapitalize: "none",
+        placeholder: "-----BEGIN …",
     });
     const file = element("input", {
-        type: "file", accept: ".pem,.crt,.cer,.key,text/plain", "aria-label": `${label} from a file`,
+        type: "file",
+        accept: ".pem,.crt,.cer,.key,text/plain",
+        "aria-label": `${label} from a file`,
         onchange: async () => {
             if (file.files.length > 0) input.value = await file.files[0].text();
         },
     });
-    return field(name, label, input, { ...options, after: file }, () => input.value, (value) => (input.value = value ?? ""));
+    return field(
+        name,
+        label,
+        input,
+        { ...options, after: file },
+        () => input.value,
+        (value) => (input.value = value ?? ""),
+    );
 }
 
 function field(name, label, input, { hint, isCompact, isSwitch, after }, read, set) {
@@ -75,8 +97,12 @@ function field(name, label, input, { hint, isCompact, isSwitch, after }, read, s
         read,
         set,
         element: element(
-            "div", { class: `field${isSwitch ? " field-switch" : ""}${isCompact ? " field-compact" : ""}` },
-            isSwitch ? [input, labelled] : [labelled, input], after, hinted, error,
+            "div",
+            { class: `field${isSwitch ? " field-switch" : ""}${isCompact ? " field-compact" : ""}` },
+            isSwitch ? [input, labelled] : [labelled, input],
+            after,
+            hinted,
+            error,
         ),
         setError(text) {
             error.textContent = text;
@@ -100,8 +126,11 @@ export function showError(error, fields, problem) {
     problem.textContent = "";
     const wrong = error && fieldFor(error.field, fields);
     if (wrong) {
-        wrong.setError(sentence(error.message));
-        for (let part = wrong.element.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
+        // Beside the field its name is said already.
+        const prefix = `${error.field}: `;
+        wrong.setError(sentence(error.message.startsWith(prefix) ? error.message.slice(prefix.length) : error.message));
+        for (let part = wrong.element.closest("details"); part; part = part.parentElement.closest("details"))
+            part.open = true;
         wrong.input.focus();
     } else if (error) {
         problem.textContent = sentence(error.message);
@@ -113,30 +142,40 @@ function fieldFor(name, fields) {
     if (!name) return undefined;
     const last = (path) => path.split(".").at(-1);
     const called = (field) => [field.name, ...(field.aliases ?? [])];
-    return fields.find((field) => called(field).includes(name))
-        ?? fields.find((field) => called(field).some((own) => last(own) === last(name)))
-        ?? fields.find((field) => called(field).some((own) => own.split(".")[0] === last(name)));
+    return (
+        fields.find((field) => called(field).includes(name)) ??
+        fields.find((field) => called(field).some((own) => last(own) === last(name))) ??
+        fields.find((field) => called(field).some((own) => own.split(".")[0] === last(name)))
+    );
 }
 
-/** A form: `content` holds the fields' elements, `save` is called when it is submitted and may throw what is then shown. */
+/**
+ * A form: `content` holds the fields' elements, `save` is called when it is submitted and may throw what is then shown.
+ */
 export function form(fields, content, word, save, cancel) {
     const problem = element("p", { class: "problem", role: "alert" });
     const submit = element("button", { type: "submit", class: "primary" }, word);
     const buttons = element("div", { class: "buttons" }, submit, cancel && button("Cancel", cancel));
-    return element("form", {
-        novalidate: true,
-        onsubmit: async (event) => {
-            event.preventDefault();
-            if (submit.disabled) return;
-            submit.disabled = true;
-            showError(null, fields, problem);
-            try {
-                await save();
-            } catch (error) {
+    return element(
+        "form",
+        {
+            novalidate: true,
+            onsubmit: async (event) => {
+                event.preventDefault();
+                if (submit.disabled) return;
+                submit.disabled = true;
+                showError(null, fields, problem);
+                try {
+                    await save();
+                } catch (error) {
+                    submit.disabled = false;
+                    showError(error, fields, problem);
+                }
                 submit.disabled = false;
-                showError(error, fields, problem);
-            }
-            submit.disabled = false;
+            },
         },
-    }, content, problem, buttons);
+        content,
+        problem,
+        buttons,
+    );
 }

@@ -25,7 +25,7 @@ const LINES = [
 ];
 
 /** The card; `update` takes the frontend's status. */
-export function frontendCard(first) {
+function frontendCard(first) {
     const name = first.frontend.name;
     const title = `frontend-${name}`;
     const state = pill();
@@ -33,29 +33,59 @@ export function frontendCard(first) {
     const live = element("p", { class: "live" });
     const collected = element("span", { class: "collected-mark" });
     const lines = LINES.map(([label, read]) => ({ label, read, value: element("dd") }));
-    const settings = element("dl", { class: "settings" }, lines.map(({ label, value }) => element("div", {}, element("dt", {}, label), value)));
+    const settings = element(
+        "dl",
+        { class: "settings" },
+        lines.map(({ label, value }) => element("div", {}, element("dt", {}, label), value)),
+    );
     const cookie = cookieSwitch(name);
     const pictures = plots(name);
     const table = serverTable(name);
     let now = first;
 
     function remove() {
-        const details = element("p", {}, `It stops accepting at ${now.addr}, and its ${text.plural(now.servers.length, "server")} go with it. `
-            + `Its ${text.plural(now.connections, "connection")} go on until they end.`);
+        const details = element(
+            "p",
+            {},
+            `It stops accepting at ${now.addr}, and its ${text.plural(now.servers.length, "server")} go with it. ` +
+                `Its ${text.plural(now.connections, "connection")} go on until they end.`,
+        );
         ask(`Delete frontend ${name}?`, details, "Delete", () => save(removeFrontend(name)));
     }
 
     return {
         element: element(
-            "section", { class: "card frontend", "aria-labelledby": title, "data-frontend": name },
-            element("header", { class: "card-head" },
-                element("h2", { id: title }, name), where, state.element, collected,
-                element("div", { class: "actions" },
-                    button("Settings", () => openFrontendSettings(name), { class: "small", "aria-label": `Settings of ${name}` }),
-                    button("Delete", remove, { class: "small danger-text", "aria-label": `Delete frontend ${name}` }))),
-            live, pictures.element, settings, cookie.element,
-            element("div", { class: "server-head" },
-                button("Add Server", () => openServerDialog(name), { class: "primary", "aria-label": `Add Server to ${name}` })),
+            "section",
+            { class: "card frontend", "aria-labelledby": title, "data-frontend": name },
+            element(
+                "header",
+                { class: "card-head" },
+                element("h2", { id: title }, name),
+                where,
+                state.element,
+                collected,
+                element(
+                    "div",
+                    { class: "actions" },
+                    button("Settings", () => openFrontendSettings(name), {
+                        class: "small",
+                        "aria-label": `Settings of ${name}`,
+                    }),
+                    button("Delete", remove, { class: "small danger-text", "aria-label": `Delete frontend ${name}` }),
+                ),
+            ),
+            live,
+            pictures.element,
+            settings,
+            cookie.element,
+            element(
+                "div",
+                { class: "server-head" },
+                button("Add Server", () => openServerDialog(name), {
+                    class: "primary",
+                    "aria-label": `Add Server to ${name}`,
+                }),
+            ),
             table.element,
         ),
         update(status) {
@@ -78,7 +108,9 @@ export function frontendCard(first) {
 
 /** The switch that keeps clients on their servers by a cookie. It is saved at once; a refusal is shown beside it. */
 function cookieSwitch(name) {
-    const field = switchField("cookie_persistence", "Cookie persistence", { hint: "Clients stay on their servers by a cookie." });
+    const field = switchField("cookie_persistence", "Cookie persistence", {
+        hint: "Clients stay on their servers by a cookie.",
+    });
     const problem = element("p", { class: "problem", role: "alert" });
     let isSaving = false;
     let set = false;
@@ -87,7 +119,9 @@ function cookieSwitch(name) {
         field.input.disabled = true;
         showError(null, [field], problem);
         let refused = null;
-        await save(updateFrontend(name, { cookie_persistence: field.input.checked })).catch((error) => (refused = error));
+        await save(updateFrontend(name, { cookie_persistence: field.input.checked })).catch(
+            (error) => (refused = error),
+        );
         isSaving = false;
         field.input.disabled = false;
         field.set(set);
@@ -113,18 +147,28 @@ function serviceState({ paused, service }) {
 function liveText({ connections, traffic, waiting }) {
     const parts = [text.plural(connections, "connection"), `${text.perSecond(traffic.accepted_per_second)} accepted`];
     if (traffic.requests_per_second > 0) parts.push(`${text.perSecond(traffic.requests_per_second)} requests`);
-    parts.push(`${text.bytesPerSecond(traffic.bytes_to_client_per_second)} to clients`, `${text.bytesPerSecond(traffic.bytes_to_server_per_second)} to servers`);
+    parts.push(
+        `${text.bytesPerSecond(traffic.bytes_to_client_per_second)} to clients`,
+        `${text.bytesPerSecond(traffic.bytes_to_server_per_second)} to servers`,
+    );
     if (waiting > 0) parts.push(`${text.count(waiting)} waiting`);
     return parts.join(" · ");
 }
 
 function tlsText({ handshakes, failed }) {
-    const causes = Object.entries(failed).map(([cause, number]) => `${text.count(number)} ${cause.replaceAll("_", " ")}`);
+    const causes = Object.entries(failed).map(
+        ([cause, number]) => `${text.count(number)} ${cause.replaceAll("_", " ")}`,
+    );
     return `${text.plural(handshakes, "handshake")}${causes.length > 0 ? `, failed: ${causes.join(", ")}` : ""}`;
 }
 
 function responsesText({ responses, refused }) {
-    const classes = [["2xx", responses.successful], ["3xx", responses.redirection], ["4xx", responses.client_error], ["5xx", responses.server_error]];
+    const classes = [
+        ["2xx", responses.successful],
+        ["3xx", responses.redirection],
+        ["4xx", responses.client_error],
+        ["5xx", responses.server_error],
+    ];
     const own = Object.values(refused).reduce((sum, number) => sum + number, 0);
     if (own > 0) classes.push(["refused", own]);
     return classes.map(([name, number]) => `${name} ${text.count(number)}`).join(" · ");

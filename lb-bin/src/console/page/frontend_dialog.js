@@ -26,7 +26,9 @@ export function openFrontendSettings(name) {
             const changes = changedFrontendSettings(base, now).map(([field, old, now]) => `${field} ${old} → ${now}`);
             if (changes.length > 0) {
                 base = now;
-                throw new Error(`it was changed elsewhere meanwhile: ${changes.join(", ")}. Save again to put what is here in its place`);
+                throw new Error(
+                    `it was changed elsewhere meanwhile: ${changes.join(", ")}. Save again to put what is here in its place`,
+                );
             }
             try {
                 return await save(updateFrontend(name, update), status().revision);
@@ -39,10 +41,16 @@ export function openFrontendSettings(name) {
 }
 
 function open(title, word, fields, act) {
-    const body = form(fields.list, fields.element, word, async () => {
-        await act();
-        dialog.close();
-    }, () => dialog.close());
+    const body = form(
+        fields.list,
+        fields.element,
+        word,
+        async () => {
+            await act();
+            dialog.close();
+        },
+        () => dialog.close(),
+    );
     body.classList.add("dialog-body");
     const dialog = openDialog(title, body, { className: "wide" });
     fields.list[0].input.focus();

@@ -8,20 +8,32 @@ import { openAddFrontend } from "./frontend_dialog.js";
 
 /** The view; `update` takes the status. */
 export function tcpConfig() {
-    const collect = switchField("collect", "Collect changes", { hint: "Look at them together, then save them as one revision." });
+    const collect = switchField("collect", "Collect changes", {
+        hint: "Look at them together, then save them as one revision.",
+    });
     collect.input.addEventListener("change", () => setCollecting(collect.input.checked));
     onCollected(() => collect.set(collects()));
     const cards = element("div", { class: "cards" });
-    const none = element("p", { class: "empty", hidden: true }, "No frontends yet. A frontend is an address where clients connect.");
+    const none = element(
+        "p",
+        { class: "empty", hidden: true },
+        "No frontends yet. A frontend is an address where clients connect.",
+    );
     const update = frontendCards(cards);
     return {
         title: "TCP Config",
         element: element(
-            "div", { class: "view" },
-            element("div", { class: "view-head" },
-                element("h1", {}, "TCP Config"), collect.element,
-                button("Add Frontend", openAddFrontend, { class: "primary" })),
-            none, cards,
+            "div",
+            { class: "view" },
+            element(
+                "div",
+                { class: "view-head" },
+                element("h1", {}, "TCP Config"),
+                collect.element,
+                button("Add Frontend", openAddFrontend, { class: "primary" }),
+            ),
+            none,
+            cards,
         ),
         update(status) {
             update(status.frontends);

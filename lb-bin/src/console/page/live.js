@@ -1,4 +1,5 @@
-// What the balancer says of itself, asked for once a second while somebody looks. A change that was made elsewhere shows up by this.
+// What the balancer says of itself, asked for once a second while somebody looks. A change that was made elsewhere
+// shows up by this.
 
 import { call } from "./api.js";
 

@@ -6,17 +6,28 @@ import { element } from "./dom.js";
 import { form, textField } from "./field.js";
 
 const WORDS = {
-    token: { label: "Token", hint: () => [element("code", {}, "lb console token"), " shows it on the machine where the balancer runs."] },
-    password: { label: "Password", hint: () => ["The one in the file that ", element("code", {}, "password_file"), " names."] },
+    token: {
+        label: "Token",
+        hint: () => [element("code", {}, "lb console token"), " shows it on the machine where the balancer runs."],
+    },
+    password: {
+        label: "Password",
+        hint: () => ["The one in the file that ", element("code", {}, "password_file"), " names."],
+    },
 };
 
 /** The first view. `done` is called after the login. */
 export function loginView(login, done) {
     const fields = loginForm(login, done);
     const view = element(
-        "main", { class: "login" },
-        element("div", { class: "login-box" },
-            element("h1", { class: "brand" }, element("img", { src: "/icon.svg", alt: "" }), "lb console"), fields.element),
+        "main",
+        { class: "login" },
+        element(
+            "div",
+            { class: "login-box" },
+            element("h1", { class: "brand" }, element("img", { src: "/icon.svg", alt: "" }), "lb console"),
+            fields.element,
+        ),
     );
     return { element: view, focus: fields.focus };
 }
@@ -43,13 +54,20 @@ async function ask(resolve) {
     });
     const text = element("p", {}, "Your session has ended. Log in to go on where you were.");
     const onclose = () => isDone || location.reload();
-    const dialog = openDialog("Session ended", element("div", { class: "dialog-body" }, text, fields.element), { className: "narrow", onclose });
+    const dialog = openDialog("Session ended", element("div", { class: "dialog-body" }, text, fields.element), {
+        className: "narrow",
+        onclose,
+    });
     fields.focus();
 }
 
 function loginForm(login, done) {
     const { label, hint } = WORDS[login] ?? WORDS.token;
-    const secret = textField(login, label, { type: "password", hint: hint(), read: (text) => (login === "password" ? text : text.trim()) });
+    const secret = textField(login, label, {
+        type: "password",
+        hint: hint(),
+        read: (text) => (login === "password" ? text : text.trim()),
+    });
     secret.aliases = ["token", "password"];
     const save = async () => {
         try {

@@ -11,11 +11,29 @@ const HEIGHT = 48;
 export function plots(name) {
     const all = [
         plot("Connections", [["connections", ""]], text.count),
-        plot("Throughput", [["toClient", "to clients"], ["toServer", "to servers"]], text.bytesPerSecond),
-        plot("Latency", [["p50", "p50"], ["p99", "p99"]], text.micros),
+        plot(
+            "Throughput",
+            [
+                ["toClient", "to clients"],
+                ["toServer", "to servers"],
+            ],
+            text.bytesPerSecond,
+        ),
+        plot(
+            "Latency",
+            [
+                ["p50", "p50"],
+                ["p99", "p99"],
+            ],
+            text.micros,
+        ),
     ];
     return {
-        element: element("div", { class: "plots" }, all.map((plot) => plot.element)),
+        element: element(
+            "div",
+            { class: "plots" },
+            all.map((plot) => plot.element),
+        ),
         update: () => all.forEach((plot) => plot.update(samples(name))),
     };
 }
@@ -27,15 +45,26 @@ function plot(title, lines, write) {
     const picture = svg(
         "svg",
         { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" },
-        svg("path", { class: "floor", d: `M0 ${HEIGHT - 0.5}H${WIDTH}` }), area, paths,
+        svg("path", { class: "floor", d: `M0 ${HEIGHT - 0.5}H${WIDTH}` }),
+        area,
+        paths,
     );
     const values = lines.map(() => element("span", { class: "value" }));
-    const legend = lines.map(([, label], index) => element(
-        "span", { class: lines.length > 1 ? `legend legend-${index + 1}` : "legend" }, values[index], label && element("span", { class: "muted" }, ` ${label}`),
-    ));
+    const legend = lines.map(([, label], index) =>
+        element(
+            "span",
+            { class: lines.length > 1 ? `legend legend-${index + 1}` : "legend" },
+            values[index],
+            label && element("span", { class: "muted" }, ` ${label}`),
+        ),
+    );
     const peak = element("span", { class: "peak muted" });
-    const head = element("figcaption", {},
-        element("span", { class: "plot-title" }, title, peak), element("span", { class: "legends" }, legend));
+    const head = element(
+        "figcaption",
+        {},
+        element("span", { class: "plot-title" }, title, peak),
+        element("span", { class: "legends" }, legend),
+    );
     return {
         element: element("figure", { class: "plot" }, head, picture),
         update(samples) {
@@ -82,12 +111,15 @@ function lineThrough(runs) {
 }
 
 function areaUnder(runs) {
-    const under = (run) => `M${run[0][0]} ${HEIGHT}L${run.map(([x, y]) => `${x} ${y}`).join("L")}L${run.at(-1)[0]} ${HEIGHT}Z`;
+    const under = (run) =>
+        `M${run[0][0]} ${HEIGHT}L${run.map(([x, y]) => `${x} ${y}`).join("L")}L${run.at(-1)[0]} ${HEIGHT}Z`;
     return runs.map(under).join("");
 }
 
 function described(title, lines, samples, top, write, span) {
     const last = samples.at(-1);
-    const now = lines.map(([field, label]) => `${label} ${last?.[field] == null ? "not measured" : write(last[field])}`.trim());
+    const now = lines.map(([field, label]) =>
+        `${label} ${last?.[field] == null ? "not measured" : write(last[field])}`.trim(),
+    );
     return `${title} of the last ${Math.round(span / 60)} min: now ${now.join(", ")}; at most ${write(top)}`;
 }

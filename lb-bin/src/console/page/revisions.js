@@ -28,8 +28,13 @@ export function revisions() {
     }
 
     return {
-        element: element("section", { class: "card", "aria-labelledby": "revisions" },
-            element("header", { class: "card-head" }, element("h2", { id: "revisions" }, "Revisions")), none, list),
+        element: element(
+            "section",
+            { class: "card", "aria-labelledby": "revisions" },
+            element("header", { class: "card-head" }, element("h2", { id: "revisions" }, "Revisions")),
+            none,
+            list,
+        ),
         update({ revision }) {
             if (revision !== shown) load(revision);
         },
@@ -39,9 +44,18 @@ export function revisions() {
 function revisionRow({ revision, at, summary }) {
     const undo = button("Undo", () => askUndo(revision), { class: "small", "aria-label": `Undo revision ${revision}` });
     return {
-        element: element("li", { "data-revision": revision },
-            element("div", { class: "revision-head" }, element("strong", {}, `Revision ${revision}`), element("span", { class: "muted" }, text.time(at)), undo),
-            element("ul", { class: "difference" }, summary.map(differenceItem))),
+        element: element(
+            "li",
+            { "data-revision": revision },
+            element(
+                "div",
+                { class: "revision-head" },
+                element("strong", {}, `Revision ${revision}`),
+                element("span", { class: "muted" }, text.time(at)),
+                undo,
+            ),
+            element("ul", { class: "difference" }, summary.map(differenceItem)),
+        ),
         update() {},
     };
 }
@@ -56,11 +70,21 @@ async function askUndo(revision) {
     }
     const details = [
         element("p", {}, "It is taken back as a new revision. What would change:"),
-        element("ul", { class: "difference" }, answer.changes.map(differenceItem),
-            (answer.warnings ?? []).map((warning) => element("li", { class: "warning" }, sentence(warning)))),
+        element(
+            "ul",
+            { class: "difference" },
+            answer.changes.map(differenceItem),
+            (answer.warnings ?? []).map((warning) => element("li", { class: "warning" }, sentence(warning))),
+        ),
     ];
-    ask(`Undo revision ${revision}?`, details, "Undo", async () => {
-        confirmSaved(await call("POST", "undo", { revision }, { if_revision: answer.revision }));
-        await refresh();
-    }, "primary");
+    ask(
+        `Undo revision ${revision}?`,
+        details,
+        "Undo",
+        async () => {
+            confirmSaved(await call("POST", "undo", { revision }, { if_revision: answer.revision }));
+            await refresh();
+        },
+        "primary",
+    );
 }

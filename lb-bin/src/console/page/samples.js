@@ -6,20 +6,30 @@ import { onStatus } from "./live.js";
 export const SPAN = 300;
 const series = new Map();
 
-/** The samples of a frontend by its name, or of the whole with `""`: `{ at, connections, toServer, toClient, p50, p99 }`. */
+/**
+ * The samples of a frontend by its name, or of the whole with `""`: `{ at, connections, toServer, toClient, p50, p99
+ * }`.
+ */
 export function samples(name) {
     return series.get(name) ?? [];
 }
 
-/** The latency of a frontend: of requests where they are read, else to the first byte of its slowest server, else to connect. */
+/**
+ * The latency of a frontend: of requests where they are read, else to the first byte of its slowest server, else to
+ * connect.
+ */
 export function latency(frontend) {
     if (frontend.request_durations?.count > 0) return frontend.request_durations;
-    return slowest(frontend.servers.map((server) => server.first_byte))
-        ?? slowest(frontend.servers.map((server) => server.connect));
+    return (
+        slowest(frontend.servers.map((server) => server.first_byte)) ??
+        slowest(frontend.servers.map((server) => server.connect))
+    );
 }
 
 function slowest(quantiles) {
-    return quantiles.filter((one) => one?.count > 0).reduce((worst, one) => (worst && worst.p99 > one.p99 ? worst : one), null);
+    return quantiles
+        .filter((one) => one?.count > 0)
+        .reduce((worst, one) => (worst && worst.p99 > one.p99 ? worst : one), null);
 }
 
 function take(status) {

@@ -15,8 +15,16 @@ export function openServerDialog(frontend) {
         name.element,
         element("div", { class: "grid" }, ip.element, port.element, sslOffload.element, passive.element),
         certificate.element,
-        element("details", {}, element("summary", {}, "More settings"),
-            element("div", { class: "grid" }, more.map((field) => field.element))),
+        element(
+            "details",
+            {},
+            element("summary", {}, "More settings"),
+            element(
+                "div",
+                { class: "grid" },
+                more.map((field) => field.element),
+            ),
+        ),
     ];
     const add = async () => {
         await save(addServer(frontend, serverFrom(fields)));

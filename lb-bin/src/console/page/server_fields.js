@@ -4,45 +4,75 @@ import { numberField, selectField, switchField, textField } from "./field.js";
 
 const NONE = "none";
 const DEFAULTS = {
-    weight: 1, max_connections: 0, ssl_offload: false, passive: false, server_certificate: NONE, server_name: NONE,
-    verify_name: true, client_certificate: NONE, send_proxy: "off", group: NONE,
+    weight: 1,
+    max_connections: 0,
+    ssl_offload: false,
+    passive: false,
+    server_certificate: NONE,
+    server_name: NONE,
+    verify_name: true,
+    client_certificate: NONE,
+    send_proxy: "off",
+    group: NONE,
 };
-const SENDS_PROXY = [["off", "No"], ["v1", "Version 1 (text)"], ["v2", "Version 2 (binary)"]];
+const SENDS_PROXY = [
+    ["off", "No"],
+    ["v1", "Version 1 (text)"],
+    ["v2", "Version 2 (binary)"],
+];
 
 /** The fields with the values of `server`, or those of a new one: those that are asked for first, and the others. */
 export function serverFields(certificates, server = {}, isCompact = false) {
     const set = valuesOf(server);
-    const names = (kind) => [[NONE, "None"], ...certificates.filter((one) => one.kind === kind).map(({ name }) => [name, name])];
+    const names = (kind) => [
+        [NONE, "None"],
+        ...certificates.filter((one) => one.kind === kind).map(({ name }) => [name, name]),
+    ];
     const text = (name, label, options) => textField(name, label, { value: set[name], ...options });
-    const orNone = (name, label, options) => text(name, label, {
-        read: (text) => text.trim() || NONE, write: (value) => (value === NONE ? "" : value), ...options,
-    });
+    const orNone = (name, label, options) =>
+        text(name, label, {
+            read: (text) => text.trim() || NONE,
+            write: (value) => (value === NONE ? "" : value),
+            ...options,
+        });
     const name = text("name", "Server Name", { isCompact });
     name.aliases = ["rename"];
     const port = numberField("port", "Port", { value: set.port, isCompact, what: "a port of 1 to 65535" });
     const limit = numberField("max_connections", "Connections at most", {
-        value: set.max_connections, none: 0, write: (value) => (value === 0 ? "" : String(value)), placeholder: "no limit",
+        value: set.max_connections,
+        none: 0,
+        write: (value) => (value === 0 ? "" : String(value)),
+        placeholder: "no limit",
     });
     return {
         name,
         ip: text("ip", "IP Address", { isCompact }),
         port,
         sslOffload: switchField("ssl_offload", "SSL Offload", {
-            value: set.ssl_offload, isCompact, hint: isCompact ? undefined : "The client's TLS ends here.",
+            value: set.ssl_offload,
+            isCompact,
+            hint: isCompact ? undefined : "The client's TLS ends here.",
         }),
         passive: switchField("passive", "Passive", {
-            value: set.passive, isCompact, hint: isCompact ? undefined : "A standby: it serves only when the active servers can't.",
+            value: set.passive,
+            isCompact,
+            hint: isCompact ? undefined : "A standby: it serves only when the active servers can't.",
         }),
         certificate: selectField("server_certificate", "Server Certificate", names("bundle"), {
-            value: set.server_certificate, isCompact,
-            hint: isCompact ? undefined : "With a bundle of CAs the server is talked to in TLS and its certificate is checked.",
+            value: set.server_certificate,
+            isCompact,
+            hint: isCompact
+                ? undefined
+                : "With a bundle of CAs the server is talked to in TLS and its certificate is checked.",
         }),
         more: [
             numberField("weight", "Weight", { value: set.weight, hint: "Its share, 1 to 256." }),
             limit,
             orNone("server_name", "Name in its certificate", { value: set.server_name, placeholder: "its IP address" }),
             switchField("verify_name", "Check that name", { value: set.verify_name }),
-            selectField("client_certificate", "Certificate shown to it", names("pair"), { value: set.client_certificate }),
+            selectField("client_certificate", "Certificate shown to it", names("pair"), {
+                value: set.client_certificate,
+            }),
             selectField("send_proxy", "PROXY header", SENDS_PROXY, { value: set.send_proxy }),
             orNone("group", "Group", { value: set.group, placeholder: "none", hint: "For routes by name." }),
         ],
@@ -68,7 +98,9 @@ export function updateFrom(fields, server) {
 /** The settings that differ between two states of a server, as `[field, old, new]`. */
 export function changedSettings(old, now) {
     const before = valuesOf(old);
-    return Object.entries(valuesOf(now)).filter(([key, value]) => value !== before[key]).map(([key, value]) => [key, before[key], value]);
+    return Object.entries(valuesOf(now))
+        .filter(([key, value]) => value !== before[key])
+        .map(([key, value]) => [key, before[key], value]);
 }
 
 function valuesOf({ name, ip, port, ...server }) {

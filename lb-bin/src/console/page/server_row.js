@@ -1,23 +1,23 @@
-// A server in the list: what is known of it, and editing it in place. While it is edited nothing of it is rebuilt, only its live
-// numbers go on; a change of it that is made elsewhere meanwhile is told, not overwritten.
+// A server in the list: what is known of it, and what can be done with it.
 
-import { drainServer, enableServer, isCollected, removeServer, save, updateServer } from "./changes.js";
+import { drainServer, enableServer, isCollected, removeServer, save } from "./changes.js";
 import { ask } from "./dialog.js";
 import { button, element, pill, replace, setText } from "./dom.js";
-import { form } from "./field.js";
-import { refresh, status } from "./live.js";
-import { changedSettings, listOf, serverFields, updateFrom } from "./server_fields.js";
+import { status } from "./live.js";
+import { serverEditor } from "./server_editor.js";
 import { serverState } from "./server_state.js";
 import * as text from "./text.js";
 import { complain } from "./toast.js";
-
-let editors = 0;
 
 /** The row of a server; `update` takes its status. */
 export function serverRow(frontend, first) {
     const key = first.server.name;
     const cells = makeCells();
-    const row = element("tr", {}, Object.values(cells).map(({ cell }) => cell));
+    const row = element(
+        "tr",
+        {},
+        Object.values(cells).map(({ cell }) => cell),
+    );
     const body = element("tbody", { "data-server": key }, row);
     const actions = {
         update: button("Update", edit, { class: "small", "aria-label": `Update ${key}` }),
@@ -27,6 +27,9 @@ export function serverRow(frontend, first) {
     let now = first;
     let editor = null;
     replace(cells.action.cell, element("div", { class: "actions" }, Object.values(actions)));
+    body.addEventListener("keydown", (event) => {
+        if (event.key === "Escape" && editor) editor.close();
+    });
 
     function show() {
         const { server } = now;
@@ -50,17 +53,24 @@ export function serverRow(frontend, first) {
     }
 
     function edit() {
-        editor = makeEditor(frontend, key, cells, () => now, (name) => {
-            editor = null;
-            body.hidden = !isThere(frontend, key);
-            body.classList.remove("edited");
-            row.nextElementSibling?.remove();
-            actions.update.hidden = actions.drain.hidden = actions.remove.hidden = false;
-            show();
-            // The row of a new name is another one.
-            const shown = [...(body.parentElement?.tBodies ?? [])].find((one) => one.dataset.server === name) ?? body;
-            shown.querySelector(".actions button")?.focus();
-        });
+        editor = serverEditor(
+            frontend,
+            key,
+            cells,
+            () => now,
+            (name) => {
+                editor = null;
+                body.hidden = !isThere(frontend, key);
+                body.classList.remove("edited");
+                row.nextElementSibling?.remove();
+                actions.update.hidden = actions.drain.hidden = actions.remove.hidden = false;
+                show();
+                // The row of a new name is another one.
+                const shown =
+                    [...(body.parentElement?.tBodies ?? [])].find((one) => one.dataset.server === name) ?? body;
+                shown.querySelector(".actions button")?.focus();
+            },
+        );
         body.classList.add("edited");
         actions.update.hidden = actions.drain.hidden = actions.remove.hidden = true;
         body.append(editor.element);
@@ -78,7 +88,11 @@ export function serverRow(frontend, first) {
     function remove() {
         const { server, connections } = now;
         const going = connections > 0 ? ` Its ${text.plural(connections, "connection")} go on until they end.` : "";
-        const details = element("p", {}, `${key} (${text.address(server.ip, server.port)}) of ${frontend} gets no new connections.${going}`);
+        const details = element(
+            "p",
+            {},
+            `${key} (${text.address(server.ip, server.port)}) of ${frontend} gets no new connections.${going}`,
+        );
         ask(`Delete server ${key}?`, details, "Delete", () => save(removeServer(frontend, key)));
     }
 
@@ -100,12 +114,27 @@ function isThere(frontend, key) {
 
 function makeCells() {
     const td = (label, className = "") => ({ cell: element("td", { "data-label": label, class: className }) });
-    const state = { pill: pill(), why: element("span", { class: "why" }), collected: element("span", { class: "collected-mark" }) };
+    const state = {
+        pill: pill(),
+        why: element("span", { class: "why" }),
+        collected: element("span", { class: "collected-mark" }),
+    };
     return {
-        name: { name: element("span"), details: element("span", { class: "why" }), cell: element("th", { scope: "row", "data-label": "Name", class: "name" }) },
+        name: {
+            name: element("span"),
+            details: element("span", { class: "why" }),
+            cell: element("th", { scope: "row", "data-label": "Name", class: "name" }),
+        },
         ip: td("IP Address", "address"),
         port: td("Port", "number"),
-        state: { ...state, cell: element("td", { "data-label": "State" }, element("div", { class: "state" }, state.pill.element, state.why, state.collected)) },
+        state: {
+            ...state,
+            cell: element(
+                "td",
+                { "data-label": "State" },
+                element("div", { class: "state" }, state.pill.element, state.why, state.collected),
+            ),
+        },
         connections: td("Connections", "number"),
         rate: td("Rate", "number"),
         offload: td("SSL Offload"),
@@ -118,104 +147,11 @@ function makeCells() {
 /** What else is set about a server, beside its columns. */
 function detailsOf({ weight = 1, max_connections: limit, group, send_proxy: proxy, check }) {
     const details = [
-        weight !== 1 && `weight ${weight}`, limit && `at most ${text.plural(limit, "connection")}`, group && `group ${group}`,
-        proxy && `PROXY ${proxy}`, check && "own check",
+        weight !== 1 && `weight ${weight}`,
+        limit && `at most ${text.plural(limit, "connection")}`,
+        group && `group ${group}`,
+        proxy && `PROXY ${proxy}`,
+        check && "own check",
     ];
     return details.filter((detail) => detail).join(", ");
-}
-
-/** Puts inputs into the cells of a row. `current` gives what is known of the server, `close(name)` is called at the end. */
-function makeEditor(frontend, key, cells, current, close) {
-    let base = current().server;
-    const fields = serverFields(status().certificates ?? [], base, true);
-    const places = [["name", "name"], ["ip", "ip"], ["port", "port"], ["offload", "sslOffload"], ["passive", "passive"], ["certificate", "certificate"]];
-    for (const [cell, field] of places) replace(cells[cell].cell, fields[field].element);
-    const conflict = element("div", { class: "conflict", role: "alert", hidden: true });
-    const more = element("details", {}, element("summary", {}, "More settings"),
-        element("div", { class: "grid" }, fields.more.map((field) => field.element)));
-    const body = form(listOf(fields), [more, conflict], "Save", saveUpdate, () => close(key));
-    const row = element("tr", { class: "editor" }, element("td", { colspan: 10 }, body));
-    // The inputs in the cells above are outside of the form's element.
-    editors += 1;
-    body.id = `editor-${editors}`;
-    for (const [, field] of places) fields[field].input.setAttribute("form", body.id);
-    const onEscape = (event) => {
-        if (event.key === "Escape") close(key);
-    };
-    for (const input of listOf(fields).map((field) => field.input)) input.addEventListener("keydown", onEscape);
-
-    async function saveUpdate() {
-        const update = updateFrom(fields, base);
-        if (Object.keys(update).length === 0) return close(key);
-        for (;;) {
-            if (showConflict()) return conflict.querySelector("button").focus();
-            try {
-                await save(updateServer(frontend, key, update), status().revision);
-                return close(update.rename ?? key);
-            } catch (error) {
-                if (error.status !== 409) throw error;
-                // Something else may have been changed, or this server: the next turn finds out.
-                await refresh();
-            }
-        }
-    }
-
-    /** Whether the server is another one than the one that is edited; tells how. */
-    function showConflict() {
-        const changes = changedSettings(base, current().server);
-        if (changes.length === 0) {
-            conflict.hidden = true;
-            return false;
-        }
-        const list = changes.map(([field, old, now]) => element("li", {}, `${field} `, element("del", {}, String(old)), " → ", element("ins", {}, String(now))));
-        const text = element("div", {}, element("strong", {}, "This server was changed elsewhere while you edit it:"), element("ul", { class: "difference" }, list));
-        if (conflict.dataset.shown !== text.textContent || conflict.hidden) {
-            conflict.dataset.shown = text.textContent;
-            replace(conflict, text, element("div", { class: "buttons" },
-                button("Keep mine", keepMine), button("Take theirs", takeTheirs)));
-        }
-        conflict.hidden = false;
-        return true;
-    }
-
-    function keepMine() {
-        const before = base;
-        base = current().server;
-        // What was not touched here follows the change elsewhere.
-        const fresh = serverFields(status().certificates ?? [], base);
-        const old = serverFields(status().certificates ?? [], before);
-        listOf(fields).forEach((field, index) => {
-            if (same(field, listOf(old)[index])) field.set(listOf(fresh)[index].read());
-        });
-        conflict.hidden = true;
-        body.querySelector("[type=submit]").focus();
-    }
-
-    function takeTheirs() {
-        base = current().server;
-        const fresh = listOf(serverFields(status().certificates ?? [], base));
-        listOf(fields).forEach((field, index) => field.set(fresh[index].read()));
-        conflict.hidden = true;
-        fields.name.input.focus();
-    }
-
-    return {
-        element: row,
-        focus: () => fields.name.input.select(),
-        update: showConflict,
-        gone() {
-            replace(conflict, element("strong", {}, "This server was deleted or renamed elsewhere meanwhile."),
-                element("div", { class: "buttons" }, button("Close", () => close(key))));
-            conflict.hidden = false;
-            body.querySelector("[type=submit]").disabled = true;
-        },
-    };
-}
-
-function same(field, other) {
-    try {
-        return field.read() === other.read();
-    } catch {
-        return false;
-    }
 }

@@ -5,13 +5,15 @@ export function serverState({ server, health }) {
     const why = typeof health === "object" ? (health.down?.why ?? "") : "";
     if (server.disabled) return { kind: "calm", word: "Disabled", why: "Out of service for maintenance." };
     const checked = checkedState(health);
-    if (server.drain) return { kind: checked.kind === "bad" ? "bad" : "warn", word: "Draining", why: drainText(server, why) };
+    if (server.drain)
+        return { kind: checked.kind === "bad" ? "bad" : "warn", word: "Draining", why: drainText(server, why) };
     return checked;
 }
 
 function checkedState(health) {
     if (health === "up") return { kind: "good", word: "Up", why: "Its checks pass." };
-    if (health === "starting") return { kind: "good", word: "Starting", why: "It has come up and gets its share little by little." };
+    if (health === "starting")
+        return { kind: "good", word: "Starting", why: "It has come up and gets its share little by little." };
     if (health.down) return { kind: "bad", word: "Down", why: health.down.why };
     if (health.ejected) {
         const seconds = Math.ceil(health.ejected.for_milliseconds / 1000);

@@ -4,17 +4,45 @@ import { element, keyedList } from "./dom.js";
 import { serverRow } from "./server_row.js";
 
 const COLUMNS = [
-    "Name", "IP Address", "Port", "State", "Connections", "Rate", "SSL Offload", "Passive", "Certificate", "Action",
+    "Name",
+    "IP Address",
+    "Port",
+    "State",
+    "Connections",
+    "Rate",
+    "SSL Offload",
+    "Passive",
+    "Certificate",
+    "Action",
 ];
 
 /** The list; `update` takes the frontend's status. */
 export function serverTable(frontend) {
-    const head = element("thead", {}, element("tr", {}, COLUMNS.map((column) => element("th", {
-        scope: "col", class: ["Connections", "Rate", "Port"].includes(column) ? "number" : "",
-    }, column))));
+    const head = element(
+        "thead",
+        {},
+        element(
+            "tr",
+            {},
+            COLUMNS.map((column) =>
+                element(
+                    "th",
+                    {
+                        scope: "col",
+                        class: ["Connections", "Rate", "Port"].includes(column) ? "number" : "",
+                    },
+                    column,
+                ),
+            ),
+        ),
+    );
     const caption = element("caption", { class: "unseen" }, `Servers of ${frontend}`);
     const table = element("table", { class: "servers" }, caption, head);
-    const none = element("p", { class: "muted empty", hidden: true }, "No servers yet: clients are not served until there is one.");
+    const none = element(
+        "p",
+        { class: "muted empty", hidden: true },
+        "No servers yet: clients are not served until there is one.",
+    );
     // Each server is a body of its own: its row, and below it what is edited.
     const updateRows = keyedList(table, (server) => serverRow(frontend, server));
     const fixed = table.children.length;

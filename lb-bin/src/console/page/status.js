@@ -9,12 +9,19 @@ const FACTS = [
     ["Revision", (status) => status.revision],
     ["Running for", (status) => text.duration(status.uptime_seconds)],
     ["Connections", (status) => `${text.count(status.connections)} of ${text.count(status.max_connections)}`],
-    ["Accepted", (status) => `${text.perSecond(status.traffic.accepted_per_second)}, ${text.count(status.traffic.accepted)} in all`],
-    ["To clients", (status) => `${text.bytesPerSecond(status.traffic.bytes_to_client_per_second)}, ${text.bytes(status.traffic.bytes_to_client)} in all`],
-    ["To servers", (status) => `${text.bytesPerSecond(status.traffic.bytes_to_server_per_second)}, ${text.bytes(status.traffic.bytes_to_server)} in all`],
+    [
+        "Accepted",
+        (status) =>
+            `${text.perSecond(status.traffic.accepted_per_second)}, ${text.count(status.traffic.accepted)} in all`,
+    ],
+    ["To clients", ({ traffic }) => flow(traffic.bytes_to_client_per_second, traffic.bytes_to_client)],
+    ["To servers", ({ traffic }) => flow(traffic.bytes_to_server_per_second, traffic.bytes_to_server)],
     ["Not served", (status) => text.plural(status.traffic.unserved, "connection")],
     ["On replaced addresses", (status) => text.plural(status.connections_on_replaced, "connection")],
-    ["Changes", (status) => `${text.count(status.changes.applied)} applied, ${text.count(status.changes.refused)} refused`],
+    [
+        "Changes",
+        (status) => `${text.count(status.changes.applied)} applied, ${text.count(status.changes.refused)} refused`,
+    ],
 ];
 const COLUMNS = [
     ["Shard", (shard, number) => number],
@@ -33,21 +40,40 @@ export function statusView() {
     const facts = FACTS.map(([label, read]) => ({ label, read, value: element("dd") }));
     const pictures = plots("");
     const body = element("tbody");
-    const head = element("thead", {}, element("tr", {}, COLUMNS.map(([label]) => element("th", { scope: "col", class: "number" }, label))));
+    const head = element(
+        "thead",
+        {},
+        element(
+            "tr",
+            {},
+            COLUMNS.map(([label]) => element("th", { scope: "col", class: "number" }, label)),
+        ),
+    );
     const table = element("table", { class: "shards" }, element("caption", { class: "unseen" }, "Shards"), head, body);
     const updateShards = keyedList(body, shardRow);
     const history = revisions();
     return {
         title: "Status",
         element: element(
-            "div", { class: "view" },
+            "div",
+            { class: "view" },
             element("div", { class: "view-head" }, element("h1", {}, "Status")),
-            element("section", { class: "card", "aria-label": "The balancer" },
-                element("dl", { class: "facts" }, facts.map(({ label, value }) => element("div", {}, element("dt", {}, label), value))),
-                pictures.element),
-            element("section", { class: "card", "aria-labelledby": "shards" },
+            element(
+                "section",
+                { class: "card", "aria-label": "The balancer" },
+                element(
+                    "dl",
+                    { class: "facts" },
+                    facts.map(({ label, value }) => element("div", {}, element("dt", {}, label), value)),
+                ),
+                pictures.element,
+            ),
+            element(
+                "section",
+                { class: "card", "aria-labelledby": "shards" },
                 element("header", { class: "card-head" }, element("h2", { id: "shards" }, "Shards")),
-                element("div", { class: "table-box" }, table)),
+                element("div", { class: "table-box" }, table),
+            ),
             history.element,
         ),
         update(status) {
@@ -59,11 +85,18 @@ export function statusView() {
     };
 }
 
+function flow(perSecond, total) {
+    return `${text.bytesPerSecond(perSecond)}, ${text.bytes(total)} in all`;
+}
+
 function shardRow() {
     const cells = COLUMNS.map(([label]) => element("td", { "data-label": label, class: "number" }));
     const share = element("span", { class: "bar-fill" });
     const percent = element("span");
-    replace(cells[3], element("div", { class: "busy" }, element("span", { class: "bar", "aria-hidden": "true" }, share), percent));
+    replace(
+        cells[3],
+        element("div", { class: "busy" }, element("span", { class: "bar", "aria-hidden": "true" }, share), percent),
+    );
     return {
         element: element("tr", {}, cells),
         update({ shard, number }) {

@@ -11,7 +11,7 @@ export function count(number) {
 }
 
 /** `4.2` below ten, `42` above. */
-export function short(number) {
+function short(number) {
     return number < 10 ? tenth.format(number) : whole.format(number);
 }
 
@@ -45,7 +45,12 @@ export function micros(number) {
 
 /** Seconds: `2 d 3 h`. */
 export function duration(seconds) {
-    const parts = [["d", 86_400], ["h", 3600], ["min", 60], ["s", 1]];
+    const parts = [
+        ["d", 86_400],
+        ["h", 3600],
+        ["min", 60],
+        ["s", 1],
+    ];
     const first = parts.findIndex(([, size]) => seconds >= size);
     if (first === -1) return "0 s";
     const written = [];
@@ -81,5 +86,7 @@ export function setting(value) {
     if (value === undefined || value === null) return "none";
     if (Array.isArray(value)) return value.length === 0 ? "none" : value.map(setting).join(", ");
     if (typeof value !== "object") return String(value);
-    return Object.entries(value).map(([key, part]) => `${key}(${setting(part)})`).join(" ");
+    return Object.entries(value)
+        .map(([key, part]) => `${key}(${setting(part)})`)
+        .join(" ");
 }

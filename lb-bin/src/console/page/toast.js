@@ -28,8 +28,11 @@ export function complain(error) {
 function show(kind, title, details, warnings = []) {
     let timer = 0;
     const toast = element(
-        "div", { class: `toast ${kind}` },
-        element("div", { class: "toast-text" },
+        "div",
+        { class: `toast ${kind}` },
+        element(
+            "div",
+            { class: "toast-text" },
             element("strong", {}, title),
             details.map((text) => element("p", {}, text)),
             warnings.map((text) => element("p", { class: "warning" }, `Warning: ${text}`)),

@@ -24,8 +24,8 @@ use super::StartError;
 use super::health::Verdict;
 use super::state::ServerId;
 use crate::config::{Check, SendProxy};
+use crate::machine;
 use crate::sys::doorbell::Doorbell;
-use crate::sys::ring;
 use crate::tls::dial::Dialer;
 
 /// A server that is to be checked.
@@ -115,7 +115,7 @@ impl Checker {
         let thread = thread.map_err(|error| StartError::Kernel(format!("can't start a thread: {error}")))?;
         match outcome.recv() {
             Ok(Ok(())) => Ok(Self { orders, thread: Some(thread) }),
-            Ok(Err(error)) => Err(StartError::Kernel(ring::explain(&error))),
+            Ok(Err(error)) => Err(StartError::Kernel(machine::explain(&error).to_string())),
             Err(_) => Err(StartError::Kernel("the checker died while it started".into())),
         }
     }
