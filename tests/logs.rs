@@ -260,7 +260,8 @@ fn every_request_has_a_record() {
     );
     let (first, last) = (&records[0], &records[2]);
     assert_eq!((&first["method"], &first["status"], &first["server"]), (&"GET".into(), &200.into(), &"a".into()));
-    assert_eq!((&first["bytes_to_client"], &first["end"]), (&1.into(), &"done".into()));
+    assert_eq!(first["end"], "done");
+    assert!(first["bytes_to_client"].as_u64() > Some(1) && first["bytes_to_server"].as_u64() > Some(1), "{first}");
     assert!(first["host"].as_str().is_some_and(|host| !host.is_empty()), "{first}");
     assert_eq!(
         (&last["status"], &last["end"], &last["server"]),

@@ -41,9 +41,31 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Watch a running balancer in the terminal, and drain or enable its servers
     Top,
+    /// Print a script that makes a shell complete lb's commands
+    Completion {
+        /// The shell
+        shell: ShellName,
+    },
+    /// Print the manual page lb(1), or write the pages of all commands
+    #[command(visible_alias = "man")]
+    Manual {
+        /// The folder that the pages are written into
+        folder: Option<PathBuf>,
+    },
     /// Ask or change a running balancer.
     #[command(flatten)]
     Client(ClientCommand),
+}
+
+/// A shell that commands are completed in.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum ShellName {
+    /// GNU Bash
+    Bash,
+    /// Z shell
+    Zsh,
+    /// fish
+    Fish,
 }
 
 /// Arguments of `lb demo`.

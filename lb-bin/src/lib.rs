@@ -18,6 +18,7 @@ pub mod doctor;
 mod document;
 mod lock;
 mod log;
+pub mod manual;
 pub mod metrics;
 mod paths;
 mod ron_text;

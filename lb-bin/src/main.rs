@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use lb_bin::cli::{Cli, Command};
-use lb_bin::{client, config, demo, doctor, run, top};
+use lb_bin::{client, config, demo, doctor, manual, run, top};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -23,6 +23,8 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        Command::Completion { shell } => done(manual::completion(shell)),
+        Command::Manual { folder } => done(manual::manual(folder.as_deref())),
         Command::Doctor(args) => doctor::doctor(&args, admin),
         Command::Top => top::top(admin),
         Command::Client(command) => client::call(&command, admin),

@@ -38,9 +38,9 @@ pub struct AccessRecord {
     pub first_byte: Option<Duration>,
     /// From its begin to its end.
     pub duration: Duration,
-    /// Bytes from the client to the server. Of requests, those of their bodies are told.
+    /// Bytes that were sent to the server: of a request, with its head.
     pub bytes_to_server: u64,
-    /// Bytes from the server to the client. Of answers, those of their bodies are told.
+    /// Bytes that were sent to the client: of an answer, with its head.
     pub bytes_to_client: u64,
     /// How it ended.
     pub end: AccessEnd,

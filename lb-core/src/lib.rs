@@ -42,7 +42,7 @@
 //!
 //! # Needs
 //!
-//! Linux 6.1 or newer with io_uring allowed. [`Builder::start`] says what to change where it is not.
+//! Linux 6.1 or newer with io_uring allowed. [`check_kernel`] and [`Builder::start`] say what to change where it is not.
 //!
 //! # Reading order
 //!

@@ -12,7 +12,7 @@ use rustix::fs::{Access, AtFlags, CWD, accessat, statvfs};
 use rustix::net::sockopt::socket_peercred;
 
 use super::finding::{Finding, Verdict};
-use super::holders::{Holder, holders};
+use super::holders::{Holder, holders, names};
 use crate::config::{self, Source, count};
 use crate::paths::{self, with_suffix};
 use crate::settings::{ConsoleSettings, MetricsAt, Settings};
@@ -66,11 +66,9 @@ impl Address {
     /// Why it can't be had, with the name of who has it.
     pub(super) fn obstacle(&self) -> Option<Obstacle> {
         let obstacle = self.outcome.clone().err()?;
-        let named = self.holders.iter().map(|holder| format!("{} (process {})", holder.name, holder.process));
-        let named: Vec<String> = named.collect();
-        let found = match named.is_empty() {
-            true => obstacle.found,
-            false => obstacle.found.replace("another program", &named.join(" and ")),
+        let found = match names(&self.holders) {
+            Some(names) => obstacle.found.replace("another program", &names),
+            None => obstacle.found,
         };
         Some(Obstacle { found, ..obstacle })
     }

@@ -26,6 +26,13 @@ pub(super) fn holders(addr: SocketAddr) -> Vec<Holder> {
     programs.into_iter().map(|(name, process)| Holder { process, name }).collect()
 }
 
+/// In words: `nginx (process 7) and lb (process 9)`; `None` if nobody is seen.
+pub(super) fn names(holders: &[Holder]) -> Option<String> {
+    let names: Vec<String> =
+        holders.iter().map(|holder| format!("{} (process {})", holder.name, holder.process)).collect();
+    (!names.is_empty()).then(|| names.join(" and "))
+}
+
 /// The inodes of sockets in a table of the kernel that listen where `addr` would.
 fn listening(table: &str, addr: SocketAddr) -> Vec<u64> {
     const LISTEN: &str = "0A";

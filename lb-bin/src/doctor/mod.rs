@@ -18,6 +18,7 @@ use lb_core::config::Config;
 
 use crate::cli::DoctorArgs;
 use crate::settings::Settings;
+use crate::web::At;
 use files::{Address, AdminPlace, Secret, StateFolder};
 use finding::{Finding, Verdict};
 use machine::{Limits, Machine};
@@ -68,6 +69,14 @@ pub(crate) fn log_warnings(path: &Path, config: &Config, settings: &Settings) {
     let findings = Limits::read(config).findings().into_iter().chain(of_files(path, settings));
     let warnings = findings.filter(|finding| finding.verdict != Verdict::Ok);
     warnings.for_each(|finding| tracing::warn!("{}", finding.sentence()));
+}
+
+/// Who listens at the address of a site, as far as this user may see it.
+pub(crate) fn holder_of(at: &At) -> Option<String> {
+    match at {
+        At::Tcp(addr) => holders::names(&holders::holders(*addr)),
+        At::Unix(_) => None,
+    }
 }
 
 /// Why a balancer could not be started, with the name of who has an address that it `wanted`.

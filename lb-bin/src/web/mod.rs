@@ -16,6 +16,7 @@ use async_channel::{Receiver, Sender};
 use axum::Router;
 use rustls::ServerConfig;
 
+use crate::doctor;
 pub(crate) use listen::At;
 use listen::{Listener, Opened};
 pub(crate) use serve::{BodyError, read_body};
@@ -117,7 +118,8 @@ fn open(site: Site, if_taken: IfTaken) -> Result<(Site, Option<Listener>), Strin
         (Opened::Taken, IfTaken::Wait) => Ok((site, None)),
         (Opened::Taken, IfTaken::Fail) => {
             let advice = format!("stop it, or give another address as {}", site.name);
-            Err(format!("{} {}: another program listens there; {advice}", site.name, site.at))
+            let who = doctor::holder_of(&site.at).unwrap_or_else(|| "another program".to_owned());
+            Err(format!("{} {}: {who} listens there; {advice}", site.name, site.at))
         }
         (Opened::Failed(reason), _) => Err(format!("{} {}: {reason}", site.name, site.at)),
     }
