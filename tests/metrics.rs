@@ -101,6 +101,11 @@ fn connections_and_bytes_are_counted_where_they_went() {
     assert_eq!(now.value("lb_frontend_connection_duration_seconds_count{frontend=web}"), 5.0);
     let shards = ["0", "1"].map(|shard| now.value(&format!("lb_shard_connections_total{{shard={shard}}}")));
     assert_eq!(shards.iter().sum::<f64>(), 8.0);
+
+    // What was sent last on an idle connection is counted when its shard wakes up the next time.
+    drop(clients);
+    lb.until_idle();
+    let now = Metrics::at(endpoint);
     for of in ["lb_frontend_bytes_total{frontend=web", "lb_server_bytes_total{frontend=web,server=a"] {
         assert_eq!(now.value(&format!("{of},direction=to_server}}")), 35.0);
         assert_eq!(now.value(&format!("{of},direction=to_client}}")), 35.0);

@@ -11,7 +11,7 @@ use lb_core::config::{Certificate, CertificateContent, Config};
 use crate::document::Document;
 use crate::ron_text::Step;
 use crate::settings::{ConsoleSettings, Settings};
-use crate::{certificates, ron_text};
+use crate::{certificates, console, ron_text};
 
 /// What is wrong with a configuration, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +101,10 @@ pub(crate) fn hash(text: &str) -> u64 {
 /// # Errors
 /// What is wrong with it, with the file's name in front.
 pub fn check(path: &Path) -> Result<String, String> {
-    let config = read_config(path)?.config;
+    let Source { config, settings, .. } = read_config(path)?;
+    if let Some(settings) = &settings.console {
+        console::check(settings, path)?;
+    }
     let warnings = Balancer::builder().config(config.clone()).check();
     let warnings = warnings.map_err(|refused| format!("{}: {refused}", path.display()))?;
     let servers: usize = config.frontends.iter().map(|frontend| frontend.servers().len()).sum();

@@ -116,7 +116,7 @@ impl ConsoleSettings {
         self.certificate.as_ref()
     }
 
-    /// The file that holds the password; `None` is a login by token.
+    /// The file with what the password is recognised by; `None` is a login by token.
     pub fn password_file(&self) -> Option<&PathBuf> {
         self.password_file.as_ref()
     }

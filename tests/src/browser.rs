@@ -219,11 +219,18 @@ impl Browser {
     }
 
     /// Keeps a picture of what is visible, under `target/screenshots/`.
+    ///
+    /// # Panics
+    /// If it can't be made or written.
     pub fn keep_picture(&self, name: &str) {
+        self.try_keep_picture(name).unwrap();
+    }
+
+    fn try_keep_picture(&self, name: &str) -> Result<(), Box<dyn std::error::Error>> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/screenshots");
-        fs::create_dir_all(&folder).unwrap();
-        let picture = self.runtime.block_on(self.client.screenshot()).unwrap();
-        fs::write(folder.join(format!("{name}.png")), picture).unwrap();
+        fs::create_dir_all(&folder)?;
+        let picture = self.runtime.block_on(self.client.screenshot())?;
+        Ok(fs::write(folder.join(format!("{name}.png")), picture)?)
     }
 
     /// Tries something with what is at a place until it succeeds: it may come, be covered or be replaced meanwhile.
@@ -252,7 +259,7 @@ impl Drop for Browser {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let name = std::thread::current().name().unwrap_or("test").replace("::", "-");
-            self.keep_picture(&format!("failed-{name}"));
+            let _ = self.try_keep_picture(&format!("failed-{name}"));
         }
         // The driver ends the browser with its session.
         let _ = self.runtime.block_on(self.client.clone().close());

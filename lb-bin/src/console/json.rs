@@ -129,7 +129,11 @@ impl<'de> Deserializer<'de> for Json {
         match self {
             Self::Null => Err(Fault::custom("null is no value here: leave the field out")),
             Self::Bool(value) => visitor.visit_bool(value),
-            Self::Number(number) => number.deserialize_any(visitor).map_err(|_| Fault::expected(&"a whole number")),
+            Self::Number(number) => match (number.as_u64(), number.as_i64()) {
+                (Some(number), _) => visitor.visit_u64(number),
+                (_, Some(number)) => visitor.visit_i64(number),
+                _ => visitor.visit_f64(number.as_f64().unwrap_or(f64::NAN)),
+            },
             Self::Text(text) => visitor.visit_string(text),
             Self::List(list) => {
                 let mut list = SeqDeserializer::new(list.into_iter());

@@ -1,7 +1,7 @@
 //! Logging in and out: `/api/v1/session`.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{Extension, Request as HttpRequest, State};
@@ -57,6 +57,9 @@ async fn log_in(
         tracing::warn!("console: too many logins are tried from {client}");
         return Err(Problem::too_many_logins(wait));
     }
+    let Ok(_asked) = console.asked.try_acquire() else {
+        return Err(Problem::too_many_logins(Duration::from_secs(1)));
+    };
     if !console.knows(login).await {
         tracing::warn!("console: a login from {client} is refused");
         return Err(Problem::unknown_user(console.login(), &format!("this is not the {}", console.login())));
@@ -123,7 +126,7 @@ impl Console {
         self.state().sessions.find(guard::cookies(headers, COOKIE), Instant::now())
     }
 
-    fn attempt(&self, client: &Client) -> Result<(), std::time::Duration> {
+    fn attempt(&self, client: &Client) -> Result<(), Duration> {
         match client.ip {
             Some(ip) => self.state().attempts.take(ip, Instant::now()),
             None => Ok(()),

@@ -31,6 +31,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use lb_core::config::Certificate;
+use tokio::sync::Semaphore;
 
 use self::attempts::Attempts;
 use self::guard::Own;
@@ -44,6 +45,9 @@ use crate::web::{At, Site};
 pub(crate) use self::certificate::{Renewing, Shown};
 pub(crate) use self::password::{line as password_line, read as read_password};
 pub(crate) use self::token::Token;
+
+/// Most logins that are looked at or wait for it.
+const LOGINS_MAX: usize = 16;
 
 const OPENAPI: &str = include_str!("openapi.json");
 
@@ -78,6 +82,8 @@ struct Console {
     password: Option<Password>,
     certificate: Option<Shown>,
     state: Mutex<Known>,
+    /// Who logs in holds one, so that not everybody who is talked to waits for passwords to be checked.
+    asked: Semaphore,
     /// Who checks a password holds it.
     turn: tokio::sync::Mutex<()>,
 }
@@ -111,8 +117,7 @@ impl Prepared {
     /// # Errors
     /// Its token, password or certificate can't be used: one sentence.
     pub(crate) fn new(settings: &ConsoleSettings, file: &Path, certificates: &[Certificate]) -> Result<Self, String> {
-        let folder = file.parent().unwrap_or(Path::new("."));
-        let password = settings.password_file().map(|path| Password::of_file(&folder.join(path))).transpose()?;
+        let password = password(settings, file)?;
         let certificate = settings.certificate().map(|name| Shown::find(name, certificates)).transpose()?;
         Ok(Self { bind: settings.bind(), token: Token::of_config(file)?, password, certificate })
     }
@@ -132,10 +137,23 @@ impl Prepared {
     pub(crate) fn site(self, handler: Arc<Handler>) -> Result<Site, String> {
         let Self { bind, token, password, certificate } = self;
         let tls = certificate.as_ref().map(Shown::server_config).transpose()?;
-        let (state, turn) = (Mutex::default(), tokio::sync::Mutex::default());
-        let console = Arc::new(Console { handler, bind, token, password, certificate, state, turn });
+        let (state, asked, turn) = (Mutex::default(), Semaphore::new(LOGINS_MAX), tokio::sync::Mutex::default());
+        let console = Arc::new(Console { handler, bind, token, password, certificate, state, asked, turn });
         Ok(Site { name: "console", path: "/", at: At::Tcp(bind), tls, router: router(&console) })
     }
+}
+
+/// Checks the files that the console of the configuration at `file` needs to be there.
+///
+/// # Errors
+/// One can't be used: one sentence.
+pub(crate) fn check(settings: &ConsoleSettings, file: &Path) -> Result<(), String> {
+    password(settings, file).map(drop)
+}
+
+fn password(settings: &ConsoleSettings, file: &Path) -> Result<Option<Password>, String> {
+    let folder = file.parent().unwrap_or(Path::new("."));
+    settings.password_file().map(|path| Password::of_file(&folder.join(path))).transpose()
 }
 
 fn router(console: &Arc<Console>) -> Router {

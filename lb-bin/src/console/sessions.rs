@@ -6,6 +6,8 @@ use super::token::{Token, same};
 
 /// Most sessions at once; for one more the one that was not used for the longest time ends.
 const SESSIONS_MAX: usize = 64;
+/// Most cookies of a request that are looked at.
+const COOKIES_MAX: usize = 8;
 /// How long a session may go unused.
 const IDLE: Duration = Duration::from_secs(30 * 60);
 /// How long it lasts at most.
@@ -58,7 +60,7 @@ impl Sessions {
     /// The session of the first cookie value that is one's, which thereby is used.
     pub(super) fn find<'a>(&mut self, said: impl Iterator<Item = &'a str>, now: Instant) -> Option<Given> {
         self.forget_old(now);
-        let (index, ()) = said.take(SESSIONS_MAX).find_map(|said| Some((self.index_of(said)?, ())))?;
+        let index = said.take(COOKIES_MAX).find_map(|said| self.index_of(said))?;
         let session = &mut self.open[index];
         session.used = now;
         Some(Given { number: session.number, id: session.id.clone(), csrf: session.csrf.clone() })

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, HttpBody};
@@ -40,6 +40,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 /// Most bytes of a request's head.
 const HEAD_MAX: usize = 16 << 10;
+/// How long a predecessor takes at most to leave its addresses, as a rule.
+const WAIT_EXPECTED: Duration = Duration::from_secs(10);
 /// Between two looks at an address that a predecessor has not left yet, and after accepting has failed.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -78,11 +80,18 @@ async fn run_site(site: Site, listener: Option<Listener>, door: Door) {
 
 /// Opens the site when whoever listens there has left; `None` if it can't be opened then.
 async fn wait_for(site: &Site) -> Option<Listener> {
-    tracing::info!("{} {}: the address is taken; it is waited for", site.name, site.at);
+    let begun = Instant::now();
+    let mut told = false;
     loop {
         match Listener::try_open(&site.at) {
             Opened::Listens(listener) => return Some(listener),
-            Opened::Taken => sleep(PAUSE).await,
+            Opened::Taken => {
+                if !told && begun.elapsed() > WAIT_EXPECTED {
+                    tracing::warn!("{} {}: another program still listens there; it is waited for", site.name, site.at);
+                    told = true;
+                }
+                sleep(PAUSE).await;
+            }
             Opened::Failed(reason) => {
                 tracing::error!("{} {}: {reason}", site.name, site.at);
                 return None;

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
+use crate::machine::explain;
 use crate::sys::buffers::{BufferId, BufferSize};
 use crate::sys::ring::{Completion, Multishot, Piece, SendMode};
 use crate::sys::{ring, socket};
@@ -78,7 +79,7 @@ impl Ring {
     /// # Errors
     /// The kernel refuses it: the text says what to change.
     pub fn new() -> io::Result<Self> {
-        let ring = ring::Ring::new(0).map_err(|error| io::Error::other(ring::explain(&error)))?;
+        let ring = ring::Ring::new(0).map_err(|error| io::Error::other(explain(&error)))?;
         Ok(Self { ring, completions: Vec::new(), leaving: Vec::new() })
     }
 

@@ -17,7 +17,8 @@ function checkedState(health) {
     if (health.down) return { kind: "bad", word: "Down", why: health.down.why };
     if (health.ejected) {
         const seconds = Math.ceil(health.ejected.for_milliseconds / 1000);
-        return { kind: "bad", word: "Ejected", why: `Connections to it failed; it is tried again in ${seconds} s.` };
+        const again = seconds > 0 ? `; it is tried again in ${seconds} s` : "";
+        return { kind: "bad", word: "Ejected", why: `Connections to it failed${again}.` };
     }
     return { kind: "calm", word: "Unproven", why: "It was not checked yet, or is not checked: it gets connections." };
 }
