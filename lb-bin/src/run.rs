@@ -161,9 +161,7 @@ impl Service {
             }
         }
     }
-}
 
-impl Service {
     /// Before anything accepts, so that a path that can't be written is known at once.
     fn open_access_log(&self) -> Result<Option<access_log::Opened>, String> {
         let Some(settings) = &self.settings.access_log else { return Ok(None) };
