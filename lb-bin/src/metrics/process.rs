@@ -1,4 +1,4 @@
-//! What the kernel says of this process: CPU, memory, descriptors.
+//! What is told of this process: by the kernel its CPU time, memory and descriptors, by the log what it lost.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -7,6 +7,7 @@ use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::text::{Labels, Subject, Text};
+use crate::log;
 
 /// This process at one moment. What the kernel does not tell is 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -23,6 +24,8 @@ pub(super) struct ProcessFacts {
     max_descriptors: Option<u64>,
     /// When it started, in seconds since 1970.
     started: f64,
+    /// Lines of the log that were dropped.
+    log_dropped: u64,
 }
 
 impl ProcessFacts {
@@ -38,6 +41,7 @@ impl ProcessFacts {
             open_descriptors: open_descriptors(),
             max_descriptors: getrlimit(Resource::Nofile).current,
             started: started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
+            log_dropped: log::dropped(),
         }
     }
 }
@@ -57,9 +61,11 @@ fn open_descriptors() -> u64 {
     }
 }
 
-/// The names are those that all programs with metrics use for these.
+/// But for the first, the names are those that all programs with metrics use for these.
 pub(super) fn write(text: &mut Text, facts: &ProcessFacts) {
     let process = [Subject::new(facts, Labels::default())];
+    let help = "Lines of the log that were dropped, because they were not written in time.";
+    text.counter("lb_log_lines_dropped_total", help, &process, |facts| facts.log_dropped);
     text.counter("process_cpu_seconds_total", "CPU time of all threads.", &process, |facts| facts.cpu_seconds);
     text.gauge("process_resident_memory_bytes", "Memory in RAM.", &process, |facts| facts.resident_bytes);
     text.gauge("process_virtual_memory_bytes", "Memory that is mapped.", &process, |facts| facts.virtual_bytes);
