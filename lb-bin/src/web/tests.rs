@@ -66,6 +66,14 @@ fn a_site_answers_until_its_door_is_closed() {
     let web = start(vec![site(At::Tcp(addr))], door.clone(), IfTaken::Fail).unwrap();
     assert!(get_root(addr).starts_with("HTTP/1.1 200 OK\r\n") && get_root(addr).ends_with("\r\n\r\nhello"));
     let mut idle = connect(addr);
+    idle.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"hello") {
+        let mut piece = [0; 1024];
+        let count = idle.read(&mut piece).unwrap();
+        assert!(count > 0, "{}", answer.escape_ascii());
+        answer.extend_from_slice(&piece[..count]);
+    }
     door.close();
     assert_eq!(idle.read(&mut [0]).unwrap(), 0, "an idle client is closed");
     drop(web);
