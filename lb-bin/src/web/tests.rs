@@ -97,11 +97,13 @@ fn a_unix_socket_is_of_this_user_and_group_and_gone_at_the_end() {
 fn an_address_that_can_not_be_used_is_told_in_one_sentence() {
     let other = TcpListener::bind(ANY).unwrap();
     let taken = At::Tcp(other.local_addr().unwrap());
+    let name = std::fs::read_to_string("/proc/self/comm").unwrap();
+    let this = format!("{} (process {})", name.trim(), std::process::id());
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     std::fs::write(&file, "data").unwrap();
     let cases = [
-        (taken.clone(), format!("metrics {taken}: another program listens there; stop it, or give another address")),
+        (taken.clone(), format!("metrics {taken}: {this} listens there; stop it, or give another address")),
         (At::Tcp("192.0.2.1:1".parse().unwrap()), "metrics 192.0.2.1:1: Cannot assign requested address".to_owned()),
         (At::Unix(file.clone()), format!("metrics {}: something that is not a socket is there", file.display())),
         (At::Unix(folder.path().join("no/s")), format!("metrics {}/no/s: in ", folder.path().display())),
