@@ -465,7 +465,8 @@ fn a_thousand_connections_are_told_of_while_they_go_on() {
 fn a_collector_that_never_reads_holds_up_nobody() {
     let app = Backend::echo();
     let (lb, endpoint) = start(Config::of(Frontend::new("web").server("a", app.addr())));
-    let deaf: Vec<TcpStream> = (0..10).map(|_| ask_without_reading(endpoint)).collect();
+    let deaf: Vec<_> = (0..10).map(|_| thread::spawn(move || ask_without_reading(endpoint))).collect();
+    let deaf: Vec<TcpStream> = deaf.into_iter().map(|asking| asking.join().unwrap()).collect();
     for _ in 0..10 {
         assert_eq!(Wire::connect(endpoint).get("/metrics").status(), 200);
     }
