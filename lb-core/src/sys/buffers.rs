@@ -100,6 +100,8 @@ pub(crate) struct Buffers {
     /// By group number; `None` where a group was given back.
     groups: Vec<Option<Group>>,
     groups_max: usize,
+    /// Buffers that were taken and not given back.
+    in_use: usize,
 }
 
 impl Buffers {
@@ -108,7 +110,7 @@ impl Buffers {
         // One of each size at least.
         let groups_max = (bytes_max / GROUP_BYTES).clamp(2, GROUPS_MAX);
         let first = Group::new(submitter, 0, BufferSize::Small)?;
-        Ok(Self { groups: vec![Some(first)], groups_max })
+        Ok(Self { groups: vec![Some(first)], groups_max, in_use: 0 })
     }
 
     /// The group that the next receive should take from, with another one mapped if all are used up. Where no large buffers are
@@ -142,6 +144,7 @@ impl Buffers {
         debug_assert!(self.group_of(buffer).is_some(), "the kernel has filled a buffer of a group that is gone");
         if let Some(group) = self.group_of(buffer) {
             group.free -= 1;
+            self.in_use += 1;
         }
     }
 
@@ -150,6 +153,7 @@ impl Buffers {
         let Some(group) = self.group_of(buffer) else { return };
         group.provide(buffer.index());
         group.publish();
+        self.in_use -= 1;
     }
 
     /// True if there are more groups than the first.
@@ -204,7 +208,7 @@ impl Buffers {
 
     /// Buffers that were taken and not given back.
     pub(crate) fn in_use(&self) -> usize {
-        self.groups.iter().flatten().map(|group| usize::from(group.size.count() - group.free)).sum()
+        self.in_use
     }
 
     /// Mapped bytes.

@@ -198,7 +198,9 @@ impl Shard {
         session.on_moved(at);
         session.conn.on_sent(side, sent, |piece| self.ring.give_back(piece.buffer));
         session.count_bytes(side, sent as u64, self.number);
-        self.record_answered(key, turn);
+        if session.is_to_be_recorded() {
+            self.record_answered(key, turn);
+        }
     }
 }
 
