@@ -13,7 +13,7 @@ use tests::channel::{
     Manner, Tap, client_config, client_config_as, client_config_of, client_config_with, server_config,
     server_config_for_known, server_config_with,
 };
-use tests::client::connect;
+use tests::client::{connect, try_connect};
 use tests::openssl::SServer;
 use tests::program::{Nginx, Site, run, succeeds};
 use tests::{Authority, Backend, Channel, Config, Frontend, Identity, Lb, bundle, tls, tls_failed, wait};
@@ -203,7 +203,8 @@ fn trouble_with_a_server_is_shown_until_its_next_handshake_succeeds() {
     let frontend = Frontend::new("web").server_with("a", server.addr(), &to_server(BY_NAME));
     let lb = Lb::start(Config::of(frontend).bundle("corp-ca", authority.pem()));
     let mut nothing = Vec::new();
-    assert!(connect(lb.addr("web")).read_to_end(&mut nothing).is_err(), "no server is left");
+    let refused = try_connect(lb.addr("web")).and_then(|mut stream| stream.read_to_end(&mut nothing));
+    assert!(refused.is_err(), "no server is left");
     wait::until("the trouble is told", || !lb.server("web", "a")["tls"]["trouble"].is_null());
     lb.change(&format!("UpdateCertificate{}", bundle("corp-ca", other.pem())));
     connect(lb.addr("web")).read_exact(&mut [0; 4]).unwrap();

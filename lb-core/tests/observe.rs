@@ -163,7 +163,8 @@ fn who_is_to_blame_for_an_end_is_recorded() {
 
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (balancer, addr) = start(Protocol::Tcp, [("app1", closed)]);
-    let _ = TcpStream::connect(addr).unwrap().read(&mut [0]);
+    // It may be reset before the connect returns.
+    let _ = TcpStream::connect(addr).and_then(|mut stream| stream.read(&mut [0]));
     let record = next(&balancer.access_records());
     assert_eq!((record.end, record.tries, record.server_addr), (AccessEnd::Unserved, 1, Some(closed)));
     let failures = metrics(&balancer).status.frontends[0].servers[0].failures;
