@@ -5,12 +5,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crossbeam_queue::ArrayQueue;
+use crossbeam_utils::CachePadded;
 
 use crate::config::Name;
+use crate::table::counters::Counter;
 
 /// One connection, or one request, that is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,25 +116,33 @@ pub struct AccessRequest {
 #[derive(Debug, Clone, Default)]
 pub struct AccessRecords {
     /// By shard; none if nothing is recorded.
-    shards: Arc<[ArrayQueue<AccessRecord>]>,
-    dropped: Arc<AtomicU64>,
+    shards: Arc<[CachePadded<Kept>]>,
+}
+
+/// What one shard has recorded.
+#[derive(Debug)]
+struct Kept {
+    records: ArrayQueue<AccessRecord>,
+    /// Those that found no place.
+    dropped: Counter,
 }
 
 impl AccessRecords {
     /// For so many shards, each of which keeps up to `capacity` records until they are taken; 0 for none.
     pub(crate) fn new(shards: usize, capacity: usize) -> Self {
         let shards = if capacity == 0 { 0 } else { shards };
-        Self { shards: (0..shards).map(|_| ArrayQueue::new(capacity)).collect(), dropped: Arc::default() }
+        let kept = || Kept { records: ArrayQueue::new(capacity), dropped: Counter::default() };
+        Self { shards: (0..shards).map(|_| CachePadded::new(kept())).collect() }
     }
 
     /// Takes a record, if there is one. Those of one shard come in their order.
     pub fn take(&self) -> Option<AccessRecord> {
-        self.shards.iter().find_map(ArrayQueue::pop)
+        self.shards.iter().find_map(|shard| shard.records.pop())
     }
 
     /// Those that were dropped since the start.
     pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.shards.iter().map(|shard| shard.dropped.get()).sum()
     }
 
     /// Whether anything is recorded.
@@ -141,13 +150,13 @@ impl AccessRecords {
         !self.shards.is_empty()
     }
 
-    /// Keeps a shard's record. False if there is no place for it.
-    pub(crate) fn put(&self, shard: usize, record: AccessRecord) -> bool {
-        let kept = self.shards.get(shard).is_some_and(|queue| queue.push(record).is_ok());
-        if !kept {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+    /// Keeps a shard's record, or drops and counts it if there is no place. Only the owning shard may call this.
+    pub(crate) fn put(&self, shard: usize, record: AccessRecord) {
+        if let Some(kept) = self.shards.get(shard)
+            && kept.records.push(record).is_err()
+        {
+            kept.dropped.add(1);
         }
-        kept
     }
 }
 
@@ -179,8 +188,12 @@ mod tests {
     #[test]
     fn records_come_in_order_and_what_finds_no_place_is_told() {
         let records = AccessRecords::new(2, 2);
-        assert!(records.put(1, record(1, 0)) && records.put(1, record(1, 1)) && !records.put(1, record(1, 2)));
-        assert!(records.put(0, record(0, 7)), "the other shard has places of its own");
+        (0..2).for_each(|tries| records.put(1, record(1, tries)));
+        assert_eq!(records.dropped(), 0);
+        records.put(1, record(1, 2));
+        assert_eq!(records.dropped(), 1);
+        // The other shard has places of its own.
+        records.put(0, record(0, 7));
         let taken: Vec<_> = std::iter::from_fn(|| records.take()).map(|record| record.tries).collect();
         assert_eq!(taken, [7, 0, 1]);
         assert_eq!(records.dropped(), 1);
@@ -189,6 +202,7 @@ mod tests {
     #[test]
     fn without_room_nothing_is_recorded() {
         let records = AccessRecords::new(2, 0);
-        assert!(!records.are_on() && !records.put(0, record(0, 0)) && records.take().is_none());
+        records.put(0, record(0, 0));
+        assert!(!records.are_on() && records.take().is_none());
     }
 }

@@ -421,7 +421,7 @@ impl Controller {
             max_connections: self.shared.process.max.into(),
             connections_on_replaced: self.retired.iter().map(|endpoint| u64::from(endpoint.open())).sum(),
             changes: self.changes,
-            access_dropped: self.shared.counters.iter().map(|shard| shard.access_dropped.get()).sum(),
+            access_dropped: self.shared.access.dropped(),
             traffic: self.rates.total(&self.running),
             shards: status::shards(&self.shared, &self.cores, &self.rates),
             certificates: status::certificates(&self.state, unix_time()),

@@ -209,8 +209,6 @@ pub(crate) struct ShardCounters {
     pub(crate) thread: Counter,
     pub(crate) turns: Counter,
     pub(crate) completions: Counter,
-    /// Access records that found no place.
-    pub(crate) access_dropped: Counter,
     /// Relay buffers with bytes in them.
     pub(crate) buffers_in_use: Counter,
     pub(crate) revision: Counter,
