@@ -239,6 +239,29 @@ fn nobody_notices_a_take_over() {
 }
 
 #[test]
+fn a_change_takes_no_connection_from_clients_that_ask() {
+    let site = Site::named("a");
+    let lb = http(Frontend::new("web").server("a", site.addr()));
+    let (addr, has_ended) = (lb.addr("web"), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let ask = || {
+            let mut client = Wire::connect(addr);
+            while !has_ended.load(SeqCst) {
+                assert_eq!(client.get("/").text(), "a");
+            }
+        };
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+        for _ in 0..40 {
+            lb.done(&["frontend", "add", "other", "127.0.0.1:0"]);
+            lb.done(&["frontend", "remove", "other"]);
+        }
+        has_ended.store(true, SeqCst);
+        clients.into_iter().for_each(|client| client.join().unwrap());
+    });
+    assert_eq!(lb.traffic("accepted"), 4);
+}
+
+#[test]
 fn a_drained_server_finishes_its_requests_and_gets_no_new_ones() {
     let (gate, other) = (Gate::default(), Site::named("b"));
     let site = gate.site();

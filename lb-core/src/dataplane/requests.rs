@@ -176,6 +176,10 @@ impl Shard {
     fn on_answered(&mut self, key: Key, turn: &Turn<'_>) -> bool {
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let Some(exchange) = session.layers.as_mut().and_then(|layers| layers.exchange_mut()) else { return false };
+        if session.is_sent_at_once[Side::Server as usize] {
+            // Whether the server has heard all will be known in a moment.
+            return false;
+        }
         let is_stopping = turn.shared.stop() != Stop::No;
         let (keeps_client, keeps_server) =
             (exchange.keeps_client() && !self.closes_idle_clients, exchange.keeps_server());

@@ -176,7 +176,10 @@ impl Shard {
         };
         if completion.result == -libc::EAGAIN && !session.conn.is_closing() {
             // The peer reads slowly. To the connection nothing has happened: its send is still in the kernel.
-            return self.send(side, key, SendMode::Wait);
+            self.send(side, key, SendMode::Wait);
+            // A server that has answered already is known not to have heard all.
+            self.follow_exchange(key, turn);
+            return self.drive(key, turn);
         }
         self.on_bytes_sent(side, key, completion.result.max(0) as usize, self.now, turn);
         let is_meeting = self.sessions.get(key).is_some_and(|session| session.conn.is_meeting());
@@ -209,6 +212,8 @@ impl Session {
     fn is_waiting_for_send(&mut self, sink: Side) -> bool {
         match self.exchange() {
             _ if sink == Side::Client && self.is_to_be_recorded() => true,
+            // The answer was there before it was known that the server had heard all.
+            Some(exchange) if sink == Side::Server && exchange.is_answered_whole() => true,
             // More of the answer, or the next request, if it has come already.
             Some(exchange) if self.conn.is_greeting() => {
                 sink == Side::Client && (!exchange.is_idle() || self.conn.has_more_than_is_sent(sink))
