@@ -6,10 +6,14 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use crate::client::connect;
 use crate::http::{Body, Chunks, Framing, Message, Site, Wire, request};
 use crate::{stream, wait};
+
+/// Between two rounds of a client: without it clients would leave no core to whoever makes the changes.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Some clients, until they are told to end.
 #[derive(Debug, Default)]
@@ -37,6 +41,7 @@ impl Crowd {
                 }
                 round(number).map_err(|error| format!("round {number}: {error}"))?;
                 counted.store(number + 1, Relaxed);
+                thread::sleep(PAUSE);
             }
             Ok(())
         });
