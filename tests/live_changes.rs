@@ -2,11 +2,12 @@
 //! again, and check every byte, while one change after the other is made. Requests are answered by 200 or not at all well.
 #![forbid(unsafe_code)]
 
+use std::net::Shutdown;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
 use tests::channel::client_config;
-use tests::client::connect;
+use tests::client::{connect, read_to_end, try_connect};
 use tests::crowd::{self, Crowd};
 use tests::http::{Site, Wire};
 use tests::{Authority, Backend, Channel, Config, Frontend, Identity, Lb, pair, wait};
@@ -263,6 +264,16 @@ impl Scene {
             self.crowd.join("that exchanges messages in a tunnel", move |round| crowd::ping(&mut stream, round));
             let (mut reader, mut writer) = twice(crowd::upgrade(web));
             self.crowd.join("that streams in a tunnel", move |round| crowd::echo(&mut reader, &mut writer, round));
+            self.crowd.join("that comes and goes", move |round| {
+                let mut stream = try_connect(tcp)?;
+                crowd::ping(&mut stream, round)?;
+                stream.shutdown(Shutdown::Write)?;
+                assert_eq!(read_to_end(stream)?, "");
+                Ok(())
+            });
+            self.crowd.join("that comes and asks", move |round| {
+                crowd::ask(&mut Wire::over(try_connect(web)?), round).map(drop)
+            });
             self.ask("that asks", manner, move || Wire::connect(web));
             let trusting = Arc::clone(&trusting);
             self.ask("that asks in TLS", manner, move || Wire::over(channel(secure, &trusting)));

@@ -26,24 +26,23 @@ pub struct Crowd {
 struct Client {
     name: String,
     rounds: Arc<AtomicU64>,
-    thread: JoinHandle<Result<(), String>>,
+    thread: JoinHandle<()>,
 }
 
 impl Crowd {
     /// One client more, which plays `round` again and again with the number of the round.
     pub fn join(&mut self, name: &str, mut round: impl FnMut(u64) -> io::Result<()> + Send + 'static) {
         let (has_ended, rounds) = (Arc::clone(&self.has_ended), Arc::<AtomicU64>::default());
-        let counted = Arc::clone(&rounds);
+        let (counted, called) = (Arc::clone(&rounds), name.to_owned());
         let thread = thread::spawn(move || {
             for number in 0.. {
                 if has_ended.load(Relaxed) {
                     break;
                 }
-                round(number).map_err(|error| format!("round {number}: {error}"))?;
+                round(number).unwrap_or_else(|error| panic!("client {called} is disturbed in round {number}: {error}"));
                 counted.store(number + 1, Relaxed);
                 thread::sleep(PAUSE);
             }
-            Ok(())
         });
         self.clients.push(Client { name: name.to_owned(), rounds, thread });
     }
@@ -58,8 +57,9 @@ impl Crowd {
             let goes_on = || client.rounds.load(Relaxed) >= until || client.thread.is_finished();
             wait::until(&format!("client {} goes on while {what}", client.name), goes_on);
         }
-        let ended: Vec<_> = self.clients.iter().filter(|client| client.thread.is_finished()).collect();
-        assert!(ended.is_empty(), "while {what} these clients were disturbed: {:?}", names(&ended));
+        let ended = self.clients.iter().filter(|client| client.thread.is_finished());
+        let disturbed: Vec<_> = ended.map(|client| &client.name).collect();
+        assert!(disturbed.is_empty(), "these clients were disturbed while {what}: {disturbed:?}");
     }
 
     /// Ends it.
@@ -68,14 +68,10 @@ impl Crowd {
     /// If a client has noticed something.
     pub fn end(self) {
         self.has_ended.store(true, Relaxed);
-        let ends = self.clients.into_iter().map(|client| (client.name, client.thread.join()));
-        let disturbed: Vec<_> = ends.filter(|(_, end)| !matches!(end, Ok(Ok(())))).collect();
-        assert!(disturbed.is_empty(), "clients were disturbed: {disturbed:#?}");
+        let ends: Vec<_> = self.clients.into_iter().map(|client| (client.name, client.thread.join())).collect();
+        let disturbed: Vec<_> = ends.iter().filter(|(_, end)| end.is_err()).map(|(name, _)| name).collect();
+        assert!(disturbed.is_empty(), "clients were disturbed: {disturbed:?}");
     }
-}
-
-fn names<'a>(clients: &[&'a Client]) -> Vec<&'a str> {
-    clients.iter().map(|client| client.name.as_str()).collect()
 }
 
 /// Sends up to a few MiB to who echoes, and reads them back while it sends.
@@ -109,7 +105,7 @@ pub fn ping(stream: &mut (impl Read + Write), round: u64) -> io::Result<()> {
 /// # Errors
 /// There is no answer, or not this one.
 pub fn ask<S: Read + Write>(wire: &mut Wire<S>, round: u64) -> io::Result<Message> {
-    let (size, is_chunked) = (size(round), round % 3 == 0);
+    let (size, is_chunked) = (size(round), round.is_multiple_of(3));
     let framing = ["chunked", "length", "closing"][(round % 7 % 3) as usize];
     let target = format!("/{framing}/{round}/{size}");
     let body = bytes(round, size);
