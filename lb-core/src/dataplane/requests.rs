@@ -176,8 +176,9 @@ impl Shard {
     fn on_answered(&mut self, key: Key, turn: &Turn<'_>) -> bool {
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let Some(exchange) = session.layers.as_mut().and_then(|layers| layers.exchange_mut()) else { return false };
-        if session.is_sent_at_once[Side::Server as usize] {
-            // Whether the server has heard all will be known in a moment.
+        if session.is_sent_at_once[Side::Server as usize] && !exchange.is_tunnel() {
+            // Whether the server has heard all will be known in a moment. To a tunnel it does not matter, and what comes next is
+            // its own: that the server resets it, above all, which it does once.
             return false;
         }
         let is_stopping = turn.shared.stop() != Stop::No;
