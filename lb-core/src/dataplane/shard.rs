@@ -175,8 +175,6 @@ pub(crate) struct Shard {
     has_left: bool,
     accept_renewals: u32,
     stale_completions: u64,
-    /// Whether clients of requests are closed as soon as they are answered.
-    pub(super) closes_idle_clients: bool,
     /// Counts the turns.
     pub(super) turns: u64,
 }
@@ -222,7 +220,6 @@ impl Shard {
             has_left: false,
             accept_renewals: 0,
             stale_completions: 0,
-            closes_idle_clients: false,
             turns: 0,
         })
     }
