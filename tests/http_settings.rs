@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
+use tests::http::{Site, Wire};
 use tests::{Authority, Backend, Config, Frontend, Lb, Place};
 
 /// A frontend `web` with a server `a`, and these fields.
@@ -57,6 +58,18 @@ fn cookies_are_switched_on_and_off_live_and_refused_where_nobody_can_see_them() 
     lb.done(&update(&["--cookie-persistence", "false"]));
     lb.done(&update(&["--protocol", "tcp"]));
     assert!(lb.done(&["frontend", "list"]).contains("  tcp  "));
+}
+
+#[test]
+fn who_asks_goes_on_asking_when_the_protocol_changes() {
+    let site = Site::named("a");
+    let lb = Lb::start(Config::of(Frontend::new("web").set("protocol", "http").server("a", site.addr())));
+    let mut client = Wire::connect(lb.addr("web"));
+    for protocol in ["tcp", "http", "tcp"] {
+        assert_eq!(client.get("/").text(), "a");
+        lb.done(&update(&["--protocol", protocol]));
+        assert_eq!(client.get("/").text(), "a");
+    }
 }
 
 #[test]

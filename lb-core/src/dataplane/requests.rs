@@ -59,11 +59,10 @@ impl Shard {
     fn ask(&mut self, key: Key, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let frontend = turn.table.frontend(session.frontend);
-        let settings = frontend.and_then(|frontend| Some((frontend, frontend.http.as_ref()?)));
         let has_come = session.exchange().is_some_and(|exchange| !exchange.is_idle());
         let has_ended = session.exchange().is_some_and(|exchange| exchange.has_client_ended());
-        let Some((frontend, http)) = settings.filter(|_| has_come || !has_ended) else {
-            // The frontend is gone, or speaks another protocol now, or the client has left.
+        let Some(frontend) = frontend.filter(|_| has_come || !has_ended) else {
+            // The frontend is gone, or the client has left.
             return self.part(key);
         };
         if !has_come {
@@ -72,6 +71,7 @@ impl Shard {
         if session.conn.is_delivering(Side::Client) {
             return;
         }
+        let http = &*frontend.http;
         let is_told = http.x_forwarded || http.forwarded;
         let client = is_told.then(|| session.client_addr()).flatten();
         if is_told && client.is_none() {
@@ -111,7 +111,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(key).filter(|session| !session.is_in_head) else { return };
         session.is_in_head = true;
         session.since = self.now;
-        session.greeting_timeout = frontend.http.as_ref().map_or(0, |http| http.header_timeout.as_millis());
+        session.greeting_timeout = frontend.http.header_timeout.as_millis();
         self.timers.set(key.slot, self.now + Time::from(session.greeting_timeout));
     }
 
@@ -128,8 +128,7 @@ impl Shard {
         if is_used {
             session.counters.shards[self.number].http.reused.add(1);
         }
-        session.response_timeout =
-            frontend.and_then(|frontend| frontend.http.as_ref()).map_or(0, |http| http.response_timeout.as_millis());
+        session.response_timeout = frontend.map_or(0, |frontend| frontend.http.response_timeout.as_millis());
         let opened = layers.open_exchange(is_used, &mut Outgoing::new(self.ring.own_buffers(), &mut self.outgoing));
         self.put_outgoing(key);
         match opened {
@@ -230,8 +229,7 @@ impl Shard {
         (session.is_answered, session.is_in_head, session.has_forsaken) = (false, false, false);
         session.stopwatch = Stopwatch::new();
         let frontend = turn.table.frontend(session.frontend);
-        let http = frontend.and_then(|frontend| frontend.http.as_ref());
-        session.greeting_timeout = http.map_or(0, |http| http.keep_alive_timeout.as_millis());
+        session.greeting_timeout = frontend.map_or(0, |frontend| frontend.http.keep_alive_timeout.as_millis());
     }
 
     /// The connection does not count for its server any more.

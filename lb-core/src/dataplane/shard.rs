@@ -534,7 +534,7 @@ impl Session {
         let greeting = frontend.greeting.as_ref();
         // Fails if the client has gone already: then it does not matter.
         let is_proxy = |greeting: &Greeting| socket::peer_addr(&client).is_ok_and(|addr| greeting.is_proxy(addr.ip()));
-        let is_http = frontend.http.is_some();
+        let is_http = frontend.http.is_spoken;
         let layers = greeting.and_then(|greeting| Layers::of_client(greeting, is_http, || is_proxy(greeting), shard));
         let greets = layers.as_ref().is_some_and(|layers| !layers.is_greeted());
         Self {
@@ -689,8 +689,8 @@ impl Session {
 /// How long a client that was just accepted may take for what it has to say first, in milliseconds.
 fn greeting_timeout(frontend: &Frontend) -> u32 {
     let of_handshake = |greeting: &Arc<Greeting>| greeting.config.handshake_timeout().as_millis();
-    match &frontend.http {
-        Some(http) if !http.is_tls => http.header_timeout.as_millis(),
-        _ => frontend.greeting.as_ref().map_or(0, of_handshake),
+    match frontend.http.is_spoken && !frontend.http.is_tls {
+        true => frontend.http.header_timeout.as_millis(),
+        false => frontend.greeting.as_ref().map_or(0, of_handshake),
     }
 }

@@ -755,7 +755,7 @@ mod tests {
         let bind = Bind::Addr(([127, 0, 0, 1], 80).into());
         let settings = HttpSettings::default().with_forwarded(false, false);
         let frontend = config::Frontend::new("web", bind).unwrap().with_protocol(Protocol::Http).with_http(settings);
-        Http::of(&frontend).unwrap()
+        Http::of(&frontend)
     }
 
     fn ask(exchange: &mut Exchange) -> Result<bool, Wrong> {

@@ -1,4 +1,4 @@
-//! What shards know of a frontend that reads requests.
+//! What shards know of how a frontend reads requests.
 
 use crate::config::{Frontend, Millis, Protocol};
 use crate::http::Limits;
@@ -17,15 +17,17 @@ pub(crate) struct Http {
     pub(crate) x_forwarded: bool,
     /// Whether Forwarded is added.
     pub(crate) forwarded: bool,
-    /// Whether clients come in TLS.
+    /// Whether clients that come now speak HTTP at all. Those who came while they did go on to ask.
+    pub(crate) is_spoken: bool,
+    /// Whether they come in TLS.
     pub(crate) is_tls: bool,
 }
 
 impl Http {
-    /// How a frontend's requests are handled, if it reads any.
-    pub(crate) fn of(config: &Frontend) -> Option<Self> {
+    /// How a frontend's requests are handled.
+    pub(crate) fn of(config: &Frontend) -> Self {
         let http = config.http();
-        config.protocol().is_http().then(|| Self {
+        Self {
             // At most 128 are allowed.
             limits: Limits { line: http.max_line(), fields: http.max_fields() as u16, head: http.max_head() },
             header_timeout: http.header_timeout(),
@@ -33,7 +35,8 @@ impl Http {
             response_timeout: http.response_timeout(),
             x_forwarded: http.x_forwarded(),
             forwarded: http.forwarded(),
+            is_spoken: config.protocol().is_http(),
             is_tls: config.protocol() == Protocol::Https,
-        })
+        }
     }
 }
