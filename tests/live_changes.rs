@@ -6,14 +6,14 @@ use std::net::Shutdown;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
-use tests::channel::client_config;
+use tests::channel::{client_config, server_config};
 use tests::client::{connect, read_to_end, try_connect};
 use tests::crowd::{self, Crowd};
-use tests::http::{Site, Wire};
-use tests::{Authority, Backend, Channel, Config, Frontend, Identity, Lb, pair, wait};
+use tests::http::Wire;
+use tests::{Authority, Backend, Channel, Config, Frontend, Identity, Lb, bundle, pair, wait};
 
 /// How often each change is made.
-const TIMES: usize = 12;
+const TIMES: usize = 10;
 
 /// The frontends: bytes as they are, TLS that ends at the balancer, and requests, without TLS and in it.
 const FRONTENDS: [&str; 4] = ["tcp", "tls", "web", "secure"];
@@ -67,7 +67,7 @@ fn servers_are_drained_and_disabled() {
 fn other_frontends_come_change_and_go() {
     let scene = Scene::start();
     for _ in 0..TIMES {
-        let other = Frontend::new("other").server("a", scene.echoes[0].addr());
+        let other = Frontend::new("other").server("a", scene.farm.echoes[0].addr());
         scene.lb.change(&format!("AddFrontend(frontend:{other})"));
         scene.lb.change("UpdateFrontend(name:\"other\",bind:\"127.0.0.2:0\",policy:random_two,rename:\"another\")");
         scene.lb.change("RemoveFrontend(name:\"another\")");
@@ -128,10 +128,14 @@ fn the_settings_of_requests_are_updated() {
 #[test]
 fn certificates_are_replaced() {
     let scene = Scene::start();
-    let other = scene.authority.issue(&["site.example"]);
+    let (authority, identity) = (&scene.farm.authority, &scene.farm.identity);
+    let (more, other) = (Authority::root("another one"), authority.issue(&["site.example"]));
     for _ in 0..TIMES {
-        for identity in [&other, &scene.identity] {
+        for (identity, trusted) in
+            [(&other, authority.pem().to_owned() + more.pem()), (identity, authority.pem().into())]
+        {
             scene.lb.change(&format!("UpdateCertificate{}", pair("site", identity)));
+            scene.lb.change(&format!("UpdateCertificate{}", bundle("corp-ca", &trusted)));
         }
     }
     scene.crowd.go_on("certificates are replaced");
@@ -154,11 +158,11 @@ fn clients_are_forgotten_and_the_log_says_more() {
 fn the_file_is_applied() {
     let scene = Scene::start();
     let place = scene.lb.place();
-    let more = || scene.config().frontend(Frontend::new("other").server("a", scene.echoes[0].addr()));
+    let more = || scene.farm.config().frontend(Frontend::new("other").server("a", scene.farm.echoes[0].addr()));
     for _ in 0..TIMES {
         place.write_config(more());
         scene.lb.done(&["apply", "--config", place.config().to_str().unwrap()]);
-        place.write_config(scene.config());
+        place.write_config(scene.farm.config());
         scene.lb.signal("HUP");
         wait::until("the file is in effect", || scene.lb.settings().len() == FRONTENDS.len());
     }
@@ -175,12 +179,12 @@ fn successors_give_up() {
         place.write_config("(frontends: nonsense)");
         assert_eq!(place.fail_successor().code, Some(1));
         scene.crowd.go_on("a successor does not begin");
-        let taken = Frontend::new("other").bind(scene.echoes[0].addr());
-        place.write_config(scene.config().frontend(taken));
+        let taken = Frontend::new("other").bind(scene.farm.echoes[0].addr());
+        place.write_config(scene.farm.config().frontend(taken));
         assert_eq!(place.fail_successor().code, Some(1));
         wait::until("changes are allowed again", can_change);
         scene.crowd.go_on("a successor gives up");
-        place.write_config(scene.config());
+        place.write_config(scene.farm.config());
     }
     for _ in 0..TIMES {
         let mut successor = scene.lb.connect_admin();
@@ -208,7 +212,7 @@ fn successors_take_over() {
 }
 
 /// Adds a server more to a frontend.
-const ADD: &str = "AddServer(frontend:NAME,server:(name:\"c\",ip:\"127.0.0.1\",port:SPARE,ssl_offload:OFFLOADS))";
+const ADD: &str = "AddServer(frontend:NAME,server:(name:\"c\",ip:\"127.0.0.1\",port:SPARE,SETTINGS))";
 
 /// Whether clients of requests accept to be told, with an answer, that it is the last on their connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,11 +223,7 @@ enum Manner {
 
 /// A balancer with clients and servers of every kind.
 struct Scene {
-    authority: Authority,
-    identity: Identity,
-    /// The first two serve, the third is where one of them can move.
-    echoes: [Backend; 3],
-    sites: [Site; 3],
+    farm: Farm,
     lb: Lb,
     crowd: Crowd,
 }
@@ -234,19 +234,16 @@ impl Scene {
     }
 
     fn start_for(manner: Manner) -> Self {
-        let authority = Authority::root("corp authority");
-        let identity = authority.issue(&["site.example"]);
-        let echoes = [(); 3].map(|()| Backend::echo());
-        let sites = [(); 3].map(|()| crowd::site());
-        let lb = Lb::start(config(&echoes, &sites, &identity));
-        let mut scene = Self { authority, identity, echoes, sites, lb, crowd: Crowd::default() };
+        let farm = Farm::new();
+        let lb = Lb::start(farm.config());
+        let mut scene = Self { farm, lb, crowd: Crowd::default() };
         scene.enter(manner);
         scene.crowd.go_on("nothing is changed");
         scene
     }
 
     fn enter(&mut self, manner: Manner) {
-        let trusting = client_config(&self.authority);
+        let trusting = client_config(&self.farm.authority);
         let [tcp, tls, web, secure] = FRONTENDS.map(|name| self.lb.addr(name));
         let channel =
             move |addr, trusting: &Arc<ClientConfig>| Channel::connect(addr, "site.example", trusting).unwrap();
@@ -299,10 +296,6 @@ impl Scene {
         });
     }
 
-    fn config(&self) -> Config {
-        config(&self.echoes, &self.sites, &self.identity)
-    }
-
     /// Makes some changes, one after the other, again and again.
     fn while_all_go_on(&self, changes: &[&str]) {
         changes.repeat(TIMES).iter().for_each(|change| self.change_all(change));
@@ -312,12 +305,9 @@ impl Scene {
     /// Makes a change to every frontend at once.
     fn change_all(&self, change: &str) {
         let changes = FRONTENDS.map(|name| {
-            let [first, spare] = [0, 2].map(|index| match name {
-                "tcp" | "tls" => self.echoes[index].addr().port().to_string(),
-                _ => self.sites[index].addr().port().to_string(),
-            });
-            let offloads = (name == "tls").to_string();
-            let change = change.replace("FIRST", &first).replace("SPARE", &spare).replace("OFFLOADS", &offloads);
+            let [first, _, spare] = self.farm.servers(name).each_ref().map(|server| server.addr().port().to_string());
+            let change = change.replace("FIRST", &first).replace("SPARE", &spare);
+            let change = change.replace("SETTINGS", Farm::settings(name));
             change.replace("NAME", &format!("{name:?}"))
         });
         self.lb.change(&format!("Transaction([{}])", changes.join(",")));
@@ -328,20 +318,61 @@ impl Scene {
     }
 }
 
-fn config(echoes: &[Backend; 3], sites: &[Site; 3], identity: &Identity) -> Config {
-    let echoing = |name, settings| {
-        let frontend = Frontend::new(name).server_with("a", echoes[0].addr(), settings);
-        frontend.server_with("b", echoes[1].addr(), settings)
-    };
-    let asked = |name, protocol| {
-        let frontend = Frontend::new(name).set("protocol", protocol);
-        frontend.server("a", sites[0].addr()).server("b", sites[1].addr())
-    };
-    let config = Config::of(echoing("tcp", "ssl_offload: false"));
-    let config = config.frontend(echoing("tls", "ssl_offload: true").certificates(&["site"]));
-    let config = config.frontend(asked("web", "http"));
-    let config = config.frontend(asked("secure", "https").certificates(&["site"]));
-    config.pair("site", identity).set("shards", 2)
+/// The servers, and what those who speak TLS trust. Of three servers the first two serve, the third is where others can move.
+struct Farm {
+    authority: Authority,
+    identity: Identity,
+    echoes: [Backend; 3],
+    sites: [Backend; 3],
+    secure_sites: [Backend; 3],
+}
+
+impl Farm {
+    fn new() -> Self {
+        let authority = Authority::root("corp authority");
+        let identity = authority.issue(&["site.example"]);
+        let app = server_config(&identity);
+        Self {
+            authority,
+            identity,
+            echoes: [(); 3].map(|()| Backend::echo()),
+            sites: [(); 3].map(|()| crowd::site()),
+            secure_sites: [(); 3].map(|()| crowd::secure_site(Arc::clone(&app))),
+        }
+    }
+
+    fn config(&self) -> Config {
+        let certified = |name| Frontend::new(name).certificates(&["site"]);
+        let frontends = [
+            ("tcp", Frontend::new("tcp")),
+            ("tls", certified("tls")),
+            ("web", Frontend::new("web").set("protocol", "http")),
+            ("secure", certified("secure").set("protocol", "https")),
+        ];
+        let config = frontends.into_iter().fold(Config::default(), |config, (name, frontend)| {
+            let [a, b, _] = self.servers(name).each_ref().map(Backend::addr);
+            let settings = Self::settings(name);
+            config.frontend(frontend.server_with("a", a, settings).server_with("b", b, settings))
+        });
+        config.pair("site", &self.identity).bundle("corp-ca", self.authority.pem()).set("shards", 2)
+    }
+
+    fn servers(&self, frontend: &str) -> &[Backend; 3] {
+        match frontend {
+            "tcp" | "tls" => &self.echoes,
+            "web" => &self.sites,
+            _ => &self.secure_sites,
+        }
+    }
+
+    /// What is said of each server of a frontend.
+    fn settings(frontend: &str) -> &'static str {
+        match frontend {
+            "tls" => "ssl_offload: true",
+            "secure" => "server_certificate: \"corp-ca\", server_name: \"site.example\"",
+            _ => "ssl_offload: false",
+        }
+    }
 }
 
 /// The same connection for two threads.

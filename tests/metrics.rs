@@ -510,7 +510,7 @@ fn a_real_prometheus_scrapes_and_understands_the_rules_and_the_dashboard() {
     let connections = "sum(lb_frontend_connections_total)";
     wait::until("Prometheus knows of the connections", || prometheus.query(connections) == [10.0]);
     wait::until("Prometheus knows rates", || prometheus.query("rate(lb_build_info[1m])").len() == 1);
-    assert_eq!(prometheus.query("up"), [1.0]);
+    wait::until("Prometheus finds the balancer up", || prometheus.query("up") == [1.0]);
     let buckets = prometheus.query("count(lb_frontend_connection_duration_seconds_bucket{frontend=\"web\"})");
     assert_eq!(buckets, [22.0]);
     for rule in prometheus.evaluated_rules() {
@@ -518,7 +518,8 @@ fn a_real_prometheus_scrapes_and_understands_the_rules_and_the_dashboard() {
     }
     for expression in expressions() {
         let is_rare = expression.ends_with("> 0");
-        assert!(!prometheus.query(&expression).is_empty() || is_rare, "{expression} gives nothing");
+        // On a busy machine a scrape may fail, and then there is nothing until the next one.
+        wait::until(&format!("{expression} gives something"), || is_rare || !prometheus.query(&expression).is_empty());
     }
 }
 

@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustls::ServerConfig;
+
 use crate::client::connect;
-use crate::http::{Body, Chunks, Framing, Message, Site, Wire, request};
-use crate::{stream, wait};
+use crate::http::{Body, Chunks, Framing, Message, Wire, request};
+use crate::{Backend, stream, wait};
 
 /// Between two rounds of a client: without it clients would leave no core to whoever makes the changes.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -158,22 +160,29 @@ pub fn upgrade(addr: SocketAddr) -> TcpStream {
 
 /// A server for [`ask`], [`pipeline`] and [`upgrade`]: it answers with the body that the target names, in the framing that it
 /// names, and closes after some of its answers.
-pub fn site() -> Site {
-    Site::play(|wire, _| {
-        while let Ok(head) = wire.try_head() {
-            if head.has("upgrade") {
-                wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
-                return crate::backend::echo(Both(wire));
-            }
-            let Ok(answer) = answer(wire, &head) else { return };
-            if wire.try_send(&answer).is_err() || head.target().starts_with("/closing") {
-                return;
-            }
-        }
-    })
+pub fn site() -> Backend {
+    Backend::run(|stream| serve(&mut Wire::over(stream)))
 }
 
-fn answer(wire: &mut Wire, head: &Message) -> io::Result<Vec<u8>> {
+/// The same in TLS.
+pub fn secure_site(config: Arc<ServerConfig>) -> Backend {
+    Backend::secure(config, |channel| serve(&mut Wire::over(channel)))
+}
+
+fn serve<S: Read + Write>(wire: &mut Wire<S>) {
+    while let Ok(head) = wire.try_head() {
+        if head.has("upgrade") {
+            wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
+            return crate::backend::echo(Both(wire));
+        }
+        let Ok(answer) = answer(wire, &head) else { return };
+        if wire.try_send(&answer).is_err() || head.target().starts_with("/closing") {
+            return;
+        }
+    }
+}
+
+fn answer<S: Read + Write>(wire: &mut Wire<S>, head: &Message) -> io::Result<Vec<u8>> {
     let target: Vec<_> = head.target().split('/').collect();
     let [_, framing, seed, size] = target[..] else { return Err(differs("a target of ours", head.target())) };
     let wanted = bytes(seed.parse().unwrap_or(0), size.parse().unwrap_or(0));
@@ -202,15 +211,15 @@ fn answer(wire: &mut Wire, head: &Message) -> io::Result<Vec<u8>> {
 }
 
 /// Both directions of a wire as one.
-struct Both<'w>(&'w mut Wire);
+struct Both<'w, S: Read + Write>(&'w mut Wire<S>);
 
-impl Read for Both<'_> {
+impl<S: Read + Write> Read for Both<'_, S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.reader().read(buffer)
     }
 }
 
-impl Write for Both<'_> {
+impl<S: Read + Write> Write for Both<'_, S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.writer().write(bytes)
     }

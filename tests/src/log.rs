@@ -52,7 +52,11 @@ impl Log {
                 return None;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "no {part:?} in the log after {HANG:?}:\n{}", text.lines.join("\n"));
+            if left.is_zero() {
+                // Others want to read it still, above all who says why a test has failed.
+                drop(text);
+                panic!("no {part:?} in the log after {HANG:?}:\n{}", self.text());
+            }
             text = self.0.grown.wait_timeout(text, left).unwrap().0;
         }
     }
@@ -64,7 +68,9 @@ impl Log {
     pub(crate) fn wait_for_the_end(&self) {
         let text = self.0.text.lock().unwrap();
         let (text, _) = self.0.grown.wait_timeout_while(text, HANG, |text| !text.ended).unwrap();
-        assert!(text.ended, "it does not end: {}", text.lines.join("\n"));
+        let has_ended = text.ended;
+        drop(text);
+        assert!(has_ended, "it does not end: {}", self.text());
     }
 
     /// The number of lines for which `matches` holds.
