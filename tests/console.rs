@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use tests::browser::{Browser, Look, button, key};
 use tests::http::{Site, reply};
 use tests::program::free_addr;
-use tests::{Authority, Backend, Config, Frontend, Lb, Place, client, lb_path, text};
+use tests::{Admin, Authority, Backend, Config, Frontend, Lb, Place, client, lb_path, text};
 
 #[test]
 fn a_server_is_added_in_the_dialog_and_the_pop_up_names_revision_and_shards() {
@@ -167,6 +167,21 @@ fn drain_and_enable_change_the_state_and_delete_asks_first() {
     page.click("dialog .danger");
     page.until_gone("[data-server=app1]");
     assert_eq!(lb.server_names("web"), ["app2"]);
+}
+
+#[test]
+fn while_a_successor_is_taking_over_the_pop_up_says_that_a_change_has_to_wait() {
+    let (page, lb) = logged_in(Config::of(web_of(&["app1"])));
+    let mut successor = Admin::connect(lb.place().admin());
+    assert!(successor.ask("TakeOver()").starts_with("HandOver("));
+    page.click(&button("Drain app1"));
+    let said = page.until_text(".toast.bad", "A successor is taking over");
+    assert!(said.contains("Try again in a moment."), "{said}");
+    page.keep_picture("taken-over");
+    drop(successor);
+    lb.log().wait_for("nothing was handed over").expect("lb runs");
+    page.click(&button("Drain app1"));
+    page.until_text("[data-server=app1] .state", "Draining");
 }
 
 #[test]

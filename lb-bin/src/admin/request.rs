@@ -290,7 +290,7 @@ pub fn parse_request(line: &[u8]) -> Result<Request, Refusal> {
     let is_word = text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     let read = if is_word { ron_text::read(&format!("{text}()")) } else { ron_text::read(text) };
     read.map_err(|fault| match fault.field {
-        Some(field) => Refusal { reason: fault.reason, field: Some(field) },
+        Some(field) => Refusal::field(&field, fault.reason),
         None if fault.column == 1 || is_word => Refusal::other(fault.reason),
         None => Refusal::other(format!("{} (column {})", fault.reason, fault.column)),
     })
