@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tests::browser::{Browser, Look, button, key};
-use tests::http::{Site, reply};
+use tests::http::{Site, Wire, reply};
 use tests::program::free_addr;
 use tests::{Admin, Authority, Backend, Config, Frontend, Lb, Place, client, lb_path, text, wait};
 
@@ -683,6 +683,26 @@ fn live_numbers_and_plots_follow_without_a_reload() {
     page.until_text("[data-server=app1] [data-label=Connections]", "0");
     page.until_text("[data-frontend=web] .plot:first-child .peak", "at most 3");
     assert_eq!(page.run("return globalThis.isSamePage"), true);
+}
+
+#[test]
+fn plots_begin_before_the_page_was_opened() {
+    let backend = Backend::echo();
+    let lb = start(Config::of(web().server("app1", backend.addr())));
+    let mut connections: Vec<_> = (0..3).map(|_| client::connect(lb.addr("web"))).collect();
+    connections.iter_mut().for_each(|connection| client::echo(connection, b"hello"));
+    let (host, bearer) = (url(&lb).replace("http://", "").replace('/', ""), token(&lb));
+    let ask = format!("GET /api/v1/samples HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {bearer}\r\n\r\n");
+    let samples = || Wire::connect(host.parse().unwrap()).ask(&ask).text().to_owned();
+    wait::until("they are sampled", || samples().contains("\"connections\":3"));
+    drop(connections);
+    wait::until("they are gone", || lb.frontend("web")["connections"] == 0);
+    let page = Browser::start(Look::Light);
+    log_in(&page, &lb);
+    page.until_text("[data-frontend=web] .plot:first-child .peak", "at most 3");
+    page.until_text("[data-frontend=web] .plot:first-child .value", "0");
+    page.click("//nav//a[.='Status']");
+    page.until_text(".view .plot:first-child .peak", "at most 3");
 }
 
 #[test]

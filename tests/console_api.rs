@@ -317,6 +317,28 @@ fn nobody_is_let_in_without_the_token_wherever_the_document_says_so() {
 }
 
 #[test]
+fn the_last_minutes_are_known_also_from_before_anybody_asked() {
+    let backend = Backend::echo();
+    let console = Console::start(Config::of(web().server("app", backend.addr())));
+    let mut held = client::connect(console.lb.addr("web"));
+    client::echo(&mut held, b"hello");
+    let samples = |query: &str| console.done("GET", &format!("/api/v1/samples{query}"), "");
+    let of = |samples: &Value, field: &str| -> Vec<u64> {
+        samples["whole"].as_array().unwrap().iter().map(|sample| sample[field].as_u64().unwrap()).collect()
+    };
+    wait::until("a sample has the connection", || of(&samples(""), "connections").contains(&1));
+    let all = samples("");
+    assert_eq!(all["frontends"]["web"].as_array().unwrap().last().unwrap()["connections"], 1, "{all}");
+    let last = *of(&all, "at").last().unwrap();
+    wait::until("there is another one", || !of(&samples(&format!("?after={last}")), "at").is_empty());
+    let new = of(&samples(&format!("?after={last}")), "at");
+    assert!(new.iter().all(|at| *at > last), "{last}: {new:?}");
+    for query in ["?after=now", "?after=-1", "?before=1"] {
+        assert_eq!(console.known("GET", &format!("/api/v1/samples{query}"), "").0, 400, "{query}");
+    }
+}
+
+#[test]
 fn a_session_opens_the_console_for_its_own_page_until_it_ends() {
     let (console, _backend) = with_server();
     let login = json!({"token": console.token}).to_string();

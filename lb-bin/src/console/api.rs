@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::rejection::RawPathParamsRejection;
-use axum::extract::{Extension, RawPathParams, Request as HttpRequest, State};
+use axum::extract::{Extension, Query, RawPathParams, Request as HttpRequest, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, get, on};
 use lb_core::Status;
+use serde::Deserialize;
 
 use super::answer::{self, Place, json_response};
 use super::change::{self, Kind};
@@ -36,6 +37,7 @@ pub(super) fn routes(console: &Arc<Console>) -> Router<Arc<Console>> {
     Router::new()
         .route("/api/v1/status", get(status))
         .route("/api/v1/history", get(history))
+        .route("/api/v1/samples", get(samples))
         .route(frontends, on(GET, all_frontends))
         .route(frontends, change(MethodFilter::POST, "AddFrontend", Some("frontend")))
         .route(&frontend, get(show))
@@ -89,6 +91,24 @@ async fn all_servers(State(console): State<Arc<Console>>, uri: Uri, params: Para
 async fn show(State(console): State<Arc<Console>>, uri: Uri, params: Params) -> Result<Response, Problem> {
     let (_, place) = names(&uri, params)?;
     place.ok_or_else(|| Problem::not_found("such path"))?.show(&console.status().await?)
+}
+
+/// Which samples are asked for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    #[serde(default)]
+    after: u64,
+}
+
+async fn samples(State(console): State<Arc<Console>>, uri: Uri) -> Result<Response, Problem> {
+    let Query(Wanted { after }) = Query::try_from_uri(&uri).map_err(|_| {
+        let refused =
+            Refusal::field("after", "after: the time of the last sample that is known is expected, in seconds");
+        Problem::new(StatusCode::BAD_REQUEST, refused)
+    })?;
+    let samples = console.samples().after(after);
+    Ok(json_response(StatusCode::OK, &samples))
 }
 
 async fn history(State(console): State<Arc<Console>>) -> Result<Response, Problem> {

@@ -16,6 +16,7 @@ mod login;
 mod page;
 mod password;
 mod problem;
+mod samples;
 mod sessions;
 mod token;
 
@@ -23,6 +24,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::UNIX_EPOCH;
 
 use axum::Router;
 use axum::extract::{Request as HttpRequest, State};
@@ -37,6 +39,7 @@ use self::attempts::Attempts;
 use self::guard::Own;
 use self::password::{Gate, Password};
 use self::problem::Problem;
+use self::samples::Samples;
 use self::sessions::Sessions;
 use crate::admin::Handler;
 use crate::settings::ConsoleSettings;
@@ -82,6 +85,7 @@ struct Console {
     password: Option<Gate>,
     certificate: Option<Shown>,
     state: Mutex<Known>,
+    samples: Mutex<Samples>,
     /// Who logs in holds one, so that not everybody who is talked to waits for passwords to be checked.
     asked: Semaphore,
 }
@@ -135,9 +139,12 @@ impl Prepared {
     pub(crate) fn site(self, handler: Arc<Handler>) -> Result<Site, String> {
         let Self { bind, token, password, certificate } = self;
         let tls = certificate.as_ref().map(Shown::server_config).transpose()?;
-        let (password, state, asked) = (password.map(Gate::new), Mutex::default(), Semaphore::new(LOGINS_MAX));
-        let console = Arc::new(Console { handler, bind, token, password, certificate, state, asked });
-        Ok(Site { name: "console", path: "/", at: At::Tcp(bind), tls, router: router(&console) })
+        let (password, asked) = (password.map(Gate::new), Semaphore::new(LOGINS_MAX));
+        let (state, samples) = (Mutex::default(), Mutex::default());
+        let console = Arc::new(Console { handler, bind, token, password, certificate, state, samples, asked });
+        let router = router(&console);
+        let alongside = Box::pin(async move { console.keep_samples().await });
+        Ok(Site { name: "console", path: "/", at: At::Tcp(bind), tls, router, alongside })
     }
 }
 
@@ -188,6 +195,22 @@ impl Console {
         let (ip, tls) = (self.bind.ip(), self.certificate.is_some());
         let own = Own { ip, tls, certificate_is_for: &certificate_is_for };
         own.check(request.method(), request.uri(), request.headers())
+    }
+
+    async fn keep_samples(&self) {
+        loop {
+            // While it stops, or is handed over, there is nothing new.
+            if let Ok(status) = self.handler.control.status().await {
+                let at = UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
+                self.samples().add(at, &status);
+            }
+            tokio::time::sleep(samples::EVERY).await;
+        }
+    }
+
+    fn samples(&self) -> MutexGuard<'_, Samples> {
+        // At worst one sample is missing.
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, Known> {
