@@ -175,9 +175,7 @@ pub(crate) struct Shard {
     has_left: bool,
     accept_renewals: u32,
     stale_completions: u64,
-    /// Whether clients of requests are closed as soon as they are answered.
-    pub(super) closes_idle_clients: bool,
-    /// True in the turn in which that begins, until the requests that have come with it are taken up.
+    /// True in the turn in which the balancer begins to stop, until the requests that have come with it are taken up.
     is_to_close_idle_clients: bool,
     /// Counts the turns.
     pub(super) turns: u64,
@@ -224,7 +222,6 @@ impl Shard {
             has_left: false,
             accept_renewals: 0,
             stale_completions: 0,
-            closes_idle_clients: false,
             is_to_close_idle_clients: false,
             turns: 0,
         })

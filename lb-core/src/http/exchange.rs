@@ -441,6 +441,11 @@ impl Exchange {
         }
     }
 
+    /// No further request is taken: the client is told so with the answer, unless that has begun.
+    pub(crate) fn be_last(&mut self) {
+        self.keeps_client = false;
+    }
+
     /// The client sends nothing more.
     pub(crate) fn on_client_end(&mut self) {
         self.has_client_ended = true;
