@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use tests::browser::{Browser, Look, button, key};
 use tests::http::{Site, reply};
 use tests::program::free_addr;
-use tests::{Authority, Backend, Config, Frontend, Lb, Place, client, lb_path, text};
+use tests::{Admin, Authority, Backend, Config, Frontend, Lb, Place, client, lb_path, text};
 
 #[test]
 fn a_server_is_added_in_the_dialog_and_the_pop_up_names_revision_and_shards() {
@@ -39,12 +39,20 @@ fn every_field_of_the_dialog_arrives() {
     page.click("dialog summary");
     page.fill("dialog [name=weight]", "7");
     page.fill("dialog [name=server_name]", "app2.example.com");
+    page.click("//dialog//summary[.='Check']");
+    page.choose("dialog [name='check.kind']", "Send and expect");
+    page.fill("dialog [name='check.send']", "PING\\r\\n");
+    page.fill("dialog [name='check.expect']", "PONG");
     page.keep_picture("add-server");
     page.click(&button("ADD SERVER"));
     page.until_text("[data-server=app2]", "internal-ca");
     let expected = serde_json::json!({
         "name": "app2", "ip": "::1", "port": 8443, "weight": 7, "passive": true, "ssl_offload": true,
         "server_certificate": "internal-ca", "server_name": "app2.example.com",
+        "check": {"own": {
+            "kind": {"send_expect": {"send": "PING\r\n", "expect": "PONG"}},
+            "interval": "2s", "timeout": "2s", "fall": 3, "rise": 2,
+        }},
     });
     assert_eq!(lb.server("web", "app2")["server"], expected);
 }
@@ -167,6 +175,100 @@ fn drain_and_enable_change_the_state_and_delete_asks_first() {
     page.click("dialog .danger");
     page.until_gone("[data-server=app1]");
     assert_eq!(lb.server_names("web"), ["app2"]);
+}
+
+#[test]
+fn a_server_is_disabled_after_a_question_and_enabled_again() {
+    let (page, lb) = logged_in(Config::of(web_of(&["app1"])));
+    page.click(&button("Disable app1"));
+    page.until_text("dialog", "gets no new connections and no checks");
+    page.press(key::ESCAPE);
+    page.until_gone("dialog");
+    assert_eq!((lb.revision(), page.focused()), (1, "Disable app1".to_owned()));
+    page.click(&button("Disable app1"));
+    page.press(key::ENTER);
+    page.until_text("[data-server=app1] .state", "Disabled");
+    assert_eq!(lb.server("web", "app1")["server"]["disabled"], true);
+    page.until_gone(&button("Drain app1"));
+    page.until_holds("the focus stays on the button", || page.focused() == "Enable app1");
+    page.click(&button("Enable app1"));
+    page.until(&button("Drain app1"));
+    assert_eq!(lb.server("web", "app1")["server"].get("disabled"), None);
+    // One that drains can be taken out as well.
+    page.click(&button("Drain app1"));
+    page.until(&button("Enable app1"));
+    page.click(&button("Disable app1"));
+    page.click("dialog .danger");
+    page.until_text("[data-server=app1] .state", "Disabled");
+}
+
+#[test]
+fn a_server_has_a_check_of_its_own_or_its_frontends() {
+    let (page, lb) = logged_in(Config::of(web_of(&["app1"])));
+    let field = |name: &str| format!("[data-server=app1] [name='check.{name}']");
+    let error = |name: &str| {
+        format!("//tbody[@data-server='app1']//div[.//*[@name='check.{name}']]/span[@class='field-error']")
+    };
+    let check = || lb.server("web", "app1")["server"].get("check").cloned();
+    let save = |reason: Option<(&str, &str)>| {
+        page.click("[data-server=app1] [type=submit]");
+        match reason {
+            Some((name, reason)) => drop(page.until_text(&error(name), reason)),
+            None => page.until(&button("Update app1")),
+        }
+    };
+    page.click(&button("Update app1"));
+    page.click("//summary[.='Check']");
+    assert!(!page.is_visible(&field("interval")), "there is nothing to set for the frontend's check");
+    page.choose(&field("kind"), "HTTP request");
+    page.fill(&field("path"), "health");
+    save(Some(("path", "does not begin with '/'")));
+    page.fill(&field("path"), "/health");
+    page.fill(&field("status"), "twice");
+    save(Some(("status", "whole number")));
+    page.fill(&field("status"), "204");
+    page.fill(&field("interval"), "often");
+    save(Some(("interval", "duration")));
+    page.fill(&field("interval"), "5s");
+    page.fill(&field("fall"), "0");
+    save(Some(("fall", "0 results in a row")));
+    page.fill(&field("fall"), "1");
+    page.keep_picture("server-check");
+    assert_eq!(check(), None);
+    save(None);
+    let own = |kind: serde_json::Value| serde_json::json!({"own": {"kind": kind, "interval": "5s", "timeout": "2s", "fall": 1, "rise": 2}});
+    assert_eq!(check(), Some(own(serde_json::json!({"http": {"path": "/health", "status": 204}}))));
+    page.until_text("[data-server=app1] .name", "own check");
+
+    page.click(&button("Update app1"));
+    page.click("//summary[.='Check']");
+    assert_eq!(page.property(&field("path"), "value"), "/health");
+    // What is hidden is not looked at.
+    page.fill(&field("status"), "twice");
+    page.choose(&field("kind"), "TLS handshake");
+    page.until_gone(&field("status"));
+    save(None);
+    assert_eq!(check(), Some(own("tls".into())));
+    page.click(&button("Update app1"));
+    page.click("//summary[.='Check']");
+    page.choose(&field("kind"), "As the frontend");
+    save(None);
+    assert_eq!((check(), lb.revision()), (None, 4));
+}
+
+#[test]
+fn while_a_successor_is_taking_over_the_pop_up_says_that_a_change_has_to_wait() {
+    let (page, lb) = logged_in(Config::of(web_of(&["app1"])));
+    let mut successor = Admin::connect(lb.place().admin());
+    assert!(successor.ask("TakeOver()").starts_with("HandOver("));
+    page.click(&button("Drain app1"));
+    let said = page.until_text(".toast.bad", "A successor is taking over");
+    assert!(said.contains("Try again in a moment."), "{said}");
+    page.keep_picture("taken-over");
+    drop(successor);
+    lb.log().wait_for("nothing was handed over").expect("lb runs");
+    page.click(&button("Drain app1"));
+    page.until_text("[data-server=app1] .state", "Draining");
 }
 
 #[test]
@@ -430,7 +532,7 @@ fn everything_can_be_done_by_the_keyboard() {
     page.press(&format!("{}{}", key::TAB, key::ENTER));
     page.until_text("[data-server=app1] .state", "Draining");
     page.until_holds("the focus stays on the button", || page.focused() == "Enable app1");
-    page.press(&format!("{}{}", key::TAB, key::ENTER));
+    page.press(&format!("{}{}{}", key::TAB, key::TAB, key::ENTER));
     page.until("dialog");
     page.press(key::ENTER);
     page.until_gone("[data-server=app1]");

@@ -93,9 +93,7 @@ async fn show(State(console): State<Arc<Console>>, uri: Uri, params: Params) -> 
 
 async fn history(State(console): State<Arc<Console>>) -> Result<Response, Problem> {
     let reply = console.handler.fulfil(Request::History {}).await;
-    reply
-        .map(|reply| answer::of_reply(&reply))
-        .map_err(|refused| Problem::new(StatusCode::SERVICE_UNAVAILABLE, refused))
+    reply.map(|reply| answer::of_reply(&reply)).map_err(Problem::unavailable)
 }
 
 /// A route that changes something: by the request of this name, of which the body is a field or all of them.
@@ -165,12 +163,13 @@ pub(super) fn read_json(headers: &HeaderMap, text: &[u8]) -> Result<Fields, Prob
     json::read_object(text).map_err(|refused| Problem::new(StatusCode::BAD_REQUEST, refused))
 }
 
-/// Why a change was refused: what the path names may not be there, or the balancer may have ended.
+/// Why a change was refused: the balancer may have ended, or what the path names may not be there.
 async fn why(console: &Console, place: Option<Place>, refused: Refusal) -> Problem {
-    let missing = match console.status().await {
-        Ok(status) => place.and_then(|place| place.show(&status).err()),
-        Err(problem) => Some(problem),
-    };
+    if refused.is_unavailable {
+        return Problem::unavailable(refused);
+    }
+    let status = console.status().await.ok();
+    let missing = status.zip(place).and_then(|(status, place)| place.show(&status).err());
     let status = match refused.field.as_deref() {
         Some("if_revision") => StatusCode::CONFLICT,
         _ => StatusCode::UNPROCESSABLE_ENTITY,
@@ -181,7 +180,7 @@ async fn why(console: &Console, place: Option<Place>, refused: Refusal) -> Probl
 impl Console {
     async fn status(&self) -> Result<Status, Problem> {
         let status = self.handler.control.status().await;
-        status.map_err(|refused| Problem::new(StatusCode::SERVICE_UNAVAILABLE, refused))
+        status.map_err(Problem::unavailable)
     }
 }
 

@@ -35,7 +35,7 @@ use tokio::sync::Semaphore;
 
 use self::attempts::Attempts;
 use self::guard::Own;
-use self::password::Password;
+use self::password::{Gate, Password};
 use self::problem::Problem;
 use self::sessions::Sessions;
 use crate::admin::Handler;
@@ -79,13 +79,11 @@ struct Console {
     handler: Arc<Handler>,
     bind: SocketAddr,
     token: Token,
-    password: Option<Password>,
+    password: Option<Gate>,
     certificate: Option<Shown>,
     state: Mutex<Known>,
     /// Who logs in holds one, so that not everybody who is talked to waits for passwords to be checked.
     asked: Semaphore,
-    /// Who checks a password holds it.
-    turn: tokio::sync::Mutex<()>,
 }
 
 /// Who was here.
@@ -137,8 +135,8 @@ impl Prepared {
     pub(crate) fn site(self, handler: Arc<Handler>) -> Result<Site, String> {
         let Self { bind, token, password, certificate } = self;
         let tls = certificate.as_ref().map(Shown::server_config).transpose()?;
-        let (state, asked, turn) = (Mutex::default(), Semaphore::new(LOGINS_MAX), tokio::sync::Mutex::default());
-        let console = Arc::new(Console { handler, bind, token, password, certificate, state, asked, turn });
+        let (password, state, asked) = (password.map(Gate::new), Mutex::default(), Semaphore::new(LOGINS_MAX));
+        let console = Arc::new(Console { handler, bind, token, password, certificate, state, asked });
         Ok(Site { name: "console", path: "/", at: At::Tcp(bind), tls, router: router(&console) })
     }
 }

@@ -19,6 +19,7 @@ use rustls::ServerConfig;
 use crate::doctor;
 pub(crate) use listen::At;
 use listen::{Listener, Opened};
+pub(crate) use places::network;
 pub(crate) use serve::{BodyError, read_body};
 
 /// Something that is served, and where.

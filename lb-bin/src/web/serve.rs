@@ -120,7 +120,7 @@ async fn accept(site: &Site, listener: Listener, door: &Door, clients: &mut Join
         }
         match listener.accept().await {
             Ok((stream, ip)) => {
-                let place = Place::default();
+                let place = Place::new(ip);
                 let client = Client { ip, place: place.clone() };
                 places.take(place, clients.spawn(talk.clone().talk(stream, client)));
             }
