@@ -6,11 +6,12 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use tests::browser::{Browser, Look, button, key};
 use tests::http::{Site, reply};
 use tests::program::free_addr;
-use tests::{Admin, Authority, Backend, Config, Frontend, Lb, Place, client, lb_path, text};
+use tests::{Admin, Authority, Backend, Config, Frontend, Lb, Place, client, lb_path, text, wait};
 
 #[test]
 fn a_server_is_added_in_the_dialog_and_the_pop_up_names_revision_and_shards() {
@@ -682,6 +683,31 @@ fn live_numbers_and_plots_follow_without_a_reload() {
     page.until_text("[data-server=app1] [data-label=Connections]", "0");
     page.until_text("[data-frontend=web] .plot:first-child .peak", "at most 3");
     assert_eq!(page.run("return globalThis.isSamePage"), true);
+}
+
+#[test]
+fn a_page_that_nobody_sees_asks_nothing_until_it_is_seen_again() {
+    let console = free_addr();
+    // The balancer counts the requests for its own console: they come through a frontend.
+    let counted = Frontend::new("counted").set("protocol", "http").server("console", console);
+    let lb = Lb::start(Config::of(counted).set("console", format!("\"{console}\"")));
+    let page = Browser::start(Look::Light);
+    page.open(&format!("http://{}/", lb.addr("counted")));
+    page.fill("[name=token]", &token(&lb));
+    page.press(key::ENTER);
+    page.until("[data-server=console]");
+    let asked = || lb.frontend("counted")["traffic"]["requests"].as_u64().unwrap();
+    let before = asked();
+    wait::until("it asks once a second", || asked() > before + 2);
+    page.hide();
+    // What was on its way arrives; a page that went on would ask again in a second.
+    let hidden = wait::until_still("it asks nothing", Duration::from_secs(4), asked);
+    lb.change("DrainServer(frontend: \"counted\", name: \"console\")");
+    lb.change("EnableServer(frontend: \"counted\", name: \"console\")");
+    assert_eq!(asked(), hidden);
+    page.show();
+    page.until_text("nav", "Revision 3");
+    wait::until("it asks again", || asked() > hidden + 2);
 }
 
 #[test]
