@@ -192,7 +192,7 @@ fn when_it_stops_requests_are_answered_and_clients_told_to_close() {
     idle.closes();
     gate.open();
     let answer = busy.answer("GET");
-    assert_eq!(answer.text(), "/busy");
+    assert_eq!((answer.text(), answer.connection_says("close")), ("/busy", true), "{answer:?}");
     busy.closes();
     assert_eq!(lb.exit().code(), Some(0));
 }

@@ -3,7 +3,11 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
 
+use socket2::SockRef;
 use tests::client::{End, connect};
 use tests::http::{Site, Wire, ok, reply, request};
 use tests::{Authority, Backend, Channel, Config, Frontend, Lb, stream, wait};
@@ -171,6 +175,35 @@ fn half_of_a_changed_connection_ends_alone() {
     client.writer().shutdown(Shutdown::Write).unwrap();
     wait::until("the server has it all", || site.connections() == 0);
     lb.until_idle();
+}
+
+#[test]
+fn a_reset_is_passed_on_as_such_whatever_is_changed_meanwhile() {
+    let site = Site::play(|wire, _| {
+        wire.try_head().unwrap();
+        let stream = wire.writer();
+        SockRef::from(&*stream).set_linger(Some(Duration::ZERO)).unwrap();
+        stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\ncut").unwrap();
+    });
+    let lb = http(Frontend::new("web").server("a", site.addr()));
+    let (addr, has_ended) = (lb.addr("web"), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let change = || {
+            while !has_ended.load(Relaxed) {
+                let mut client = Wire::connect(addr);
+                client.send(request("GET", "/", &[("Connection", "upgrade"), ("Upgrade", "x")], ""));
+                assert_eq!(client.head().status(), 101);
+                assert_eq!(client.rest(), (b"cut".to_vec(), End::Reset));
+            }
+        };
+        let clients = [(); 4].map(|()| scope.spawn(change));
+        for _ in 0..40 {
+            lb.done(&["frontend", "add", "other", "127.0.0.1:0"]);
+            lb.done(&["frontend", "remove", "other"]);
+        }
+        has_ended.store(true, Relaxed);
+        clients.into_iter().for_each(|client| client.join().unwrap());
+    });
 }
 
 /// A server that sends every message back and closes as it is asked to.

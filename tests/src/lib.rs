@@ -1,5 +1,5 @@
 //! What the end-to-end tests share: the real `lb` program in a folder of its own ([`Place`], [`Lb`]), scripted servers
-//! ([`Backend`], [`Listener`]), clients ([`client`], [`Tries`]), ends of connections with TLS ([`channel`]) and certificates for
+//! ([`Backend`], [`Listener`]), clients ([`client`], [`Tries`], [`crowd`]), ends of connections with TLS ([`channel`]) and certificates for
 //! them ([`pki`]), HTTP as it is on the wire ([`http`]), real programs ([`program`], [`openssl`]),
 //! a browser ([`browser`]), a terminal ([`Terminal`]) and faults ([`net`], [`fault`]).
 //!
@@ -13,6 +13,7 @@ pub mod browser;
 pub mod channel;
 pub mod client;
 mod config;
+pub mod crowd;
 pub mod fault;
 pub mod http;
 mod lb;

@@ -176,13 +176,13 @@ impl Shard {
     fn on_answered(&mut self, key: Key, turn: &Turn<'_>) -> bool {
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let Some(exchange) = session.layers.as_mut().and_then(|layers| layers.exchange_mut()) else { return false };
-        if session.is_sent_at_once[Side::Server as usize] {
-            // Whether the server has heard all will be known in a moment.
+        if session.is_sent_at_once[Side::Server as usize] && !exchange.is_tunnel() {
+            // Whether the server has heard all will be known in a moment. To a tunnel it does not matter, and what comes next is
+            // its own: that the server resets it, above all, which it does once.
             return false;
         }
         let is_stopping = turn.shared.stop() != Stop::No;
-        let (keeps_client, keeps_server) =
-            (exchange.keeps_client() && !self.closes_idle_clients, exchange.keeps_server());
+        let (keeps_client, keeps_server) = (exchange.keeps_client(), exchange.keeps_server());
         let (is_tunnel, is_asked_whole, status) = (exchange.is_tunnel(), exchange.is_asked_whole(), exchange.status());
         let learned = exchange.take_learned();
         let counters = &session.counters.shards[self.number];
@@ -278,7 +278,7 @@ impl Shard {
         }
         tracing::debug!("a connection is cut: {}", Fault::Http(wrong));
         session.counters.shards[self.number].http.refused[wrong.cause as usize].add(1);
-        session.note(|visit| visit.on_refused(wrong.cause, false));
+        session.note(|visit| visit.on_refused(wrong.cause, false, self.now_micros));
         session.conn.on_broken(side, |piece| self.ring.give_back(piece.buffer));
     }
 
@@ -286,7 +286,7 @@ impl Shard {
     pub(super) fn refuse(&mut self, key: Key, wrong: Wrong, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.counters.shards[self.number].http.refused[wrong.cause as usize].add(1);
-        session.note(|visit| visit.on_refused(wrong.cause, true));
+        session.note(|visit| visit.on_refused(wrong.cause, true, self.now_micros));
         self.say_refused(key, wrong, turn);
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.stop_waiting();
@@ -399,7 +399,7 @@ impl Shard {
             layers.forget_server();
         }
         // The same is asked of the same server.
-        if !std::mem::take(&mut session.is_repeating) {
+        if !session.is_repeating {
             self.leave_endpoint(key, turn);
         }
     }
@@ -431,13 +431,16 @@ impl Shard {
         true
     }
 
-    /// Ends the connections of clients that are between two requests: the balancer stops. Who has just come is served first.
+    /// Ends the connections of clients that are between two requests, and tells the others with their answers that they end: the
+    /// balancer stops. Who has just come is served first.
     pub(super) fn close_idle_clients(&mut self, turn: &Turn<'_>) {
-        self.closes_idle_clients = true;
         for slot in 0..self.sessions.slots() {
             let Some(key) = self.sessions.key_of(slot) else { continue };
-            let Some(session) = self.sessions.get(key).filter(|session| session.conn.is_greeting()) else { continue };
-            if session.exchange().is_some_and(|exchange| exchange.is_between_requests()) {
+            let Some(session) = self.sessions.get_mut(key) else { continue };
+            let is_greeting = session.conn.is_greeting();
+            let Some(exchange) = session.layers.as_mut().and_then(|layers| layers.exchange_mut()) else { continue };
+            exchange.be_last();
+            if is_greeting && exchange.is_between_requests() {
                 self.part(key);
                 self.drive(key, turn);
             }

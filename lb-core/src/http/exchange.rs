@@ -441,6 +441,11 @@ impl Exchange {
         }
     }
 
+    /// No further request is taken: the client is told so with the answer, unless that has begun.
+    pub(crate) fn be_last(&mut self) {
+        self.keeps_client = false;
+    }
+
     /// The client sends nothing more.
     pub(crate) fn on_client_end(&mut self) {
         self.has_client_ended = true;
@@ -477,6 +482,11 @@ impl Exchange {
     /// The server has sent more than it was asked for: nobody may get to see that, and nothing more is asked of it.
     pub(crate) fn on_excess(&mut self) {
         self.keeps_server = false;
+    }
+
+    /// The server answers without having heard all, though all has come: the client will be told that this is the last answer.
+    pub(crate) fn on_answered_early(&mut self) {
+        self.keeps_client &= self.has_begun;
     }
 
     /// Whether the request is answered.
