@@ -166,13 +166,26 @@ fn a_configuration_that_is_wrong_is_a_failure_with_its_place() {
 }
 
 #[test]
-fn a_console_without_its_password_is_a_failure_and_a_start_says_the_same() {
+fn a_console_without_its_password_or_with_an_open_token_is_a_failure_and_a_start_says_the_same() {
     let console = "(bind: \"127.0.0.1:0\", password_file: \"none\")";
     let place = Place::new(Config::of(Frontend::new("web")).set("console", console));
     let (code, findings) = examine(&place, "");
     assert_eq!(code, Some(1));
     let failure = found(&findings, "configuration");
     assert!(failure.contains("/none: "), "{failure}");
+    let exit = place.fail();
+    assert!(exit.log.contains(&failure), "{failure}\n{}", exit.log);
+
+    let place = Place::new(Config::of(Frontend::new("web")).set("console", "\"127.0.0.1:0\""));
+    let token = place.folder().join("lb.ron.console-token");
+    assert_eq!(examine(&place, "").0, Some(0));
+    assert!(!token.exists(), "it is only looked for");
+    fs::write(&token, "a".repeat(64)).unwrap();
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o644)).unwrap();
+    let (code, findings) = examine(&place, "");
+    assert_eq!(code, Some(1));
+    let failure = found(&findings, "configuration");
+    assert!(failure.contains("others may read the console's token"), "{failure}");
     let exit = place.fail();
     assert!(exit.log.contains(&failure), "{failure}\n{}", exit.log);
 }

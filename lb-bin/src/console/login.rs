@@ -54,10 +54,8 @@ async fn log_in(
     let login = json::read::<Login>(Json::Object(read_json(&parts.headers, &text)?));
     let login = login.map_err(|refused| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, refused))?;
     console.attempt(&client).map_err(Problem::too_many_logins)?;
-    let Ok(_asked) = console.asked.try_acquire() else {
-        return Err(Problem::too_many_logins(Duration::from_secs(1)));
-    };
-    if !console.knows(login).await {
+    let is_known = console.knows(login).await.ok_or_else(|| Problem::too_many_logins(Duration::from_secs(1)))?;
+    if !is_known {
         tracing::warn!("console: a login from {client} is refused");
         return Err(Problem::unknown_user(console.login(), &format!("this is not the {}", console.login())));
     }
@@ -133,11 +131,12 @@ impl Console {
         taken
     }
 
-    async fn knows(&self, login: Login) -> bool {
+    /// Whether somebody says the right thing; `None` if too many are being looked at.
+    async fn knows(&self, login: Login) -> Option<bool> {
         match (login, &self.password) {
-            (Login { token: Some(said), password: None }, _) => self.token.is(&said),
+            (Login { token: Some(said), password: None }, _) => Some(self.token.is(&said)),
             (Login { token: None, password: Some(said) }, Some(password)) => password.opens(said).await,
-            _ => false,
+            _ => Some(false),
         }
     }
 

@@ -33,7 +33,6 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use lb_core::config::Certificate;
-use tokio::sync::Semaphore;
 
 use self::attempts::Attempts;
 use self::guard::Own;
@@ -48,9 +47,6 @@ use crate::web::{At, Site};
 pub(crate) use self::certificate::{Renewing, Shown};
 pub(crate) use self::password::{line as password_line, read as read_password};
 pub(crate) use self::token::Token;
-
-/// Most logins that are looked at or wait for it.
-const LOGINS_MAX: usize = 16;
 
 const OPENAPI: &str = include_str!("openapi.json");
 
@@ -86,8 +82,6 @@ struct Console {
     certificate: Option<Shown>,
     state: Mutex<Known>,
     samples: Mutex<Samples>,
-    /// Who logs in holds one, so that not everybody who is talked to waits for passwords to be checked.
-    asked: Semaphore,
 }
 
 /// Who was here.
@@ -139,9 +133,8 @@ impl Prepared {
     pub(crate) fn site(self, handler: Arc<Handler>) -> Result<Site, String> {
         let Self { bind, token, password, certificate } = self;
         let tls = certificate.as_ref().map(Shown::server_config).transpose()?;
-        let (password, asked) = (password.map(Gate::new), Semaphore::new(LOGINS_MAX));
-        let (state, samples) = (Mutex::default(), Mutex::default());
-        let console = Arc::new(Console { handler, bind, token, password, certificate, state, samples, asked });
+        let (password, state, samples) = (password.map(Gate::new), Mutex::default(), Mutex::default());
+        let console = Arc::new(Console { handler, bind, token, password, certificate, state, samples });
         let router = router(&console);
         let alongside = Box::pin(async move { console.keep_samples().await });
         Ok(Site { name: "console", path: "/", at: At::Tcp(bind), tls, router, alongside })
@@ -154,6 +147,14 @@ impl Prepared {
 /// One can't be used: one sentence.
 pub(crate) fn check(settings: &ConsoleSettings, file: &Path) -> Result<(), String> {
     password(settings, file).map(drop)
+}
+
+/// Checks the token of the console of the configuration at `file`, which may still have to be made.
+///
+/// # Errors
+/// It can't be used: one sentence.
+pub(crate) fn check_token(file: &Path) -> Result<(), String> {
+    Token::find(file).map(drop)
 }
 
 fn password(settings: &ConsoleSettings, file: &Path) -> Result<Option<Password>, String> {

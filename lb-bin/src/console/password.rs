@@ -10,7 +10,7 @@ use std::sync::Arc;
 use aws_lc_rs::{pbkdf2, rand};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyModifiers};
 use ratatui::crossterm::terminal;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::task::spawn_blocking;
 
 use super::token::hex;
@@ -71,22 +71,28 @@ impl Password {
     }
 }
 
+/// Most logins that are looked at or wait for it.
+const LOGINS_MAX: usize = 16;
+
 /// The password for whoever logs in. It is checked for one at a time: who guesses takes the time of one core at most.
 #[derive(Debug)]
 pub(super) struct Gate {
     password: Password,
+    /// Who logs in holds one, so that not everybody who is talked to waits here.
+    places: Semaphore,
     /// Who has a password checked holds it.
     turn: Arc<Mutex<()>>,
 }
 
 impl Gate {
     pub(super) fn new(password: Password) -> Self {
-        Self { password, turn: Arc::default() }
+        Self { password, places: Semaphore::new(LOGINS_MAX), turn: Arc::default() }
     }
 
-    /// Whether somebody knows the password. It is checked on a thread of its own, as that takes longer than the one that serves
-    /// everybody may be held up.
-    pub(super) async fn opens(&self, said: String) -> bool {
+    /// Whether somebody knows the password; `None` if too many are waiting. It is checked on a thread of its own, as that takes
+    /// longer than the one that serves everybody may be held up.
+    pub(super) async fn opens(&self, said: String) -> Option<bool> {
+        let _place = self.places.try_acquire().ok()?;
         let turn = Arc::clone(&self.turn).lock_owned().await;
         let password = self.password.clone();
         let check = move || {
@@ -95,7 +101,7 @@ impl Gate {
             drop(turn);
             known
         };
-        spawn_blocking(check).await.unwrap_or(false)
+        Some(spawn_blocking(check).await.unwrap_or(false))
     }
 }
 
@@ -186,8 +192,10 @@ mod tests {
             assert_eq!(futures_lite::future::poll_once(&mut leaves).await, None);
             drop(leaves);
             assert!(gate.turn.try_lock().is_err(), "its check goes on");
-            assert!(gate.opens("correct horse battery".to_owned()).await);
-            assert!(!gate.opens("correct horse batterx".to_owned()).await);
+            assert_eq!(gate.opens("correct horse battery".to_owned()).await, Some(true));
+            assert_eq!(gate.opens("correct horse batterx".to_owned()).await, Some(false));
+            let _waiting = gate.places.try_acquire_many(LOGINS_MAX as u32).unwrap();
+            assert_eq!(gate.opens("correct horse battery".to_owned()).await, None);
         });
     }
 

@@ -17,7 +17,7 @@ use crate::config::{self, count};
 use crate::paths::{self, with_suffix};
 use crate::settings::{ConsoleSettings, MetricsAt, Settings};
 use crate::state::Found;
-use crate::{admin, certificates};
+use crate::{admin, certificates, console};
 
 /// An address that is to be listened at.
 #[derive(Debug, Clone)]
@@ -80,7 +80,11 @@ impl Address {
 pub(super) fn configuration(path: &Path) -> (Vec<Finding>, Option<(Config, Settings)>) {
     const CHECK: &str = "configuration";
     let refused = |reason: String| vec![Finding::failure(CHECK, reason, "mend it there")];
-    let source = match config::read_whole(path) {
+    let source = config::read_whole(path).and_then(|source| match &source.settings.console {
+        Some(_) => console::check_token(path).map(|()| source),
+        None => Ok(source),
+    });
+    let source = match source {
         Ok(source) => source,
         Err(reason) => return (refused(reason), None),
     };
