@@ -27,7 +27,7 @@ impl Requests {
     pub fn new() -> Self {
         let bind = Bind::Addr(([127, 0, 0, 1], 1).into());
         let config = Frontend::new("bench", bind).expect("a valid name").with_protocol(Protocol::Http);
-        Self { http: Http::of(&config).expect("it reads requests"), exchange: Exchange::new() }
+        Self { http: Http::of(&config), exchange: Exchange::new() }
     }
 
     /// Whether these bytes begin with the whole head of a request.
