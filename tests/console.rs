@@ -6,11 +6,12 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use tests::browser::{Browser, Look, button, key};
-use tests::http::{Site, reply};
+use tests::http::{Site, Wire, reply};
 use tests::program::free_addr;
-use tests::{Authority, Backend, Config, Frontend, Lb, Place, client, lb_path, text};
+use tests::{Admin, Authority, Backend, Config, Frontend, Lb, Place, client, lb_path, text, wait};
 
 #[test]
 fn a_server_is_added_in_the_dialog_and_the_pop_up_names_revision_and_shards() {
@@ -39,12 +40,20 @@ fn every_field_of_the_dialog_arrives() {
     page.click("dialog summary");
     page.fill("dialog [name=weight]", "7");
     page.fill("dialog [name=server_name]", "app2.example.com");
+    page.click("//dialog//summary[.='Check']");
+    page.choose("dialog [name='check.kind']", "Send and expect");
+    page.fill("dialog [name='check.send']", "PING\\r\\n");
+    page.fill("dialog [name='check.expect']", "PONG");
     page.keep_picture("add-server");
     page.click(&button("ADD SERVER"));
     page.until_text("[data-server=app2]", "internal-ca");
     let expected = serde_json::json!({
         "name": "app2", "ip": "::1", "port": 8443, "weight": 7, "passive": true, "ssl_offload": true,
         "server_certificate": "internal-ca", "server_name": "app2.example.com",
+        "check": {"own": {
+            "kind": {"send_expect": {"send": "PING\r\n", "expect": "PONG"}},
+            "interval": "2s", "timeout": "2s", "fall": 3, "rise": 2,
+        }},
     });
     assert_eq!(lb.server("web", "app2")["server"], expected);
 }
@@ -167,6 +176,100 @@ fn drain_and_enable_change_the_state_and_delete_asks_first() {
     page.click("dialog .danger");
     page.until_gone("[data-server=app1]");
     assert_eq!(lb.server_names("web"), ["app2"]);
+}
+
+#[test]
+fn a_server_is_disabled_after_a_question_and_enabled_again() {
+    let (page, lb) = logged_in(Config::of(web_of(&["app1"])));
+    page.click(&button("Disable app1"));
+    page.until_text("dialog", "gets no new connections and no checks");
+    page.press(key::ESCAPE);
+    page.until_gone("dialog");
+    assert_eq!((lb.revision(), page.focused()), (1, "Disable app1".to_owned()));
+    page.click(&button("Disable app1"));
+    page.press(key::ENTER);
+    page.until_text("[data-server=app1] .state", "Disabled");
+    assert_eq!(lb.server("web", "app1")["server"]["disabled"], true);
+    page.until_gone(&button("Drain app1"));
+    page.until_holds("the focus stays on the button", || page.focused() == "Enable app1");
+    page.click(&button("Enable app1"));
+    page.until(&button("Drain app1"));
+    assert_eq!(lb.server("web", "app1")["server"].get("disabled"), None);
+    // One that drains can be taken out as well.
+    page.click(&button("Drain app1"));
+    page.until(&button("Enable app1"));
+    page.click(&button("Disable app1"));
+    page.click("dialog .danger");
+    page.until_text("[data-server=app1] .state", "Disabled");
+}
+
+#[test]
+fn a_server_has_a_check_of_its_own_or_its_frontends() {
+    let (page, lb) = logged_in(Config::of(web_of(&["app1"])));
+    let field = |name: &str| format!("[data-server=app1] [name='check.{name}']");
+    let error = |name: &str| {
+        format!("//tbody[@data-server='app1']//div[.//*[@name='check.{name}']]/span[@class='field-error']")
+    };
+    let check = || lb.server("web", "app1")["server"].get("check").cloned();
+    let save = |reason: Option<(&str, &str)>| {
+        page.click("[data-server=app1] [type=submit]");
+        match reason {
+            Some((name, reason)) => drop(page.until_text(&error(name), reason)),
+            None => page.until(&button("Update app1")),
+        }
+    };
+    page.click(&button("Update app1"));
+    page.click("//summary[.='Check']");
+    assert!(!page.is_visible(&field("interval")), "there is nothing to set for the frontend's check");
+    page.choose(&field("kind"), "HTTP request");
+    page.fill(&field("path"), "health");
+    save(Some(("path", "does not begin with '/'")));
+    page.fill(&field("path"), "/health");
+    page.fill(&field("status"), "twice");
+    save(Some(("status", "whole number")));
+    page.fill(&field("status"), "204");
+    page.fill(&field("interval"), "often");
+    save(Some(("interval", "duration")));
+    page.fill(&field("interval"), "5s");
+    page.fill(&field("fall"), "0");
+    save(Some(("fall", "0 results in a row")));
+    page.fill(&field("fall"), "1");
+    page.keep_picture("server-check");
+    assert_eq!(check(), None);
+    save(None);
+    let own = |kind: serde_json::Value| serde_json::json!({"own": {"kind": kind, "interval": "5s", "timeout": "2s", "fall": 1, "rise": 2}});
+    assert_eq!(check(), Some(own(serde_json::json!({"http": {"path": "/health", "status": 204}}))));
+    page.until_text("[data-server=app1] .name", "own check");
+
+    page.click(&button("Update app1"));
+    page.click("//summary[.='Check']");
+    assert_eq!(page.property(&field("path"), "value"), "/health");
+    // What is hidden is not looked at.
+    page.fill(&field("status"), "twice");
+    page.choose(&field("kind"), "TLS handshake");
+    page.until_gone(&field("status"));
+    save(None);
+    assert_eq!(check(), Some(own("tls".into())));
+    page.click(&button("Update app1"));
+    page.click("//summary[.='Check']");
+    page.choose(&field("kind"), "As the frontend");
+    save(None);
+    assert_eq!((check(), lb.revision()), (None, 4));
+}
+
+#[test]
+fn while_a_successor_is_taking_over_the_pop_up_says_that_a_change_has_to_wait() {
+    let (page, lb) = logged_in(Config::of(web_of(&["app1"])));
+    let mut successor = Admin::connect(lb.place().admin());
+    assert!(successor.ask("TakeOver()").starts_with("HandOver("));
+    page.click(&button("Drain app1"));
+    let said = page.until_text(".toast.bad", "A successor is taking over");
+    assert!(said.contains("Try again in a moment."), "{said}");
+    page.keep_picture("taken-over");
+    drop(successor);
+    lb.log().wait_for("nothing was handed over").expect("lb runs");
+    page.click(&button("Drain app1"));
+    page.until_text("[data-server=app1] .state", "Draining");
 }
 
 #[test]
@@ -430,7 +533,7 @@ fn everything_can_be_done_by_the_keyboard() {
     page.press(&format!("{}{}", key::TAB, key::ENTER));
     page.until_text("[data-server=app1] .state", "Draining");
     page.until_holds("the focus stays on the button", || page.focused() == "Enable app1");
-    page.press(&format!("{}{}", key::TAB, key::ENTER));
+    page.press(&format!("{}{}{}", key::TAB, key::TAB, key::ENTER));
     page.until("dialog");
     page.press(key::ENTER);
     page.until_gone("[data-server=app1]");
@@ -580,6 +683,51 @@ fn live_numbers_and_plots_follow_without_a_reload() {
     page.until_text("[data-server=app1] [data-label=Connections]", "0");
     page.until_text("[data-frontend=web] .plot:first-child .peak", "at most 3");
     assert_eq!(page.run("return globalThis.isSamePage"), true);
+}
+
+#[test]
+fn plots_begin_before_the_page_was_opened() {
+    let backend = Backend::echo();
+    let lb = start(Config::of(web().server("app1", backend.addr())));
+    let mut connections: Vec<_> = (0..3).map(|_| client::connect(lb.addr("web"))).collect();
+    connections.iter_mut().for_each(|connection| client::echo(connection, b"hello"));
+    let (host, bearer) = (url(&lb).replace("http://", "").replace('/', ""), token(&lb));
+    let ask = format!("GET /api/v1/samples HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {bearer}\r\n\r\n");
+    let samples = || Wire::connect(host.parse().unwrap()).ask(&ask).text().to_owned();
+    wait::until("they are sampled", || samples().contains("\"connections\":3"));
+    drop(connections);
+    wait::until("they are gone", || lb.frontend("web")["connections"] == 0);
+    let page = Browser::start(Look::Light);
+    log_in(&page, &lb);
+    page.until_text("[data-frontend=web] .plot:first-child .peak", "at most 3");
+    page.until_text("[data-frontend=web] .plot:first-child .value", "0");
+    page.click("//nav//a[.='Status']");
+    page.until_text(".view .plot:first-child .peak", "at most 3");
+}
+
+#[test]
+fn a_page_that_nobody_sees_asks_nothing_until_it_is_seen_again() {
+    let console = free_addr();
+    // The balancer counts the requests for its own console: they come through a frontend.
+    let counted = Frontend::new("counted").set("protocol", "http").server("console", console);
+    let lb = Lb::start(Config::of(counted).set("console", format!("\"{console}\"")));
+    let page = Browser::start(Look::Light);
+    page.open(&format!("http://{}/", lb.addr("counted")));
+    page.fill("[name=token]", &token(&lb));
+    page.press(key::ENTER);
+    page.until("[data-server=console]");
+    let asked = || lb.frontend("counted")["traffic"]["requests"].as_u64().unwrap();
+    let before = asked();
+    wait::until("it asks once a second", || asked() > before + 2);
+    page.hide();
+    // What was on its way arrives; a page that went on would ask again in a second.
+    let hidden = wait::until_still("it asks nothing", Duration::from_secs(4), asked);
+    lb.change("DrainServer(frontend: \"counted\", name: \"console\")");
+    lb.change("EnableServer(frontend: \"counted\", name: \"console\")");
+    assert_eq!(asked(), hidden);
+    page.show();
+    page.until_text("nav", "Revision 3");
+    wait::until("it asks again", || asked() > hidden + 2);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use rustls::ClientConfig;
 use serde_json::{Value, json};
 use tests::channel::client_config;
 use tests::http::{Message, Wire};
-use tests::{Authority, Backend, Config, Frontend, Lb, Place, text, wait};
+use tests::{Admin, Authority, Backend, Config, Frontend, Lb, Place, client, text, wait};
 
 const FRONTENDS: &str = "/api/v1/frontends";
 const SERVERS: &str = "/api/v1/frontends/web/servers";
@@ -314,6 +314,28 @@ fn nobody_is_let_in_without_the_token_wherever_the_document_says_so() {
     }
     assert!(tried > 100, "{tried}");
     assert_eq!(console.lb.revision(), 1, "nothing has changed");
+}
+
+#[test]
+fn the_last_minutes_are_known_also_from_before_anybody_asked() {
+    let backend = Backend::echo();
+    let console = Console::start(Config::of(web().server("app", backend.addr())));
+    let mut held = client::connect(console.lb.addr("web"));
+    client::echo(&mut held, b"hello");
+    let samples = |query: &str| console.done("GET", &format!("/api/v1/samples{query}"), "");
+    let of = |samples: &Value, field: &str| -> Vec<u64> {
+        samples["whole"].as_array().unwrap().iter().map(|sample| sample[field].as_u64().unwrap()).collect()
+    };
+    wait::until("a sample has the connection", || of(&samples(""), "connections").contains(&1));
+    let all = samples("");
+    assert_eq!(all["frontends"]["web"].as_array().unwrap().last().unwrap()["connections"], 1, "{all}");
+    let last = *of(&all, "at").last().unwrap();
+    wait::until("there is another one", || !of(&samples(&format!("?after={last}")), "at").is_empty());
+    let new = of(&samples(&format!("?after={last}")), "at");
+    assert!(new.iter().all(|at| *at > last), "{last}: {new:?}");
+    for query in ["?after=now", "?after=-1", "?before=1"] {
+        assert_eq!(console.known("GET", &format!("/api/v1/samples{query}"), "").0, 400, "{query}");
+    }
 }
 
 #[test]
@@ -632,6 +654,41 @@ fn a_successor_has_the_console_at_the_same_address() {
     assert_eq!(answer.status(), 401, "sessions end with their process");
     drop(old);
     console.done("POST", SERVERS, r#"{"name":"b","ip":"127.0.0.1","port":80}"#);
+}
+
+#[test]
+fn while_it_is_handed_over_or_stops_a_change_is_told_to_come_again() {
+    let backend = Backend::echo();
+    let console = Console::start(Config::of(web().server("app", backend.addr())));
+    let drain = "/api/v1/frontends/web/servers/app/drain";
+    let said = format!("Bearer {}", console.token);
+    console.done("PATCH", "/api/v1/frontends/web/servers/app", r#"{"weight":2}"#);
+    let comes_again = |reason: &str| {
+        for (method, target, body) in [
+            ("POST", drain, ""),
+            ("POST", SERVERS, r#"{"name":"b","ip":"127.0.0.1","port":80}"#),
+            ("PATCH", "/api/v1/frontends/web?dry_run=true", r#"{"policy":"random_two"}"#),
+            ("POST", "/api/v1/transaction", r#"{"changes":[{"RemoveFrontend":{"name":"web"}}]}"#),
+            ("POST", "/api/v1/undo", "{}"),
+        ] {
+            let answer = console.ask(Ask::new(method, target).with(&[("Authorization", &said)]).body(body));
+            assert_eq!((answer.status(), answer.field("retry-after")), (503, Some("1")), "{target}: {}", answer.text());
+            assert_eq!(read_json(&answer)["error"], json!({"reason": reason}), "{target}");
+        }
+        assert_eq!(console.known("GET", "/api/v1/status", "").0, 200, "it can be looked at");
+    };
+    let mut successor = Admin::connect(console.lb.place().admin());
+    assert!(successor.ask("TakeOver()").starts_with("HandOver("));
+    comes_again("a successor is taking over: ask again in a moment");
+    drop(successor);
+    wait::until("the successor is given up", || console.known("POST", drain, "").0 == 200);
+    console.done("POST", "/api/v1/frontends/web/servers/app/enable", "");
+
+    let mut held = client::connect(console.lb.addr("web"));
+    client::echo(&mut held, b"holds the stop up");
+    console.lb.signal("TERM");
+    wait::until("it stops", || console.known("POST", "/api/v1/undo?dry_run=true", "{}").0 == 503);
+    comes_again("the balancer is stopping");
 }
 
 #[test]

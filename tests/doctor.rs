@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use tests::fault::{SmallDisk, has, is_root, skipped};
 use tests::program::{Nginx, succeeds};
-use tests::{Authority, Backend, Config, Frontend, Place, lb_path, text};
+use tests::{Authority, Backend, Config, Frontend, Place, lb_path, text, wait};
 
 /// Examines a place after a line of shell, which may be empty; gives exit code and findings.
 fn examine(place: &Place, shell: &str) -> (Option<i32>, Vec<Value>) {
@@ -163,6 +163,68 @@ fn a_configuration_that_is_wrong_is_a_failure_with_its_place() {
     let (code, findings) = examine(&place, "");
     assert_eq!(code, Some(1));
     assert!(only_failure(&findings).contains("lb.ron:2:"), "{findings:#?}");
+}
+
+#[test]
+fn a_console_without_its_password_or_with_an_open_token_is_a_failure_and_a_start_says_the_same() {
+    let console = "(bind: \"127.0.0.1:0\", password_file: \"none\")";
+    let place = Place::new(Config::of(Frontend::new("web")).set("console", console));
+    let (code, findings) = examine(&place, "");
+    assert_eq!(code, Some(1));
+    let failure = found(&findings, "configuration");
+    assert!(failure.contains("/none: "), "{failure}");
+    let exit = place.fail();
+    assert!(exit.log.contains(&failure), "{failure}\n{}", exit.log);
+
+    let place = Place::new(Config::of(Frontend::new("web")).set("console", "\"127.0.0.1:0\""));
+    let token = place.folder().join("lb.ron.console-token");
+    assert_eq!(examine(&place, "").0, Some(0));
+    assert!(!token.exists(), "it is only looked for");
+    fs::write(&token, "a".repeat(64)).unwrap();
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o644)).unwrap();
+    let (code, findings) = examine(&place, "");
+    assert_eq!(code, Some(1));
+    let failure = found(&findings, "configuration");
+    assert!(failure.contains("others may read the console's token"), "{failure}");
+    let exit = place.fail();
+    assert!(exit.log.contains(&failure), "{failure}\n{}", exit.log);
+}
+
+#[test]
+fn what_was_changed_at_run_time_is_looked_at_as_it_would_run() {
+    let old = Authority::root("CA").issue_expired(&["old.example"]);
+    let [web, api] = [tests::program::free_addr(), tests::program::free_addr()];
+    let place = Place::new(Config::of(Frontend::new("web").bind(web)));
+    let lb = place.start();
+    lb.change("RemoveFrontend(name:\"web\")");
+    lb.change(&format!("AddFrontend(frontend:{})", Frontend::new("api").bind(api)));
+    lb.change(&format!("AddCertificate{}", tests::pair("old", &old)));
+    let place = lb.kill();
+    let bind = |addr| wait::until_some("the address is free", || TcpListener::bind(addr).ok());
+    let _taken = [web, api].map(bind);
+
+    let (code, findings) = examine(&place, "");
+    assert_eq!(code, Some(1));
+    let failure = found(&findings, "address of frontend api");
+    assert!(failure.starts_with(&format!("{api} is in use by ")), "{failure}");
+    assert_eq!(finding(&findings, "certificate old")["verdict"], "failure");
+    assert!(findings.iter().all(|finding| finding["check"] != "address of frontend web"), "{findings:#?}");
+    let state = place.state().display().to_string();
+    assert!(found(&findings, "changes at run time").starts_with(&format!("{state} goes on from revision ")));
+    let exit = place.fail();
+    assert!(exit.log.contains(&failure), "{failure}\n{}", exit.log);
+
+    let before = fs::read(place.state()).unwrap();
+    place.write_config(Config::of(Frontend::new("web").bind(web)).set("max_connections", 7));
+    let (_, findings) = examine(&place, "");
+    assert!(only_failure(&findings).starts_with(&format!("{web} is in use by ")), "{findings:#?}");
+    assert_eq!(finding(&findings, "changes at run time")["verdict"], "warning");
+    assert_eq!(fs::read(place.state()).unwrap(), before, "it is only looked at");
+
+    fs::write(place.state(), "damaged").unwrap();
+    let (_, findings) = examine(&place, "");
+    assert!(found(&findings, "changes at run time").starts_with(&format!("{state} can't be read: ")));
+    assert_eq!(fs::read(place.state()).unwrap(), b"damaged");
 }
 
 #[test]

@@ -3,8 +3,11 @@
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use socket2::SockRef;
 use tests::client::{self, End, read_until_closed};
+use tests::modes::{Mode, Party};
 use tests::program::free_addr;
 use tests::tries::{self, Tries};
 use tests::{Backend, Config, Frontend, Lb, health, refusing_addr, wait};
@@ -37,6 +40,20 @@ fn a_server_that_resets_without_a_byte_is_ejected_and_gets_nothing_more() {
     let before = resetting.accepted();
     (0..50).for_each(|_| is_served(addr));
     assert_eq!(resetting.accepted(), before);
+    assert!(lb.log().contains("server failing of web is ejected for 60s: it resets connections without a byte"));
+}
+
+#[test]
+fn tickets_of_tls_are_no_answer_of_a_server_that_resets() {
+    let party = Party::new();
+    let resetting = Backend::secure(party.app.clone(), |mut channel| {
+        let _ = channel.read_exact(&mut [0]);
+        let _ = SockRef::from(channel.stream()).set_linger(Some(Duration::ZERO));
+    });
+    let frontend = frontend("60s").set("max_ejected", 100);
+    let frontend = frontend.server_with("failing", resetting.addr(), Mode::Origination.settings());
+    let lb = Lb::start(party.config(frontend));
+    until_ejected(&lb, "failing", || assert!(tries::echo(lb.addr("web")).is_err()));
     assert!(lb.log().contains("server failing of web is ejected for 60s: it resets connections without a byte"));
 }
 

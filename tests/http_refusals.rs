@@ -9,7 +9,8 @@ use std::thread;
 
 use tests::client::connect;
 use tests::http::{Framing, Message, Site, Wire, ok, request};
-use tests::{Config, Frontend, Lb, http_count, http_refused, refusing_addr, stream, wait};
+use tests::modes::{Mode, Party};
+use tests::{Backend, Config, Frontend, Lb, http_count, http_refused, refusing_addr, stream, wait};
 
 /// What is wrong, the status for it, and its cause.
 type Case = (&'static str, u16, &'static str);
@@ -286,6 +287,30 @@ fn a_kept_connection_that_died_under_a_get_is_replaced_by_a_fresh_one() {
     assert_eq!(client.get("/again").text(), "connection 2");
     assert_eq!(http_count(&lb.frontend("web"), "retried"), 1);
     assert_eq!(lb.pooled(), 1, "the fresh one is as good as any");
+}
+
+#[test]
+fn a_kept_tls_connection_that_ended_in_order_under_a_get_is_replaced_by_a_fresh_one() {
+    const REQUESTS: usize = 50;
+    let party = Party::new();
+    let server = Backend::secure(party.app.clone(), |channel| {
+        let mut wire = Wire::over(channel.clone());
+        if let Ok(Some(_)) = wire.request() {
+            wire.send(ok("answered"));
+        }
+        let _ = wire.request();
+        let _ = channel.end();
+    });
+    let frontend = Frontend::new("web").set("protocol", "http");
+    let frontend = frontend.server_with("a", server.addr(), Mode::Origination.settings());
+    let config = Config::of(frontend).bundle("corp-ca", party.authority.pem());
+    let lb = Lb::start(config.set("shards", 1));
+    let mut client = Wire::connect(lb.addr("web"));
+    for _ in 0..REQUESTS {
+        assert_eq!(client.get("/").text(), "answered");
+    }
+    assert_eq!(http_count(&lb.frontend("web"), "retried"), REQUESTS as u64 - 1);
+    assert_eq!(lb.server("web", "a")["served"], REQUESTS, "each counts once");
 }
 
 #[test]

@@ -9,12 +9,14 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
+use socket2::SockRef;
 use tests::channel::client_config;
 use tests::client::{self, connect, echo, read_to_end};
 use tests::fault::{SmallDisk, has, is_root, skipped};
-use tests::http::{Site, Wire};
+use tests::http::{Site, Wire, ok};
 use tests::program::succeeds;
 use tests::wait::{HANG, until, until_some};
 use tests::{Authority, Backend, Channel, Config, Frontend, Lb, Place, refusing_addr};
@@ -273,6 +275,23 @@ fn every_request_has_a_record() {
     );
     assert_eq!(last["cause"], "malformed");
     drop(site);
+}
+
+#[test]
+fn a_request_that_was_said_again_has_one_record_of_its_answer() {
+    let site = Site::play(|wire, _| {
+        if let Ok(Some(_)) = wire.request() {
+            wire.send(ok("answered"));
+        }
+        let _ = wire.request();
+        let _ = SockRef::from(wire.reader().get_ref()).set_linger(Some(Duration::ZERO));
+    });
+    let lb = Lb::start(web(&site).set("access_log", "(to: file(\"access.log\"))"));
+    let mut wire = Wire::connect(lb.addr("web"));
+    (0..2).for_each(|_| assert_eq!(wire.get("/").text(), "answered"));
+    until("both have a record", || records(&lb).len() == 2);
+    let last = &records(&lb)[1];
+    assert_eq!((&last["status"], &last["end"], &last["tries"]), (&200.into(), &"done".into(), &2.into()), "{last}");
 }
 
 #[test]

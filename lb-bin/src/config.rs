@@ -77,6 +77,18 @@ pub(crate) fn read_config(path: &Path) -> Result<Source, String> {
     Ok(Source { config, settings, hash: hash(&text) })
 }
 
+/// Reads a configuration file as [`read_config`] does, and looks at what else it needs to be there.
+///
+/// # Errors
+/// As those of [`read_config`], or what is wrong with another file.
+pub(crate) fn read_whole(path: &Path) -> Result<Source, String> {
+    let source = read_config(path)?;
+    if let Some(settings) = &source.settings.console {
+        console::check(settings, path)?;
+    }
+    Ok(source)
+}
+
 /// Reads what a configuration file says of the process.
 ///
 /// # Errors
@@ -101,10 +113,7 @@ pub(crate) fn hash(text: &str) -> u64 {
 /// # Errors
 /// What is wrong with it, with the file's name in front.
 pub fn check(path: &Path) -> Result<String, String> {
-    let Source { config, settings, .. } = read_config(path)?;
-    if let Some(settings) = &settings.console {
-        console::check(settings, path)?;
-    }
+    let Source { config, .. } = read_whole(path)?;
     let warnings = Balancer::builder().config(config.clone()).check();
     let warnings = warnings.map_err(|refused| format!("{}: {refused}", path.display()))?;
     let servers: usize = config.frontends.iter().map(|frontend| frontend.servers().len()).sum();

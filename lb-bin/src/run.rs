@@ -38,13 +38,8 @@ pub fn run(args: &RunArgs, admin: Option<&Path>) -> Result<(), String> {
     let source = config::read_config(&args.config)?;
     let claim = Claim::new(&path, &given.locks)?;
     let opened = StateFile::open(&args.config, source.hash, &source.config, &given.locks)?;
-    let mut config = source.config;
+    let (config, in_file) = (opened.config, source.config.certificates);
     let grace = config.shutdown_grace.as_duration();
-    config.persistence_key = config.persistence_key.or(opened.persistence_key);
-    let in_file = config.certificates.clone();
-    if let Some((certificates, frontends)) = opened.kept {
-        (config.certificates, config.frontends) = (certificates, frontends);
-    }
 
     // A certificate that was removed at run time is still in the file.
     let certificates = [&config.certificates[..], &in_file[..]].concat();

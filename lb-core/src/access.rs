@@ -135,9 +135,9 @@ impl AccessRecords {
         Self { shards: (0..shards).map(|_| CachePadded::new(kept())).collect() }
     }
 
-    /// Takes a record, if there is one. Those of one shard come in their order.
+    /// Takes a record, if there is one: from the shard that has least room left. Those of one shard come in their order.
     pub fn take(&self) -> Option<AccessRecord> {
-        self.shards.iter().find_map(|shard| shard.records.pop())
+        self.shards.iter().max_by_key(|shard| shard.records.len())?.records.pop()
     }
 
     /// Those that were dropped since the start.
@@ -194,8 +194,10 @@ mod tests {
         assert_eq!(records.dropped(), 1);
         // The other shard has places of its own.
         records.put(0, record(0, 7));
-        let taken: Vec<_> = std::iter::from_fn(|| records.take()).map(|record| record.tries).collect();
-        assert_eq!(taken, [7, 0, 1]);
+        let taken: Vec<_> = std::iter::from_fn(|| records.take()).map(|record| (record.shard, record.tries)).collect();
+        assert_eq!(taken[0], (1, 0), "the fuller queue first");
+        assert_eq!(taken.iter().filter(|(shard, _)| *shard == 1).collect::<Vec<_>>(), [&(1, 0), &(1, 1)]);
+        assert!(taken.contains(&(0, 7)) && taken.len() == 3);
         assert_eq!(records.dropped(), 1);
     }
 

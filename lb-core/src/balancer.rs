@@ -404,7 +404,7 @@ impl<T: Send + 'static> Pending<T> {
 }
 
 fn stopped() -> Refused {
-    Refused::other("the balancer has stopped")
+    Refused::unavailable("the balancer has stopped")
 }
 
 impl<T> Future for Pending<T> {

@@ -89,6 +89,18 @@ impl Browser {
         self.runtime.block_on(self.client.refresh()).unwrap();
     }
 
+    /// Puts the window away: nobody sees the page any more.
+    pub fn hide(&self) {
+        self.runtime.block_on(self.client.minimize_window()).unwrap();
+        self.until_holds("the page is hidden", || self.run("return document.hidden") == true);
+    }
+
+    /// Shows the window again.
+    pub fn show(&self) {
+        self.runtime.block_on(self.client.set_window_size(1280, 900)).unwrap();
+        self.until_holds("the page is visible", || self.run("return document.hidden") == false);
+    }
+
     /// Clicks on what is at `place`: a selector of CSS, or an XPath.
     pub fn click(&self, place: &str) {
         self.patiently(

@@ -23,7 +23,7 @@ impl std::fmt::Display for Digest {
 /// Those of `target`.
 pub fn write(target: &mut impl Write, seed: u64, bytes: u64) -> io::Result<Digest> {
     let (mut generator, mut hash, mut left) = (Generator(seed), Xxh3::new(), bytes);
-    let mut chunk = vec![0; CHUNK.min(usize::try_from(bytes.next_multiple_of(8)).unwrap_or(CHUNK))];
+    let mut chunk = vec![0; usize::try_from(bytes).unwrap_or(CHUNK).min(CHUNK).next_multiple_of(8)];
     while left > 0 {
         generator.fill(&mut chunk);
         let part = &chunk[..chunk.len().min(usize::try_from(left).unwrap_or(CHUNK))];

@@ -12,6 +12,7 @@ use lb_core::config::{
 };
 use lb_core::{Change, FrontendUpdate, Options, ServerUpdate, Transaction};
 use serde::Deserialize;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::reply::Refusal;
@@ -290,7 +291,7 @@ pub fn parse_request(line: &[u8]) -> Result<Request, Refusal> {
     let is_word = text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     let read = if is_word { ron_text::read(&format!("{text}()")) } else { ron_text::read(text) };
     read.map_err(|fault| match fault.field {
-        Some(field) => Refusal { reason: fault.reason, field: Some(field) },
+        Some(field) => Refusal::field(&field, fault.reason),
         None if fault.column == 1 || is_word => Refusal::other(fault.reason),
         None => Refusal::other(format!("{} (column {})", fault.reason, fault.column)),
     })
@@ -539,31 +540,25 @@ impl<'de> Visitor<'de> for ChangesVisitor {
         formatter.write_str("a list of changes, or (changes: […], …),")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Changes, A::Error> {
-        let mut changes = Vec::new();
-        while let Some(change) = list.next_element()? {
-            changes.push(change);
-        }
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Changes, A::Error> {
+        let changes = Vec::deserialize(SeqAccessDeserializer::new(list))?;
         Ok(Changes { changes, options: Options::default() })
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Changes, A::Error> {
-        const FIELDS: &[&str] = &["changes", "if_revision", "dry_run", "probe"];
-        let mut found = Changes::default();
-        let mut has_changes = false;
-        while let Some(field) = map.next_key::<String>()? {
-            match field.as_str() {
-                "changes" => {
-                    found.changes = map.next_value()?;
-                    has_changes = true;
-                }
-                "if_revision" => found.options.if_revision = map.next_value()?,
-                "dry_run" => found.options.dry_run = map.next_value()?,
-                "probe" => found.options.probe = map.next_value()?,
-                _ => return Err(A::Error::unknown_field(&field, FIELDS)),
-            }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Changes, A::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Fields {
+            changes: Vec<Request>,
+            #[serde(default)]
+            if_revision: Option<u64>,
+            #[serde(default)]
+            dry_run: bool,
+            #[serde(default)]
+            probe: bool,
         }
-        if has_changes { Ok(found) } else { Err(A::Error::missing_field("changes")) }
+        let Fields { changes, if_revision, dry_run, probe } = Fields::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(Changes { changes, options: Options { if_revision, dry_run, probe } })
     }
 }
 
@@ -801,6 +796,10 @@ mod tests {
             (
                 format!("Transaction([{with_option}])"),
                 r#"Refused(reason:"change 1 of the transaction has its own dry_run, which holds for all or none: write Transaction((changes: […], dry_run: …))",field:"dry_run")"#,
+            ),
+            (
+                "Transaction((changes:[],dry_run:true,dry_run:false))".to_owned(),
+                r#"Refused(reason:"dry_run is there twice",field:"dry_run")"#,
             ),
             ("Transaction((dry_run:true))".to_owned(), r#"Refused(reason:"changes is missing",field:"changes")"#),
             (

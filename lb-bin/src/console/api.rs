@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::rejection::RawPathParamsRejection;
-use axum::extract::{Extension, RawPathParams, Request as HttpRequest, State};
+use axum::extract::{Extension, Query, RawPathParams, Request as HttpRequest, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, get, on};
 use lb_core::Status;
+use serde::Deserialize;
 
 use super::answer::{self, Place, json_response};
 use super::change::{self, Kind};
@@ -36,6 +37,7 @@ pub(super) fn routes(console: &Arc<Console>) -> Router<Arc<Console>> {
     Router::new()
         .route("/api/v1/status", get(status))
         .route("/api/v1/history", get(history))
+        .route("/api/v1/samples", get(samples))
         .route(frontends, on(GET, all_frontends))
         .route(frontends, change(MethodFilter::POST, "AddFrontend", Some("frontend")))
         .route(&frontend, get(show))
@@ -91,11 +93,27 @@ async fn show(State(console): State<Arc<Console>>, uri: Uri, params: Params) -> 
     place.ok_or_else(|| Problem::not_found("such path"))?.show(&console.status().await?)
 }
 
+/// Which samples are asked for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    #[serde(default)]
+    after: u64,
+}
+
+async fn samples(State(console): State<Arc<Console>>, uri: Uri) -> Result<Response, Problem> {
+    let Query(Wanted { after }) = Query::try_from_uri(&uri).map_err(|_| {
+        let refused =
+            Refusal::field("after", "after: the time of the last sample that is known is expected, in seconds");
+        Problem::new(StatusCode::BAD_REQUEST, refused)
+    })?;
+    let samples = console.samples().after(after);
+    Ok(json_response(StatusCode::OK, &samples))
+}
+
 async fn history(State(console): State<Arc<Console>>) -> Result<Response, Problem> {
     let reply = console.handler.fulfil(Request::History {}).await;
-    reply
-        .map(|reply| answer::of_reply(&reply))
-        .map_err(|refused| Problem::new(StatusCode::SERVICE_UNAVAILABLE, refused))
+    reply.map(|reply| answer::of_reply(&reply)).map_err(Problem::unavailable)
 }
 
 /// A route that changes something: by the request of this name, of which the body is a field or all of them.
@@ -165,12 +183,13 @@ pub(super) fn read_json(headers: &HeaderMap, text: &[u8]) -> Result<Fields, Prob
     json::read_object(text).map_err(|refused| Problem::new(StatusCode::BAD_REQUEST, refused))
 }
 
-/// Why a change was refused: what the path names may not be there, or the balancer may have ended.
+/// Why a change was refused: the balancer may have ended, or what the path names may not be there.
 async fn why(console: &Console, place: Option<Place>, refused: Refusal) -> Problem {
-    let missing = match console.status().await {
-        Ok(status) => place.and_then(|place| place.show(&status).err()),
-        Err(problem) => Some(problem),
-    };
+    if refused.is_unavailable {
+        return Problem::unavailable(refused);
+    }
+    let status = console.status().await.ok();
+    let missing = status.zip(place).and_then(|(status, place)| place.show(&status).err());
     let status = match refused.field.as_deref() {
         Some("if_revision") => StatusCode::CONFLICT,
         _ => StatusCode::UNPROCESSABLE_ENTITY,
@@ -181,7 +200,7 @@ async fn why(console: &Console, place: Option<Place>, refused: Refusal) -> Probl
 impl Console {
     async fn status(&self) -> Result<Status, Problem> {
         let status = self.handler.control.status().await;
-        status.map_err(|refused| Problem::new(StatusCode::SERVICE_UNAVAILABLE, refused))
+        status.map_err(Problem::unavailable)
     }
 }
 

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use crate::web::network;
+
 /// Tries at once.
 const BURST: u32 = 5;
 /// After this long there is one more.
@@ -17,6 +19,7 @@ pub(super) struct Attempts {
     /// When an address has all its tries again.
     whole_at: HashMap<IpAddr, Instant>,
     others_whole_at: Option<Instant>,
+    told_at: Option<Instant>,
 }
 
 impl Attempts {
@@ -36,6 +39,15 @@ impl Attempts {
         Ok(())
     }
 
+    /// Whether a refusal is to be told of. Who is refused can go on as fast as it likes, so not all are: one in three seconds.
+    pub(super) fn is_to_be_told(&mut self, now: Instant) -> bool {
+        let is_due = self.told_at.is_none_or(|told_at| now.duration_since(told_at) >= REFILL);
+        if is_due {
+            self.told_at = Some(now);
+        }
+        is_due
+    }
+
     /// Gives it back to who knew the secret.
     pub(super) fn give_back(&mut self, ip: IpAddr, now: Instant) {
         let whole_at = self.of(network(ip), now);
@@ -50,14 +62,6 @@ impl Attempts {
             }
         }
         self.whole_at.entry(ip).or_insert(now)
-    }
-}
-
-/// Who has one IPv6 address has the network's.
-fn network(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) >> 64 << 64).into()),
-        ip => ip,
     }
 }
 
@@ -81,6 +85,13 @@ mod tests {
         let later = now + 100 * SECOND;
         let tries = (0..10).filter(|_| attempts.take(ip, later).is_ok()).count();
         assert_eq!(tries, 5, "no more than that however long it waited");
+    }
+
+    #[test]
+    fn who_goes_on_does_not_fill_the_log() {
+        let (mut attempts, now) = (Attempts::default(), Instant::now());
+        let told = (0..60_u32).filter(|tenth| attempts.is_to_be_told(now + *tenth * SECOND / 10));
+        assert_eq!(told.collect::<Vec<_>>(), [0, 30]);
     }
 
     #[test]

@@ -126,6 +126,8 @@ mod tests {
         for (refusal, field, reason) in cases {
             assert_eq!(refusal, Refusal::field(field, reason));
         }
+        let twice = made(TRANSACTION, &[], "", r#"{"changes":[],"changes":[]}"#);
+        assert_eq!(twice, Err(Refusal::field("changes", "changes is there twice")));
         assert_eq!(made(TRANSACTION, &[], "", "{}"), Err(Refusal::field("changes", "changes is missing")));
     }
 }

@@ -53,14 +53,9 @@ async fn log_in(
     let text = read_body(&client, body, LOGIN_MAX).await?;
     let login = json::read::<Login>(Json::Object(read_json(&parts.headers, &text)?));
     let login = login.map_err(|refused| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, refused))?;
-    if let Err(wait) = console.attempt(&client) {
-        tracing::warn!("console: too many logins are tried from {client}");
-        return Err(Problem::too_many_logins(wait));
-    }
-    let Ok(_asked) = console.asked.try_acquire() else {
-        return Err(Problem::too_many_logins(Duration::from_secs(1)));
-    };
-    if !console.knows(login).await {
+    console.attempt(&client).map_err(Problem::too_many_logins)?;
+    let is_known = console.knows(login).await.ok_or_else(|| Problem::too_many_logins(Duration::from_secs(1)))?;
+    if !is_known {
         tracing::warn!("console: a login from {client} is refused");
         return Err(Problem::unknown_user(console.login(), &format!("this is not the {}", console.login())));
     }
@@ -127,23 +122,21 @@ impl Console {
     }
 
     fn attempt(&self, client: &Client) -> Result<(), Duration> {
-        match client.ip {
-            Some(ip) => self.state().attempts.take(ip, Instant::now()),
-            None => Ok(()),
+        let Some(ip) = client.ip else { return Ok(()) };
+        let (now, mut state) = (Instant::now(), self.state());
+        let taken = state.attempts.take(ip, now);
+        if taken.is_err() && state.attempts.is_to_be_told(now) {
+            tracing::warn!("console: too many logins are tried from {client}");
         }
+        taken
     }
 
-    async fn knows(&self, login: Login) -> bool {
+    /// Whether somebody says the right thing; `None` if too many are being looked at.
+    async fn knows(&self, login: Login) -> Option<bool> {
         match (login, &self.password) {
-            (Login { token: Some(said), password: None }, _) => self.token.is(&said),
-            (Login { token: None, password: Some(said) }, Some(password)) => {
-                // One at a time: who guesses takes the time of one core at most.
-                let _turn = self.turn.lock().await;
-                let password = password.clone();
-                // It takes longer than the thread that serves everybody may be held up.
-                tokio::task::spawn_blocking(move || password.is(&said)).await.unwrap_or(false)
-            }
-            _ => false,
+            (Login { token: Some(said), password: None }, _) => Some(self.token.is(&said)),
+            (Login { token: None, password: Some(said) }, Some(password)) => password.opens(said).await,
+            _ => Some(false),
         }
     }
 

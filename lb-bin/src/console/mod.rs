@@ -16,6 +16,7 @@ mod login;
 mod page;
 mod password;
 mod problem;
+mod samples;
 mod sessions;
 mod token;
 
@@ -23,6 +24,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::UNIX_EPOCH;
 
 use axum::Router;
 use axum::extract::{Request as HttpRequest, State};
@@ -31,12 +33,12 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use lb_core::config::Certificate;
-use tokio::sync::Semaphore;
 
 use self::attempts::Attempts;
 use self::guard::Own;
-use self::password::Password;
+use self::password::{Gate, Password};
 use self::problem::Problem;
+use self::samples::Samples;
 use self::sessions::Sessions;
 use crate::admin::Handler;
 use crate::settings::ConsoleSettings;
@@ -45,9 +47,6 @@ use crate::web::{At, Site};
 pub(crate) use self::certificate::{Renewing, Shown};
 pub(crate) use self::password::{line as password_line, read as read_password};
 pub(crate) use self::token::Token;
-
-/// Most logins that are looked at or wait for it.
-const LOGINS_MAX: usize = 16;
 
 const OPENAPI: &str = include_str!("openapi.json");
 
@@ -79,13 +78,10 @@ struct Console {
     handler: Arc<Handler>,
     bind: SocketAddr,
     token: Token,
-    password: Option<Password>,
+    password: Option<Gate>,
     certificate: Option<Shown>,
     state: Mutex<Known>,
-    /// Who logs in holds one, so that not everybody who is talked to waits for passwords to be checked.
-    asked: Semaphore,
-    /// Who checks a password holds it.
-    turn: tokio::sync::Mutex<()>,
+    samples: Mutex<Samples>,
 }
 
 /// Who was here.
@@ -137,9 +133,11 @@ impl Prepared {
     pub(crate) fn site(self, handler: Arc<Handler>) -> Result<Site, String> {
         let Self { bind, token, password, certificate } = self;
         let tls = certificate.as_ref().map(Shown::server_config).transpose()?;
-        let (state, asked, turn) = (Mutex::default(), Semaphore::new(LOGINS_MAX), tokio::sync::Mutex::default());
-        let console = Arc::new(Console { handler, bind, token, password, certificate, state, asked, turn });
-        Ok(Site { name: "console", path: "/", at: At::Tcp(bind), tls, router: router(&console) })
+        let (password, state, samples) = (password.map(Gate::new), Mutex::default(), Mutex::default());
+        let console = Arc::new(Console { handler, bind, token, password, certificate, state, samples });
+        let router = router(&console);
+        let alongside = Box::pin(async move { console.keep_samples().await });
+        Ok(Site { name: "console", path: "/", at: At::Tcp(bind), tls, router, alongside })
     }
 }
 
@@ -149,6 +147,14 @@ impl Prepared {
 /// One can't be used: one sentence.
 pub(crate) fn check(settings: &ConsoleSettings, file: &Path) -> Result<(), String> {
     password(settings, file).map(drop)
+}
+
+/// Checks the token of the console of the configuration at `file`, which may still have to be made.
+///
+/// # Errors
+/// It can't be used: one sentence.
+pub(crate) fn check_token(file: &Path) -> Result<(), String> {
+    Token::find(file).map(drop)
 }
 
 fn password(settings: &ConsoleSettings, file: &Path) -> Result<Option<Password>, String> {
@@ -190,6 +196,22 @@ impl Console {
         let (ip, tls) = (self.bind.ip(), self.certificate.is_some());
         let own = Own { ip, tls, certificate_is_for: &certificate_is_for };
         own.check(request.method(), request.uri(), request.headers())
+    }
+
+    async fn keep_samples(&self) {
+        loop {
+            // While it stops, or is handed over, there is nothing new.
+            if let Ok(status) = self.handler.control.status().await {
+                let at = UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
+                self.samples().add(at, &status);
+            }
+            tokio::time::sleep(samples::EVERY).await;
+        }
+    }
+
+    fn samples(&self) -> MutexGuard<'_, Samples> {
+        // At worst one sample is missing.
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, Known> {

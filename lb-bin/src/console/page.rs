@@ -16,15 +16,15 @@ macro_rules! files {
 }
 
 /// All of them. `index.html` is the page itself.
-pub(super) const FILES: [File; 30] = files! {
+pub(super) const FILES: [File; 32] = files! {
     "text/html; charset=utf-8": "index.html";
     "text/css; charset=utf-8": "console.css";
     "image/svg+xml": "icon.svg";
     "text/javascript; charset=utf-8":
-        "api.js" "app.js" "certificate_dialog.js" "certificates.js" "changes.js" "dialog.js" "difference.js" "dom.js" "field.js"
+        "api.js" "app.js" "certificate_dialog.js" "certificates.js" "changes.js" "check_fields.js" "dialog.js" "difference.js" "dom.js" "field.js"
         "frontend_card.js" "frontend_dialog.js" "frontend_fields.js" "frontends.js" "live.js" "login.js" "plots.js"
         "revisions.js" "samples.js" "server_dialog.js" "server_editor.js" "server_fields.js" "server_row.js" "server_state.js" "server_table.js"
-        "status.js" "text.js" "toast.js";
+        "setting.js" "status.js" "text.js" "toast.js";
 };
 
 #[cfg(test)]

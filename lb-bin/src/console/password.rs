@@ -5,10 +5,13 @@ use std::io::{self, BufRead, IsTerminal};
 use std::num::NonZeroU32;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use aws_lc_rs::{pbkdf2, rand};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyModifiers};
 use ratatui::crossterm::terminal;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::task::spawn_blocking;
 
 use super::token::hex;
 
@@ -65,6 +68,40 @@ impl Password {
     pub(super) fn is(&self, said: &str) -> bool {
         LENGTH.contains(&said.len())
             && pbkdf2::verify(pbkdf2::PBKDF2_HMAC_SHA256, self.rounds, &self.salt, said.as_bytes(), &self.hash).is_ok()
+    }
+}
+
+/// Most logins that are looked at or wait for it.
+const LOGINS_MAX: usize = 16;
+
+/// The password for whoever logs in. It is checked for one at a time: who guesses takes the time of one core at most.
+#[derive(Debug)]
+pub(super) struct Gate {
+    password: Password,
+    /// Who logs in holds one, so that not everybody who is talked to waits here.
+    places: Semaphore,
+    /// Who has a password checked holds it.
+    turn: Arc<Mutex<()>>,
+}
+
+impl Gate {
+    pub(super) fn new(password: Password) -> Self {
+        Self { password, places: Semaphore::new(LOGINS_MAX), turn: Arc::default() }
+    }
+
+    /// Whether somebody knows the password; `None` if too many are waiting. It is checked on a thread of its own, as that takes
+    /// longer than the one that serves everybody may be held up.
+    pub(super) async fn opens(&self, said: String) -> Option<bool> {
+        let _place = self.places.try_acquire().ok()?;
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let password = self.password.clone();
+        let check = move || {
+            let known = password.is(&said);
+            // Not before: a client that leaves does not end the check.
+            drop(turn);
+            known
+        };
+        Some(spawn_blocking(check).await.unwrap_or(false))
     }
 }
 
@@ -144,6 +181,22 @@ mod tests {
         assert!(password.is("correct horse battery"));
         assert!(!password.is("correct horse batterx") && !password.is(""));
         assert!(!made.contains("horse") && format!("{password:?}") == "[secret]");
+    }
+
+    #[test]
+    fn passwords_are_checked_one_at_a_time_also_for_clients_that_leave() {
+        let gate = Gate::new(Password::parse(&line("correct horse battery").unwrap()).unwrap());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let mut leaves = Box::pin(gate.opens("correct horse battery".to_owned()));
+            assert_eq!(futures_lite::future::poll_once(&mut leaves).await, None);
+            drop(leaves);
+            assert!(gate.turn.try_lock().is_err(), "its check goes on");
+            assert_eq!(gate.opens("correct horse battery".to_owned()).await, Some(true));
+            assert_eq!(gate.opens("correct horse batterx".to_owned()).await, Some(false));
+            let _waiting = gate.places.try_acquire_many(LOGINS_MAX as u32).unwrap();
+            assert_eq!(gate.opens("correct horse battery".to_owned()).await, None);
+        });
     }
 
     #[test]

@@ -11,6 +11,9 @@ use super::guard::Stray;
 use crate::admin::Refusal;
 use crate::web::BodyError;
 
+/// A successor, or the next start, takes about so long.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// Why a request is not fulfilled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Problem {
@@ -55,6 +58,11 @@ impl Problem {
     pub(super) fn no_json() -> Self {
         let reason = "the body is to be JSON: send it with Content-Type: application/json";
         Self::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, reason)
+    }
+
+    /// Nothing is wrong with what was asked, but now it can't be done.
+    pub(super) fn unavailable(refusal: Refusal) -> Self {
+        Self { retry_after: Some(RETRY_AFTER), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, refusal) }
     }
 
     pub(super) fn internal(reason: &str) -> Self {

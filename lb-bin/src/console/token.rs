@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aws_lc_rs::{constant_time, digest, rand};
+use aws_lc_rs::{constant_time, rand};
 use serde::{Deserialize, Serialize};
 
 use crate::paths::with_suffix;
@@ -52,17 +52,27 @@ impl Token {
     /// # Errors
     /// The file can't be read or made, or others can read it: one sentence that names it.
     pub(super) fn of_config(config: &Path) -> Result<Self, String> {
-        let path = with_suffix(config, ".console-token");
-        match File::open(&path) {
-            Ok(file) => Self::read(file).map_err(|reason| format!("{}: {reason}", path.display())),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let token = Self::random()?;
-                token.keep(&path).map_err(|error| format!("the console's token, {}: {error}", path.display()))?;
-                tracing::info!("the console's token is made: {}", path.display());
-                Ok(token)
-            }
-            Err(error) => Err(format!("{}: {error}", path.display())),
+        if let Some(token) = Self::find(config)? {
+            return Ok(token);
         }
+        let (path, token) = (file_of(config), Self::random()?);
+        token.keep(&path).map_err(|error| format!("the console's token, {}: {error}", path.display()))?;
+        tracing::info!("the console's token is made: {}", path.display());
+        Ok(token)
+    }
+
+    /// The token that the file of the configuration at `config` has, if there is one.
+    ///
+    /// # Errors
+    /// The file can't be read, or others can read it: one sentence that names it.
+    pub(super) fn find(config: &Path) -> Result<Option<Self>, String> {
+        let path = file_of(config);
+        let found = match File::open(&path) {
+            Ok(file) => Self::read(file).map(Some),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.to_string()),
+        };
+        found.map_err(|reason| format!("{}: {reason}", path.display()))
     }
 
     fn read(file: File) -> Result<Self, String> {
@@ -96,10 +106,13 @@ impl Token {
     }
 }
 
-/// Whether two secrets are the same. Their digests are compared, so that the time that takes tells nothing of them.
+fn file_of(config: &Path) -> PathBuf {
+    with_suffix(config, ".console-token")
+}
+
+/// Whether two secrets are the same. The time that takes tells nothing but their length, which everybody knows.
 pub(super) fn same(secret: &str, said: &str) -> bool {
-    let digest = |text: &str| digest::digest(&digest::SHA256, text.as_bytes());
-    constant_time::verify_slices_are_equal(digest(secret).as_ref(), digest(said).as_ref()).is_ok()
+    constant_time::verify_slices_are_equal(secret.as_bytes(), said.as_bytes()).is_ok()
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {

@@ -13,10 +13,11 @@ use rustix::net::sockopt::socket_peercred;
 
 use super::finding::{Finding, Verdict};
 use super::holders::{Holder, holders, names};
-use crate::config::{self, Source, count};
+use crate::config::{self, count};
 use crate::paths::{self, with_suffix};
 use crate::settings::{ConsoleSettings, MetricsAt, Settings};
-use crate::{admin, certificates};
+use crate::state::Found;
+use crate::{admin, certificates, console};
 
 /// An address that is to be listened at.
 #[derive(Debug, Clone)]
@@ -74,25 +75,53 @@ impl Address {
     }
 }
 
-/// Whether the configuration is good, and what may surprise in it.
-pub(super) fn configuration(path: &Path) -> (Vec<Finding>, Option<Source>) {
+/// Whether the configuration is good, and what may surprise in it. What is looked at, and returned, is what would run:
+/// the file, with what was changed at run time.
+pub(super) fn configuration(path: &Path) -> (Vec<Finding>, Option<(Config, Settings)>) {
     const CHECK: &str = "configuration";
-    let refused = |reason: String| Finding::failure(CHECK, reason, "mend it there");
-    let source = match config::read_config(path) {
+    let refused = |reason: String| vec![Finding::failure(CHECK, reason, "mend it there")];
+    let source = config::read_whole(path).and_then(|source| match &source.settings.console {
+        Some(_) => console::check_token(path).map(|()| source),
+        None => Ok(source),
+    });
+    let source = match source {
         Ok(source) => source,
-        Err(reason) => return (vec![refused(reason)], None),
+        Err(reason) => return (refused(reason), None),
     };
-    let builder = Balancer::builder().config(source.config.clone());
+    let state = Found::look(path, source.hash, &source.config);
+    let config = state.merged(&source.config);
+    let builder = Balancer::builder().config(config.clone());
     match (builder.check(), builder.certificates()) {
         (Ok(warnings), Ok(certificates)) => {
-            let (frontends, servers) = (source.config.frontends.len(), source.config.frontends.iter());
-            let servers: usize = servers.map(|frontend| frontend.servers().len()).sum();
-            let good = format!("{} with {}", count(frontends, "frontend"), count(servers, "server"));
-            let good = Finding::ok(CHECK, format!("{}: {good}", path.display()));
-            let findings = std::iter::once(good).chain(warned(&warnings, &certificates)).collect();
-            (findings, Some(source))
+            let servers: usize = config.frontends.iter().map(|frontend| frontend.servers().len()).sum();
+            let (frontends, servers) = (count(config.frontends.len(), "frontend"), count(servers, "server"));
+            let good = Finding::ok(CHECK, format!("{}: {frontends} with {servers}", path.display()));
+            let findings = [good].into_iter().chain(changes(path, &state)).chain(warned(&warnings, &certificates));
+            (findings.collect(), Some((config, source.settings)))
         }
-        (Err(reason), _) | (_, Err(reason)) => (vec![refused(format!("{}: {reason}", path.display()))], None),
+        (Err(reason), _) | (_, Err(reason)) => (refused(format!("{}: {reason}", path.display())), None),
+    }
+}
+
+/// What becomes of the changes that were made at run time.
+fn changes(path: &Path, state: &Found) -> Option<Finding> {
+    const CHECK: &str = "changes at run time";
+    let file = with_suffix(path, ".state");
+    match state {
+        Found::Current { kept, .. } => {
+            Some(Finding::ok(CHECK, format!("{} goes on from revision {}", file.display(), kept.revision)))
+        }
+        Found::Outdated(kept) if !kept.history.is_empty() => Some(Finding::warning(
+            CHECK,
+            format!("{} was edited since the last change: a start sets {} aside", path.display(), file.display()),
+            "see that this is meant: what was changed at run time is not in effect then",
+        )),
+        Found::Damaged(reason) => Some(Finding::warning(
+            CHECK,
+            format!("{} can't be read: {reason}", file.display()),
+            "put it right, or a start sets it aside and runs without what was changed at run time",
+        )),
+        Found::Nothing | Found::Outdated(_) => None,
     }
 }
 

@@ -41,8 +41,8 @@ pub fn doctor(args: &DoctorArgs, admin: Option<&Path>) -> ExitCode {
 
 fn examine(path: Option<&Path>, admin: Option<&Path>) -> Vec<Finding> {
     let admin = AdminPlace::read(admin);
-    let (of_file, source) = path.map_or_else(|| (Vec::new(), None), files::configuration);
-    let (config, settings) = source.map_or_else(Default::default, |source| (source.config, source.settings));
+    let (of_file, found) = path.map_or_else(|| (Vec::new(), None), files::configuration);
+    let (config, settings) = found.unwrap_or_default();
     let mut findings = Machine::read(&config).findings();
     findings.extend(of_file);
     if let Some(path) = path {

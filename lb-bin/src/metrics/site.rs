@@ -1,5 +1,7 @@
 //! The endpoint: metrics for who collects them, and whether the process lives and is ready for who starts and stops it.
 
+use std::future::pending;
+
 use axum::Router;
 use axum::extract::State;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
@@ -19,7 +21,7 @@ pub(crate) fn site(exporter: Exporter, at: At) -> Site {
         .route("/readyz", get(ready))
         .fallback(async || (StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"))
         .with_state(exporter);
-    Site { name: "metrics", path: "/metrics", at, tls: None, router }
+    Site { name: "metrics", path: "/metrics", at, tls: None, router, alongside: Box::pin(pending()) }
 }
 
 async fn metrics(State(exporter): State<Exporter>, fields: HeaderMap) -> Response {

@@ -4,25 +4,27 @@
 //! that text: a renewed one must not put all other changes aside. What they held when they were last read is noted instead,
 //! and a certificate that its files hold otherwise by now is taken from them, whatever the state has.
 //!
-//! `format` is the file's text, `disk` the way it gets onto the disk, `aside` what happens to a file that is not
-//! used any more. Here is when the file is used, and which text of the configuration it goes with.
+//! `format` is the file's text, `found` what a start takes from it, `disk` the way it gets onto the disk, `aside` what
+//! happens to a file that is not used any more. Here is when it is written, and which text of the configuration it goes
+//! with.
 
 mod aside;
 mod disk;
 mod format;
+mod found;
 
 use std::collections::HashMap;
 use std::fs::{File, TryLockError};
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lb_core::config::{Certificate, CertificateContent, Config, Frontend, Name, PersistenceKey, Server};
+use lb_core::config::{Certificate, CertificateContent, Config, Frontend, Name, Server};
 use lb_core::{Resume, Saved, Snapshot, Store};
 
 use self::disk::Durability;
 use self::format::Image;
 pub use self::format::{Base, Kept, parse_state};
+pub(crate) use self::found::Found;
 use crate::lock::{self, Lock};
 use crate::paths::with_suffix;
 
@@ -35,10 +37,8 @@ pub struct StateFile(Arc<Mutex<Inner>>);
 pub struct Opened {
     /// Where changes are kept from now on.
     pub state: StateFile,
-    /// The certificates and frontends to start with; `None` means those of the configuration.
-    pub kept: Option<(Vec<Certificate>, Vec<Frontend>)>,
-    /// The key that cookies were made with so far, whatever became of the rest.
-    pub persistence_key: Option<PersistenceKey>,
+    /// The configuration to start with.
+    pub config: Config,
     /// The revision and history to go on from.
     pub resume: Resume,
 }
@@ -100,30 +100,29 @@ impl StateFile {
         let path = with_suffix(file, ".state");
         let lock = lock(&path, given)?;
         let (mut blocked, mut outdated, mut image, mut on_disk) = (None, None, Image::default(), false);
-        let loaded = load(&path);
-        let persistence_key = loaded.as_ref().ok().and_then(|kept| kept.as_ref()?.persistence_key.clone());
-        let (kept, resume) = match loaded {
-            Ok(None) => (None, Resume::default()),
-            Ok(Some(mut kept)) if kept.base.text == text => {
-                let is_restored = image.restore(&kept).is_ok();
-                let renewed = renew(&mut kept, &base, config);
-                on_disk = is_restored && !renewed;
-                let resume = Resume { revision: kept.revision + u64::from(renewed), history: kept.history };
-                (Some((kept.certificates, kept.frontends)), resume)
+        let found = Found::look(file, text, config);
+        let config = found.merged(config);
+        let mut resume = Resume::default();
+        match found {
+            Found::Nothing => {}
+            Found::Current { kept, renewed } => {
+                for name in &renewed {
+                    let changed = "has changed in its files since they were read last: it is taken from them";
+                    tracing::info!("certificate {name} {changed}");
+                }
+                on_disk = image.restore(&kept).is_ok() && renewed.is_empty();
+                let revision = kept.revision + u64::from(!renewed.is_empty());
+                resume = Resume { revision, history: kept.history };
             }
-            Ok(Some(kept)) => {
-                let resume = Resume { revision: kept.revision, history: Vec::new() };
+            Found::Outdated(kept) => {
+                resume.revision = kept.revision;
                 outdated = Some((file.to_owned(), kept));
-                (None, resume)
             }
-            Err(reason) => {
-                blocked = aside::damaged(&path, &reason).err();
-                (None, Resume::default())
-            }
-        };
+            Found::Damaged(reason) => blocked = aside::damaged(&path, &reason).err(),
+        }
         let (base_since, expected, next_ticket) = (0, Vec::new(), 0);
         let inner = Inner { path, image, base, base_since, expected, next_ticket, on_disk, blocked, outdated, lock };
-        Ok(Opened { state: Self(Arc::new(Mutex::new(inner))), kept, persistence_key, resume })
+        Ok(Opened { state: Self(Arc::new(Mutex::new(inner))), config, resume })
     }
 
     /// Says that a configuration text with this hash is about to be applied. The save that brings about its certificates and
@@ -226,35 +225,6 @@ fn lock(state: &Path, given: &[File]) -> Result<Option<Lock>, String> {
         )),
         Err(TryLockError::Error(error)) => Err(format!("{}: {error}", path.display())),
     }
-}
-
-fn load(path: &Path) -> Result<Option<Kept>, String> {
-    match std::fs::read(path) {
-        Ok(bytes) => parse_state(&bytes).map(Some),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// Takes certificates from the configuration that it has otherwise than when it was last read: their files were renewed.
-/// Those that were removed at run time stay removed. Says whether there are any.
-fn renew(kept: &mut Kept, base: &Base, config: &Config) -> bool {
-    let mut renewed = false;
-    for certificate in &config.certificates {
-        let name = certificate.name();
-        if kept.base.read.get(name) == base.read.get(name) {
-            continue;
-        }
-        let present = kept.certificates.iter_mut().find(|present| present.name() == name);
-        if let Some(present) = present.filter(|present| *present != certificate) {
-            tracing::info!(
-                "certificate {name} has changed in its files since they were read last: it is taken from them"
-            );
-            *present = certificate.clone();
-            renewed = true;
-        }
-    }
-    renewed
 }
 
 fn content_hash(certificate: &Certificate) -> u64 {

@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 use std::fs;
 
-use lb_core::config::Bind;
+use lb_core::config::{Bind, PersistenceKey};
 use lb_core::{Change, Record};
 use proptest::prelude::*;
 
@@ -93,14 +93,14 @@ fn what_was_saved_is_there_after_a_restart() {
     let place = Place::new();
     let frontends = [web(&[("a", 1), ("b", 2)]), Frontend::new("bare", Bind::Inherited(3)).unwrap()];
     let opened = place.open(TEXT);
-    assert!(opened.kept.is_none());
+    assert_eq!(opened.config.frontends, []);
     assert_eq!(opened.resume.revision, 0);
     let mut state = opened.state;
     assert_eq!(save(&mut state, 7, &frontends), Ok(Saved::Durable));
     drop(state);
 
     let opened = place.open(TEXT);
-    assert_eq!(opened.kept.map(|kept| kept.1).as_deref(), Some(&frontends[..]));
+    assert_eq!(opened.config.frontends, frontends);
     assert_eq!(opened.resume.revision, 7);
     let records: Vec<Record> = history().iter().map(|record| Record::clone(record)).collect();
     assert_eq!(opened.resume.history, records);
@@ -152,7 +152,7 @@ fn an_edited_configuration_wins_and_the_state_is_kept_aside() {
         save(&mut state, 7, &[web(&[("a", 1)])]).unwrap();
         drop(state);
         let mut opened = place.open(EDITED);
-        assert!(opened.kept.is_none());
+        assert_eq!(opened.config.frontends, []);
         assert_eq!((opened.resume.revision, opened.resume.history.len()), (7, 0));
         let before = place.set_aside("replaced").len();
         save(&mut opened.state, 8, &[web(&[("b", 2)])]).unwrap();
@@ -177,7 +177,7 @@ fn a_state_cut_off_anywhere_is_set_aside_as_damaged() {
     for (content, count) in [(&whole[..whole.len() / 2], 1), (b"", 2), (b"\xff\n", 3)] {
         fs::write(place.state(), content).unwrap();
         let opened = place.open(TEXT);
-        assert!(opened.kept.is_none());
+        assert_eq!(opened.config.frontends, []);
         assert_eq!(place.set_aside("damaged").len(), count);
         assert!(!place.state().exists());
     }
@@ -229,7 +229,7 @@ fn a_file_of_an_earlier_format_is_read() {
 fn the_key_of_cookies_is_kept_whatever_becomes_of_the_rest() {
     let place = Place::new();
     let mut opened = place.open(TEXT);
-    assert_eq!(opened.persistence_key, None);
+    assert_eq!(opened.config.persistence_key, None);
     save(&mut opened.state, 1, &[web(&[("a", 1)])]).unwrap();
     let text = fs::read_to_string(place.state()).unwrap();
     assert!(
@@ -238,10 +238,10 @@ fn the_key_of_cookies_is_kept_whatever_becomes_of_the_rest() {
     );
     assert!(!format!("{:?} {:?}", opened.state, parse_state(text.as_bytes())).contains("a5a5"));
     drop(opened);
-    assert_eq!(place.open(TEXT).persistence_key, Some(key()));
+    assert_eq!(place.open(TEXT).config.persistence_key, Some(key()));
     let edited = place.open(EDITED);
-    assert!(edited.kept.is_none());
-    assert_eq!(edited.persistence_key, Some(key()));
+    assert_eq!(edited.config.frontends, []);
+    assert_eq!(edited.config.persistence_key, Some(key()));
 }
 
 #[test]
@@ -289,16 +289,16 @@ fn a_certificate_is_taken_from_its_files_where_they_have_changed_and_from_the_st
     drop(opened);
     let opened = place.open_with(TEXT, &configured);
     assert_eq!(opened.resume.revision, 3);
-    assert_eq!(opened.kept.unwrap().0, [changed, other.clone(), added.clone()], "the files are as they were");
+    assert_eq!(opened.config.certificates, [changed, other.clone(), added.clone()], "the files are as they were");
     drop(opened.state);
     let mut opened = place.open_with(TEXT, &[renewed.clone(), other.clone(), pair("gone", "renewed, too")]);
     assert_eq!(opened.resume.revision, 4, "another one is running");
-    let kept = opened.kept.unwrap().0;
+    let kept = opened.config.certificates;
     assert_eq!(kept, [renewed.clone(), other.clone(), added]);
     save_certificates(&mut opened.state, 4, &kept);
     drop(opened.state);
     let opened = place.open_with(TEXT, &[renewed, other, pair("gone", "renewed, too")]);
-    assert_eq!((opened.resume.revision, opened.kept.unwrap().0), (4, kept), "what was read is noted");
+    assert_eq!((opened.resume.revision, opened.config.certificates), (4, kept), "what was read is noted");
 }
 
 #[test]
@@ -313,7 +313,7 @@ fn a_renewed_file_that_is_applied_is_noted_with_the_save() {
     let changed = pair("site", "changed at run time");
     save_certificates(&mut state, 3, std::slice::from_ref(&changed));
     drop(state);
-    assert_eq!(place.open_with(TEXT, &[renewed]).kept.unwrap().0, [changed]);
+    assert_eq!(place.open_with(TEXT, &[renewed]).config.certificates, [changed]);
 }
 
 #[test]
@@ -391,7 +391,7 @@ fn a_text_that_changes_nothing_goes_with_the_state_at_once() {
     state.settle(ticket, Some(1));
     assert_eq!(base_on_disk(&place), EDITED);
     drop(state);
-    assert_eq!(place.open(EDITED).kept.map(|kept| kept.1).as_deref(), Some(&frontends[..]));
+    assert_eq!(place.open(EDITED).config.frontends, frontends);
 }
 
 #[test]

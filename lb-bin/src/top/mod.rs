@@ -10,7 +10,7 @@ mod link;
 mod model;
 mod rows;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod units;
 mod view;
 

@@ -10,7 +10,7 @@ use lb_core::{
 };
 
 /// A balancer with two shards.
-pub(super) fn status(frontends: Vec<FrontendStatus>) -> Status {
+pub(crate) fn status(frontends: Vec<FrontendStatus>) -> Status {
     Status {
         revision: 7,
         uptime_seconds: 7_800,
@@ -31,7 +31,7 @@ pub(super) fn status(frontends: Vec<FrontendStatus>) -> Status {
     }
 }
 
-pub(super) fn shard(core: usize, busy: f64) -> ShardStatus {
+pub(crate) fn shard(core: usize, busy: f64) -> ShardStatus {
     ShardStatus {
         revision: 7,
         core,
@@ -51,7 +51,7 @@ pub(super) fn shard(core: usize, busy: f64) -> ShardStatus {
     }
 }
 
-pub(super) fn frontend(name: &str, servers: Vec<ServerStatus>) -> FrontendStatus {
+pub(crate) fn frontend(name: &str, servers: Vec<ServerStatus>) -> FrontendStatus {
     let addr: SocketAddr = "127.0.0.1:8080".parse().unwrap();
     FrontendStatus {
         frontend: Arc::new(Frontend::new(name, Bind::Addr(addr)).unwrap()),
@@ -72,7 +72,7 @@ pub(super) fn frontend(name: &str, servers: Vec<ServerStatus>) -> FrontendStatus
 }
 
 /// A server that is up, at 10.0.0.`number`.
-pub(super) fn server(name: &str, number: u8) -> ServerStatus {
+pub(crate) fn server(name: &str, number: u8) -> ServerStatus {
     ServerStatus {
         server: Arc::new(Server::new(name, SocketAddr::from(([10, 0, 0, number], 80))).unwrap()),
         health: ServerHealth::Up,

@@ -14,15 +14,16 @@ use std::thread::{self, JoinHandle};
 
 use async_channel::{Receiver, Sender};
 use axum::Router;
+use futures_lite::future::Boxed;
 use rustls::ServerConfig;
 
 use crate::doctor;
 pub(crate) use listen::At;
 use listen::{Listener, Opened};
+pub(crate) use places::network;
 pub(crate) use serve::{BodyError, read_body};
 
 /// Something that is served, and where.
-#[derive(Debug)]
 pub(crate) struct Site {
     /// What it is called in the log and in errors: `metrics`.
     pub(crate) name: &'static str,
@@ -32,6 +33,8 @@ pub(crate) struct Site {
     /// `None` for HTTP without TLS.
     pub(crate) tls: Option<Arc<ServerConfig>>,
     pub(crate) router: Router,
+    /// What is done while it is served. It does not end by itself.
+    pub(crate) alongside: Boxed<()>,
 }
 
 /// Who is talked to: an extension of every request.

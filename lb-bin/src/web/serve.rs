@@ -55,10 +55,12 @@ pub(super) async fn serve(sites: Vec<(Site, Option<Listener>)>, door: Door) {
 }
 
 async fn run_site(site: Site, listener: Option<Listener>, door: Door) {
+    let Site { name, path, at, tls, router, alongside } = site;
+    let label = format!("{name} {at}");
     let opened = async {
         match listener {
             Some(listener) => Some(listener),
-            None => wait_for(&site).await,
+            None => wait_for(&label, &at).await,
         }
     };
     let closed = async {
@@ -66,53 +68,48 @@ async fn run_site(site: Site, listener: Option<Listener>, door: Door) {
         None
     };
     let Some(listener) = opened.or(closed).await else { return };
-    report(&site, &listener);
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    match listener.at() {
+        Ok(At::Tcp(addr)) => tracing::info!("{name} on {scheme}://{addr}{path}"),
+        Ok(At::Unix(socket)) => tracing::info!("{name} on {}, path {path}", socket.display()),
+        Err(error) => tracing::warn!("{label}: {error}"),
+    }
+    let talk = Talk { router: TowerToHyperService::new(router), tls: tls.map(TlsAcceptor::from), door: door.clone() };
     let mut clients = JoinSet::new();
     let accepting = async {
-        if let Err(error) = accept(&site, listener, &door, &mut clients).await {
-            tracing::error!("{} {}: {error}", site.name, site.at);
+        if let Err(error) = accept(&label, listener, talk, &mut clients).await {
+            tracing::error!("{label}: {error}");
         }
     };
-    accepting.or(door.closed()).await;
+    accepting.or(door.closed()).or(alongside).await;
     let finished = async { while clients.join_next().await.is_some() {} };
     let _ = timeout(FINISH_TIMEOUT, finished).await;
 }
 
-/// Opens the site when whoever listens there has left; `None` if it can't be opened then.
-async fn wait_for(site: &Site) -> Option<Listener> {
+/// Opens a site when whoever listens there has left; `None` if it can't be opened then.
+async fn wait_for(label: &str, at: &At) -> Option<Listener> {
     let begun = Instant::now();
     let mut told = false;
     loop {
-        match Listener::try_open(&site.at) {
+        match Listener::try_open(at) {
             Opened::Listens(listener) => return Some(listener),
             Opened::Taken => {
                 if !told && begun.elapsed() > WAIT_EXPECTED {
-                    tracing::warn!("{} {}: another program still listens there; it is waited for", site.name, site.at);
+                    tracing::warn!("{label}: another program still listens there; it is waited for");
                     told = true;
                 }
                 sleep(PAUSE).await;
             }
             Opened::Failed(reason) => {
-                tracing::error!("{} {}: {reason}", site.name, site.at);
+                tracing::error!("{label}: {reason}");
                 return None;
             }
         }
     }
 }
 
-fn report(site: &Site, listener: &Listener) {
-    let scheme = if site.tls.is_some() { "https" } else { "http" };
-    match listener.at() {
-        Ok(At::Tcp(addr)) => tracing::info!("{} on {scheme}://{addr}{}", site.name, site.path),
-        Ok(At::Unix(path)) => tracing::info!("{} on {}, path {}", site.name, path.display(), site.path),
-        Err(error) => tracing::warn!("{} {}: {error}", site.name, site.at),
-    }
-}
-
-async fn accept(site: &Site, listener: Listener, door: &Door, clients: &mut JoinSet<()>) -> io::Result<()> {
+async fn accept(label: &str, listener: Listener, talk: Talk, clients: &mut JoinSet<()>) -> io::Result<()> {
     let listener = Acceptor::new(listener)?;
-    let tls = site.tls.clone().map(TlsAcceptor::from);
-    let talk = Talk { router: TowerToHyperService::new(site.router.clone()), tls, door: door.clone() };
     let mut places = Places::new(CLIENTS_MAX);
     loop {
         while !places.make_room() {
@@ -120,12 +117,12 @@ async fn accept(site: &Site, listener: Listener, door: &Door, clients: &mut Join
         }
         match listener.accept().await {
             Ok((stream, ip)) => {
-                let place = Place::default();
+                let place = Place::new(ip);
                 let client = Client { ip, place: place.clone() };
                 places.take(place, clients.spawn(talk.clone().talk(stream, client)));
             }
             Err(error) => {
-                tracing::warn!("{} {}: accepting pauses: {error}", site.name, site.at);
+                tracing::warn!("{label}: accepting pauses: {error}");
                 sleep(PAUSE).await;
             }
         }

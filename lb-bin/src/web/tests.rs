@@ -28,7 +28,7 @@ fn router() -> Router {
 }
 
 fn site(at: At) -> Site {
-    Site { name: "metrics", path: "/", at, tls: None, router: router() }
+    Site { name: "metrics", path: "/", at, tls: None, router: router(), alongside: Box::pin(std::future::pending()) }
 }
 
 /// A free address of the loopback interface, which nobody else takes: it is one of this test's own.

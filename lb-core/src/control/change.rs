@@ -171,23 +171,30 @@ pub struct Refused {
     pub reason: String,
     /// The field at fault, where there is one.
     pub field: Option<String>,
+    /// Whether what was asked is not to blame: the balancer stops, or is handed over.
+    pub is_unavailable: bool,
 }
 
 impl Refused {
     /// A refusal for `field`.
     pub fn field(field: &str, reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), field: Some(field.to_owned()) }
+        Self { field: Some(field.to_owned()), ..Self::other(reason) }
     }
 
     /// A refusal that no single field is to blame for.
     pub fn other(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), field: None }
+        Self { reason: reason.into(), field: None, is_unavailable: false }
+    }
+
+    /// A refusal of whatever is asked, because the balancer stops, or is handed over.
+    pub fn unavailable(reason: impl Into<String>) -> Self {
+        Self { is_unavailable: true, ..Self::other(reason) }
     }
 }
 
 impl From<Invalid> for Refused {
     fn from(invalid: Invalid) -> Self {
-        Self { reason: invalid.reason, field: Some(invalid.field) }
+        Self::field(&invalid.field, invalid.reason)
     }
 }
 

@@ -327,6 +327,13 @@ impl Conn {
         self.relay.towards(sink).is_delivering()
     }
 
+    /// Whether the server has certainly not heard all that it is to hear. `is_at_once`: the send to it, if there is one, may
+    /// have sent all it should.
+    pub(crate) fn is_unheard(&self, is_at_once: bool) -> bool {
+        let to_server = self.relay.towards(Side::Server);
+        to_server.has_more_than_is_sent() || to_server.in_pipe() > 0 || to_server.is_sending() && !is_at_once
+    }
+
     /// Whether more waits for a peer than what the kernel is sending.
     pub(crate) fn has_more_than_is_sent(&self, sink: Side) -> bool {
         self.relay.towards(sink).has_more_than_is_sent()
@@ -408,7 +415,8 @@ impl Conn {
 
     /// Whether what a peer sends is of use.
     pub(crate) fn wants(&mut self, source: Side) -> bool {
-        let is_over = matches!(self.phase, Phase::Parting | Phase::Closing { .. } | Phase::Finished);
+        let is_parting = matches!(self.phase, Phase::Parting | Phase::Leaving { then: Then::Part, .. });
+        let is_over = is_parting || matches!(self.phase, Phase::Closing { .. } | Phase::Finished);
         let is_left = source == Side::Server && matches!(self.phase, Phase::Leaving { .. });
         !is_over && !is_left && self.relay.from(source).is_source_open()
     }
@@ -455,8 +463,10 @@ impl Conn {
         if how == ReceiveEnd::SourceEnded && source == Side::Server && self.is_meeting() {
             return self.on_meeting_failed();
         }
+        // Of a server that is left it does not matter how it ended.
+        let is_left = source == Side::Server && matches!(self.phase, Phase::Leaving { .. });
         // The error that a send has reported is not reported to the receive again: that looks like an orderly end.
-        if how == ReceiveEnd::SourceEnded && self.relay.to(source).is_sink_broken() {
+        if how == ReceiveEnd::SourceEnded && self.relay.to(source).is_sink_broken() && !is_left {
             self.relay.from(source).break_source();
         }
     }

@@ -67,6 +67,7 @@ impl Shard {
         let endpoint = session.endpoint.take()?;
         let frontend = turn.table.frontend(session.frontend).filter(|frontend| frontend.has(&endpoint));
         let Some(frontend) = frontend else {
+            session.is_repeating = false;
             on_left(&endpoint, session.frontend, turn);
             return None;
         };
@@ -199,7 +200,7 @@ impl Shard {
         // An upgrade uses its connection up, and can't be repeated if that has just been closed.
         let may_share = session.exchange().is_some_and(|exchange| !exchange.wants_upgrade());
         let is_shared = may_share && endpoint.transport.send_proxy == SendProxy::Off;
-        let Some(taken) = is_shared.then(|| self.links.take(endpoint, key, (self.turns, self.now))).flatten() else {
+        let Some(taken) = is_shared.then(|| self.links.take(endpoint, key, self.now)).flatten() else {
             return false;
         };
         session.endpoint = Some(Arc::clone(endpoint));
@@ -220,8 +221,9 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.has_met = true;
         session.note(|visit| visit.on_served(self.now_micros));
+        let is_counted = std::mem::take(&mut session.is_repeating);
         if let Some(endpoint) = &session.endpoint {
-            endpoint.load.shards[self.number].served.add(1);
+            endpoint.load.shards[self.number].served.add(u64::from(!is_counted));
             endpoint.load.connect_failures.end();
         }
         if session.tried.len() > 0 {
@@ -278,6 +280,7 @@ impl Shard {
         session.measure(Event::ConnectFailed, self.now_micros, self.number);
         self.drop_server_socket(key);
         let Some(session) = self.sessions.get_mut(key) else { return };
+        session.is_repeating = false;
         if let Some(endpoint) = session.endpoint.take() {
             endpoint.load.shards[self.number].on_failed(failure);
             on_left(&endpoint, session.frontend, turn);

@@ -10,6 +10,7 @@ use super::outgoing::Outgoing;
 use super::relay::{ReceiveEnd, Side};
 use super::shard::{Shard, Turn};
 use crate::access::AccessEnd;
+use crate::http::exchange::Exchange;
 use crate::sys::ring::Piece;
 use crate::sys::socket;
 use crate::table::counters::ConnectFailure;
@@ -26,6 +27,9 @@ impl Shard {
         match layers.passes(side) {
             0 => {}
             passes => return self.pass_on(side, key, piece, passes, turn),
+        }
+        if side == Side::Server && session.conn.is_unheard(session.is_sent_at_once[side as usize]) {
+            layers.exchange_mut().into_iter().for_each(Exchange::on_answered_early);
         }
         let was_accepting = layers.is_accepting();
         let (bytes, buffers) = self.ring.open(piece);
@@ -207,6 +211,9 @@ impl Shard {
             self.on_handshake_done(key);
         }
         let Some(session) = self.sessions.get_mut(key) else { return };
+        if news.has_answered && session.speaks_tls_with_server() {
+            session.on_heard(self.now_micros, self.number);
+        }
         if news.is_greeted {
             session.conn.on_greeted();
         }

@@ -10,7 +10,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::greeting::{client_hello, proxy};
-use super::links;
 use super::outgoing::Outgoing;
 use super::relay::Side;
 use crate::access::AccessTls;
@@ -71,6 +70,8 @@ pub(super) struct News {
     pub(super) is_accepted: bool,
     /// The TLS handshake with the server is done.
     pub(super) is_met: bool,
+    /// The server has sent something for the client. What is about its TLS session only does not count.
+    pub(super) has_answered: bool,
     /// The peer has said that nothing more comes from it.
     pub(super) has_ended: bool,
 }
@@ -275,16 +276,18 @@ impl Layers {
     pub(super) fn receive(&mut self, side: Side, bytes: &mut [u8], out: &mut Outgoing<'_>) -> Result<News, Fault> {
         let (was_greeted, was_accepting) = (self.is_greeted(), self.is_accepting());
         let was_meeting = self.server.as_ref().is_some_and(|session| session.stage() == Stage::Handshake);
+        let mut has_answered = false;
         match side {
             Side::Client if self.hears == Hears::Bytes => self.hear_bytes(bytes, out)?,
             Side::Client => self.hear(bytes, out)?,
-            Side::Server => self.receive_of_server(bytes, out)?,
+            Side::Server => has_answered = self.receive_of_server(bytes, out)?,
         }
         let stage = |side| self.session(side).map(Session::stage);
         Ok(News {
             is_greeted: !was_greeted && self.is_greeted(),
             is_accepted: was_accepting && !self.is_accepting(),
             is_met: was_meeting && stage(Side::Server) != Some(Stage::Handshake),
+            has_answered,
             has_ended: stage(side) == Some(Stage::PeerEnded),
         })
     }
@@ -356,7 +359,7 @@ impl Layers {
             (true, Some(session)) => Beyond::Session(session),
             (true, None) => Beyond::Socket,
         };
-        let mut flow = Flow { side: Side::Client, exchange, beyond: to_server, out };
+        let mut flow = Flow { side: Side::Client, exchange, beyond: to_server, out, has_plain: false };
         match &mut self.client {
             Some(session) => session.receive(bytes, &mut flow).map(drop)?,
             None => flow.plain(bytes)?,
@@ -364,7 +367,8 @@ impl Layers {
         Ok(())
     }
 
-    fn receive_of_server(&mut self, bytes: &mut [u8], out: &mut Outgoing<'_>) -> Result<(), Fault> {
+    /// True if something of that was for the client.
+    fn receive_of_server(&mut self, bytes: &mut [u8], out: &mut Outgoing<'_>) -> Result<bool, Fault> {
         let to_client = match &mut self.client {
             // Nothing was asked of it yet.
             _ if self.exchange.is_some() && !self.is_open => Beyond::Nobody,
@@ -372,12 +376,12 @@ impl Layers {
             None => Beyond::Socket,
         };
         let exchange = self.exchange.as_deref_mut().filter(|_| self.is_open);
-        let mut flow = Flow { side: Side::Server, exchange, beyond: to_client, out };
+        let mut flow = Flow { side: Side::Server, exchange, beyond: to_client, out, has_plain: false };
         match &mut self.server {
             Some(session) => session.receive(bytes, &mut flow).map(drop)?,
             None => flow.plain(bytes)?,
         }
-        Ok(())
+        Ok(flow.has_plain)
     }
 
     /// Whether a clean end of what a peer has sent is what the end of its side of the socket is.
@@ -447,7 +451,7 @@ impl Layers {
         self.is_open = true;
         let early = std::mem::take(&mut self.early);
         let beyond = self.server.as_deref_mut().map_or(Beyond::Socket, Beyond::Session);
-        Flow { side: Side::Client, exchange: None, beyond, out }.plain(&early)?;
+        Flow { side: Side::Client, exchange: None, beyond, out, has_plain: false }.plain(&early)?;
         if std::mem::take(&mut self.has_client_ended) {
             self.end(Side::Client, out)?;
         }
@@ -522,11 +526,6 @@ impl Layers {
         self.server = session;
     }
 
-    /// Whether what the server has sent is about its session only.
-    pub(super) fn says_nothing(&mut self, bytes: &mut [u8]) -> bool {
-        self.server.as_deref_mut().is_some_and(|session| links::says_nothing(session, bytes))
-    }
-
     /// How many bytes of a peer's may go past: neither changed nor looked at.
     pub(super) fn passes(&self, source: Side) -> u64 {
         match &self.exchange {
@@ -576,12 +575,14 @@ struct Flow<'a, 'b> {
     exchange: Option<&'a mut Exchange>,
     beyond: Beyond<'a>,
     out: &'a mut Outgoing<'b>,
+    /// Whether there was anything to pass on.
+    has_plain: bool,
 }
 
 impl<'a, 'b> Flow<'a, 'b> {
     /// Of a session that passes nothing on.
     fn of_session(side: Side, out: &'a mut Outgoing<'b>) -> Self {
-        Self { side, exchange: None, beyond: Beyond::Nobody, out }
+        Self { side, exchange: None, beyond: Beyond::Nobody, out, has_plain: false }
     }
 }
 
@@ -595,6 +596,7 @@ impl Outlets for Flow<'_, '_> {
     }
 
     fn plain(&mut self, bytes: &[u8]) -> Result<(), Failed> {
+        self.has_plain |= !bytes.is_empty();
         let (side, beyond, out) = (self.side, &mut self.beyond, &mut *self.out);
         let mut put = |bytes: &[u8]| beyond.put(side.other(), bytes, out);
         match &mut self.exchange {

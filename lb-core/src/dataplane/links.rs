@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::conn::Conn;
 use super::key::Operation;
-use super::relay::{ReceiveEnd, Side};
+use super::relay::Side;
 use super::shard::{Session, Shard, Turn};
 use crate::sys::buffers::BufferSize;
 use crate::sys::ring::{Completion, Piece};
@@ -38,8 +38,9 @@ pub(super) struct Link {
     is_receiving: bool,
     group: u16,
     idle_since: Time,
-    /// In which turn it was taken last.
-    taken_in: u64,
+    /// How much has come of it that was not looked at yet. While there is any it serves nobody: that is no answer to what
+    /// would be asked now.
+    unheard: u32,
 }
 
 /// All of a shard.
@@ -88,20 +89,31 @@ impl Links {
             is_receiving: false,
             group: 0,
             idle_since: 0,
-            taken_in: 0,
+            unheard: 0,
         })
     }
 
-    /// An idle link to this endpoint, which serves `session` from this turn on.
-    pub(super) fn take(&mut self, endpoint: &Arc<Endpoint>, session: Key, (turn, now): (u64, Time)) -> Option<Taken> {
+    /// What has come in this turn, before any of it is looked at.
+    pub(super) fn announce(&mut self, completions: &[Completion]) {
+        for completion in completions {
+            if let Operation::LinkReceive(key, _) = Operation::decode(completion.user_data)
+                && let Some(link) = self.all.get_mut(key)
+            {
+                link.unheard += 1;
+            }
+        }
+    }
+
+    /// An idle link to this endpoint, which serves `session` from now on.
+    pub(super) fn take(&mut self, endpoint: &Arc<Endpoint>, session: Key, now: Time) -> Option<Taken> {
         let of = Arc::as_ptr(endpoint) as usize;
         let key = *self.idle.get(&of)?.last()?;
         // After a sleep of the shard even the one that was used last may be too old: then it is closed in this turn.
-        self.all.get(key).filter(|link| !link.is_old(now))?;
+        self.all.get(key).filter(|link| !link.is_old(now) && link.unheard == 0)?;
         self.idle.get_mut(&of)?.pop()?;
         self.idle_count -= 1;
         let link = self.all.get_mut(key)?;
-        (link.session, link.taken_in) = (Some(session), turn);
+        link.session = Some(session);
         let socket = link.socket.take()?;
         Some(Taken { key, socket, tls: link.tls.take(), is_receiving: link.is_receiving, group: link.group })
     }
@@ -222,11 +234,8 @@ impl Shard {
             buffer.into_iter().for_each(|buffer| self.ring.give_back(buffer));
             return self.on_stale();
         };
+        link.unheard = link.unheard.saturating_sub(1);
         if let Some(session) = link.session {
-            // The request is not even submitted: whatever this is, it is no answer to it.
-            if link.taken_in == self.turns && completion.result >= 0 {
-                return self.on_unasked(session, group, completion, turn);
-            }
             return self.on_received(Side::Server, session, group, completion, turn);
         }
         if !completion.has_more() {
@@ -249,28 +258,6 @@ impl Shard {
             None => matches!(-completion.result, libc::ECANCELED | libc::ENOBUFS | libc::EINTR | libc::EAGAIN),
         };
         self.follow_link(key, is_idle && is_fine);
-    }
-
-    /// The server has said something, or ended, before it was asked anything: its connection is of no use.
-    fn on_unasked(&mut self, session_key: Key, group: u16, completion: &Completion, turn: &Turn<'_>) {
-        let mut is_fine = false;
-        if let Some(buffer) = self.ring.received(completion, group) {
-            let piece = Piece { buffer, start: 0, end: completion.result.max(0) as u16 };
-            let layers = self.sessions.get_mut(session_key).and_then(|session| session.layers.as_mut());
-            let bytes = self.ring.open(piece).0;
-            is_fine = completion.has_more() && layers.is_some_and(|layers| layers.says_nothing(bytes));
-            self.ring.give_back(buffer);
-        }
-        if is_fine {
-            return;
-        }
-        if !completion.has_more()
-            && let Some(session) = self.sessions.get_mut(session_key)
-        {
-            session.conn.on_receive_ended(Side::Server, ReceiveEnd::Stopped);
-        }
-        self.end_of_server(session_key, true, turn);
-        self.drive(session_key, turn);
     }
 
     /// Goes on with a link that is idle and fine, and gives it up else.

@@ -276,7 +276,7 @@ impl Shard {
         }
         tracing::debug!("a connection is cut: {}", Fault::Http(wrong));
         session.counters.shards[self.number].http.refused[wrong.cause as usize].add(1);
-        session.note(|visit| visit.on_refused(wrong.cause, false));
+        session.note(|visit| visit.on_refused(wrong.cause, false, self.now_micros));
         session.conn.on_broken(side, |piece| self.ring.give_back(piece.buffer));
     }
 
@@ -284,7 +284,7 @@ impl Shard {
     pub(super) fn refuse(&mut self, key: Key, wrong: Wrong, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.counters.shards[self.number].http.refused[wrong.cause as usize].add(1);
-        session.note(|visit| visit.on_refused(wrong.cause, true));
+        session.note(|visit| visit.on_refused(wrong.cause, true, self.now_micros));
         self.say_refused(key, wrong, turn);
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.stop_waiting();
@@ -397,7 +397,7 @@ impl Shard {
             layers.forget_server();
         }
         // The same is asked of the same server.
-        if !std::mem::take(&mut session.is_repeating) {
+        if !session.is_repeating {
             self.leave_endpoint(key, turn);
         }
     }

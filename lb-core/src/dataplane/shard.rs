@@ -175,6 +175,8 @@ pub(crate) struct Shard {
     has_left: bool,
     accept_renewals: u32,
     stale_completions: u64,
+    /// True in the turn in which the balancer begins to stop, until the requests that have come with it are taken up.
+    is_to_close_idle_clients: bool,
     /// Counts the turns.
     pub(super) turns: u64,
 }
@@ -220,6 +222,7 @@ impl Shard {
             has_left: false,
             accept_renewals: 0,
             stale_completions: 0,
+            is_to_close_idle_clients: false,
             turns: 0,
         })
     }
@@ -282,7 +285,7 @@ impl Shard {
             match stop {
                 Stop::Close => self.close_all(turn),
                 // After a hand-over nobody is in a hurry: their next answers tell clients that they are the last.
-                Stop::Drain if before == Stop::No => self.close_idle_clients(turn),
+                Stop::Drain if before == Stop::No => self.is_to_close_idle_clients = true,
                 Stop::No | Stop::HandedOver | Stop::Drain => {}
             }
         }
@@ -361,6 +364,7 @@ impl Shard {
     fn hand_out(&mut self, completions: &mut Vec<Completion>, turn: &Turn<'_>) -> usize {
         let (news, streams) = (completions.len(), self.ready_streams.len());
         turn.shared.counters[self.number].completions.add(news as u64);
+        self.links.announce(completions);
         self.settle_sends(completions, turn);
         for completion in completions.drain(..) {
             self.on_completion(completion, turn);
@@ -433,14 +437,15 @@ impl Shard {
                 self.timers.set(slot, next);
                 continue;
             }
-            if session.patience == Patience::Server {
+            let has_waited = session.patience == Patience::Server;
+            if self.forsake_server(key, turn) {
+                continue;
+            }
+            if let Some(session) = self.sessions.get_mut(key).filter(|_| has_waited) {
                 let counters = &session.counters.shards[self.number];
                 counters.unserved.add(1);
                 counters.gave_up_waiting.add(1);
                 session.note(|visit| visit.on_end(AccessEnd::Unserved));
-            }
-            if self.forsake_server(key, turn) {
-                continue;
             }
             if self.on_request_timeout(key, turn) {
                 self.restart_patience(key);
@@ -475,8 +480,14 @@ impl Shard {
     /// Looks after what no completion announces.
     fn look_again(&mut self, turn: &Turn<'_>) {
         self.links.end_turn();
+        if std::mem::take(&mut self.is_to_close_idle_clients) {
+            self.close_idle_clients(turn);
+        }
         if !self.starved.is_empty() {
-            for key in std::mem::take(&mut self.starved) {
+            let mut starved = std::mem::take(&mut self.starved);
+            // Both directions of one may be.
+            starved.dedup();
+            for key in starved {
                 if let Some(session) = self.sessions.get_mut(key) {
                     session.conn.on_buffers();
                     self.drive(key, turn);
@@ -583,6 +594,16 @@ impl Session {
         self.layers.as_ref()?.exchange()
     }
 
+    /// Whether what comes from the server is of TLS with us.
+    pub(super) fn speaks_tls_with_server(&self) -> bool {
+        self.layers.as_ref().is_some_and(|layers| layers.has_server_session())
+    }
+
+    /// Whether the server's connection has served before and has not answered this request.
+    pub(super) fn is_stale(&self) -> bool {
+        !self.is_answered && self.exchange().is_some_and(|exchange| exchange.is_used())
+    }
+
     pub(super) fn socket(&self, side: Side) -> Option<&OwnedFd> {
         match side {
             Side::Client => Some(&self.client),
@@ -606,12 +627,15 @@ impl Session {
         }
     }
 
-    /// The first bytes have come from the server.
-    pub(super) fn on_answered(&mut self) {
-        self.is_answered = true;
-        if let Some(endpoint) = &self.endpoint {
-            endpoint.load.resets.end();
+    /// The server has sent something for the client.
+    pub(super) fn on_heard(&mut self, now: u64, shard: usize) {
+        if !self.is_answered {
+            self.is_answered = true;
+            if let Some(endpoint) = &self.endpoint {
+                endpoint.load.resets.end();
+            }
         }
+        self.measure(Event::Answered, now, shard);
     }
 
     /// Takes note of what tells how long the server takes; `now` is in microseconds.

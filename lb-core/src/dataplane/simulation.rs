@@ -578,7 +578,8 @@ impl<C: Chance> World<C> {
 
     fn receive_may_end(&mut self, side: Side) {
         let peer = &self.peers[side as usize];
-        let is_cancelled = self.asked[side as usize].receive == Some(true);
+        // It may have seen the end in the turn in which it was asked to stop.
+        let is_cancelled = self.asked[side as usize].receive == Some(true) && !self.chance.one_in(3);
         let how = match () {
             () if peer.arrived > 0 && self.chance.one_in(10) => ReceiveEnd::Starved,
             () if is_cancelled => ReceiveEnd::Stopped,

@@ -32,7 +32,7 @@ pub(super) struct Visit {
     end: Option<AccessEnd>,
     tls: Option<AccessTls>,
     request: Option<AccessRequest>,
-    /// When all of the answer was there, which may be on its way to the client yet.
+    /// When all of the answer was there, the server's or ours, which may be on its way to the client yet.
     answered: Option<u64>,
     /// Whether requests of it were recorded.
     is_told: bool,
@@ -66,6 +66,8 @@ impl Visit {
     /// A server is tried.
     pub(super) fn on_try(&mut self, frontend: &Frontend, server: &Arc<Endpoint>) {
         self.tries += 1;
+        // How an earlier one has failed is over.
+        self.end = None;
         self.server = frontend.name_of(server).cloned();
         self.server_addr = Some(server.addr);
     }
@@ -119,8 +121,9 @@ impl Visit {
         self.answered = Some(now);
     }
 
-    /// The request is answered by us, or cut.
-    pub(super) fn on_refused(&mut self, cause: Cause, is_told: bool) {
+    /// The request is answered by us, or cut. How long the client takes to leave after that is not its time.
+    pub(super) fn on_refused(&mut self, cause: Cause, is_told: bool, now: u64) {
+        self.answered = Some(now);
         self.on_end(match cause {
             Cause::HeadTimeout | Cause::BodyTimeout | Cause::ResponseTimeout => AccessEnd::Timeout,
             Cause::NoServer => AccessEnd::Unserved,

@@ -6,9 +6,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::body::{Body, Broken, Emit, Joined};
 use super::{
-    Cause, Chunked, Fields, Framing, Limits, Method, Part, Request, Response, Version, Wrong, cookie, request,
-    response, write,
+    Cause, Chunked, Fields, Framing, Limits, Method, Request, Response, Version, Wrong, cookie, request, response,
+    write,
 };
 use crate::access::AccessRequest;
 use crate::dataplane::Side;
@@ -23,13 +24,8 @@ const KEPT_MAX: usize = 64 << 10;
 const RECORDED_MAX: usize = 1 << 10;
 /// The limits of what servers answer.
 const ANSWER: Limits = Limits { line: 16 << 10, fields: 128, head: 64 << 10 };
-/// What is longer goes out as it is, what is shorter together with its neighbours: each way out may cost a record of TLS.
-const JOINED_MAX: usize = 2 << 10;
 /// Memory that a connection keeps between two requests.
 const IDLE_MEMORY_MAX: usize = 2 << 10;
-
-/// Takes bytes that go out.
-pub(crate) type Emit<'a> = dyn FnMut(&[u8]) -> Result<(), Failed> + 'a;
 
 /// By what a request's head is read and rewritten.
 pub(crate) struct Asker<'a> {
@@ -55,33 +51,6 @@ enum Reading {
     Body(Body),
     /// All of it has come.
     Done,
-}
-
-#[derive(Debug)]
-enum Body {
-    /// So many bytes more.
-    Length(u64),
-    Chunked(Chunked),
-    /// Until the server closes.
-    UntilClose,
-}
-
-/// Why a body can't be read on.
-enum Broken {
-    Wrong(Wrong),
-    Failed(Failed),
-}
-
-impl From<Wrong> for Broken {
-    fn from(wrong: Wrong) -> Self {
-        Self::Wrong(wrong)
-    }
-}
-
-impl From<Failed> for Broken {
-    fn from(failed: Failed) -> Self {
-        Self::Failed(failed)
-    }
 }
 
 /// What the end of the server's side means.
@@ -515,6 +484,11 @@ impl Exchange {
         self.keeps_server = false;
     }
 
+    /// The server answers without having heard all, though all has come: the client will be told that this is the last answer.
+    pub(crate) fn on_answered_early(&mut self) {
+        self.keeps_client &= self.has_begun;
+    }
+
     /// Whether the request is answered.
     pub(crate) fn is_answered_whole(&self) -> bool {
         matches!(self.answer, Reading::Done)
@@ -646,93 +620,6 @@ fn wanted(
     let mut cookies = request.fields.iter().filter(|field| field.name.eq_ignore_ascii_case("cookie"));
     let value = cookies.find_map(|field| cookie::find(field.value, &settings.name))?;
     persistence.by_cookie(value, now).map(|stay| stay.endpoint.load.id)
-}
-
-impl Body {
-    /// Reads from `bytes` what belongs to it, and writes that: how much it was, and whether it was the last. What frames
-    /// chunks is left out unless `is_chunked`.
-    fn read(&mut self, bytes: &[u8], is_chunked: bool, out: &mut Joined<'_, '_>) -> Result<(usize, bool), Broken> {
-        match self {
-            Self::Length(left) => {
-                let read = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                out.put(&bytes[..read])?;
-                *left -= read as u64;
-                Ok((read, *left == 0))
-            }
-            Self::UntilClose => {
-                out.put(bytes)?;
-                Ok((bytes.len(), false))
-            }
-            Self::Chunked(chunked) => read_chunks(chunked, bytes, is_chunked, out),
-        }
-    }
-}
-
-fn read_chunks(
-    chunked: &mut Chunked,
-    bytes: &[u8],
-    is_chunked: bool,
-    out: &mut Joined<'_, '_>,
-) -> Result<(usize, bool), Broken> {
-    let mut read = 0;
-    while read < bytes.len() {
-        let (part, length) = chunked.read(&bytes[read..])?;
-        read += length;
-        match part {
-            Part::More => break,
-            Part::Data(data) => out.put(data)?,
-            Part::End => {
-                if is_chunked {
-                    out.put(b"\r\n")?;
-                }
-                return Ok((read, true));
-            }
-            _ if !is_chunked => {}
-            Part::Size(size) => out.put_size(size)?,
-            Part::DataEnd => out.put(b"\r\n")?,
-            Part::Trailer(line) => {
-                out.put(line)?;
-                out.put(b"\r\n")?;
-            }
-        }
-    }
-    Ok((read, false))
-}
-
-/// What goes out, short pieces together.
-struct Joined<'a, 'e> {
-    made: &'a mut Vec<u8>,
-    /// `None` while there is nobody to send it to.
-    emit: Option<&'a mut Emit<'e>>,
-}
-
-impl Joined<'_, '_> {
-    fn put(&mut self, bytes: &[u8]) -> Result<(), Failed> {
-        if bytes.len() < JOINED_MAX || self.emit.is_none() {
-            self.made.extend_from_slice(bytes);
-            return Ok(());
-        }
-        self.flush()?;
-        match &mut self.emit {
-            Some(emit) => emit(bytes),
-            None => Ok(()),
-        }
-    }
-
-    fn put_size(&mut self, size: u64) -> Result<(), Failed> {
-        write::chunk_size(size, self.made);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), Failed> {
-        if let Some(emit) = &mut self.emit
-            && !self.made.is_empty()
-        {
-            emit(self.made)?;
-            self.made.clear();
-        }
-        Ok(())
-    }
 }
 
 /// A request as its access record tells of it.

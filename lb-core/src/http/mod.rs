@@ -3,6 +3,7 @@
 //! Pure: bytes in, what they mean out; neither sockets nor clock, and no memory is allocated. Whatever two parsers could
 //! read differently is refused, because the server behind is another parser.
 
+mod body;
 pub(crate) mod chunked;
 pub(crate) mod cookie;
 #[cfg(test)]

@@ -38,26 +38,20 @@ export function removeServer(frontend, name) {
     );
 }
 
-export function drainServer(frontend, name) {
-    return change(
-        `Drain server ${name} of ${frontend}`,
-        { frontend, server: name },
-        "POST",
-        `${server(frontend, name)}/drain`,
-        {},
-        { DrainServer: { frontend, name } },
-    );
-}
+export const drainServer = modeOfServer("Drain", "drain");
+export const disableServer = modeOfServer("Disable", "disable");
+export const enableServer = modeOfServer("Enable", "enable");
 
-export function enableServer(frontend, name) {
-    return change(
-        `Enable server ${name} of ${frontend}`,
-        { frontend, server: name },
-        "POST",
-        `${server(frontend, name)}/enable`,
-        {},
-        { EnableServer: { frontend, name } },
-    );
+function modeOfServer(word, path) {
+    return (frontend, name) =>
+        change(
+            `${word} server ${name} of ${frontend}`,
+            { frontend, server: name },
+            "POST",
+            `${server(frontend, name)}/${path}`,
+            {},
+            { [`${word}Server`]: { frontend, name } },
+        );
 }
 
 export function addFrontend(frontend) {

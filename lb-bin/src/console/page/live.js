@@ -2,6 +2,7 @@
 // shows up by this.
 
 import { call } from "./api.js";
+import { refreshSamples } from "./samples.js";
 
 const PERIOD = 1000;
 const listeners = new Set();
@@ -51,6 +52,7 @@ async function ask() {
     let error = null;
     try {
         latest = await call("GET", "status");
+        await refreshSamples();
     } catch (failure) {
         error = failure;
     }

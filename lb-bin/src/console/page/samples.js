@@ -1,10 +1,11 @@
-// The last minutes of what is plotted, of the whole balancer and of each frontend.
+// The last minutes of what is plotted, of the whole balancer and of each frontend, as the balancer remembers them: also
+// from before the page was opened, and from while nobody looked.
 
-import { onStatus } from "./live.js";
+import { call } from "./api.js";
 
-/** So many seconds are remembered. */
-export const SPAN = 300;
-const series = new Map();
+/** So many seconds are shown. */
+export const SPAN = 600;
+let series = new Map();
 
 /**
  * The samples of a frontend by its name, or of the whole with `""`: `{ at, connections, toServer, toClient, p50, p99
@@ -14,48 +15,28 @@ export function samples(name) {
     return series.get(name) ?? [];
 }
 
-/**
- * The latency of a frontend: of requests where they are read, else to the first byte of its slowest server, else to
- * connect.
- */
-export function latency(frontend) {
-    if (frontend.request_durations?.count > 0) return frontend.request_durations;
-    return (
-        slowest(frontend.servers.map((server) => server.first_byte)) ??
-        slowest(frontend.servers.map((server) => server.connect))
-    );
+/** Asks for those that are new. */
+export async function refreshSamples() {
+    const last = samples("").at(-1)?.at ?? 0;
+    const { whole, frontends } = await call("GET", "samples", undefined, { after: last });
+    // The balancer's clock was set back: it begins anew.
+    if (whole[0]?.at <= last) series = new Map();
+    const fresh = [["", whole], ...Object.entries(frontends)];
+    series = new Map(fresh.map(([name, more]) => [name, joined(samples(name), more.map(sample))]));
 }
 
-function slowest(quantiles) {
-    return quantiles
-        .filter((one) => one?.count > 0)
-        .reduce((worst, one) => (worst && worst.p99 > one.p99 ? worst : one), null);
+function joined(old, more) {
+    const all = [...old, ...more];
+    return all.filter(({ at }) => at > all.at(-1).at - SPAN);
 }
 
-function take(status) {
-    if (!status) return;
-    const at = Date.now() / 1000;
-    const names = new Set([""]);
-    add("", at, status.connections, status.traffic, slowest(status.frontends.map(latency)));
-    for (const frontend of status.frontends) {
-        names.add(frontend.frontend.name);
-        add(frontend.frontend.name, at, frontend.connections, frontend.traffic, latency(frontend));
-    }
-    for (const name of series.keys()) if (!names.has(name)) series.delete(name);
-}
-
-function add(name, at, connections, traffic, quantiles) {
-    const samples = series.get(name) ?? [];
-    samples.push({
+function sample({ at, connections, bytes_to_server_per_second, bytes_to_client_per_second, latency }) {
+    return {
         at,
         connections,
-        toServer: traffic.bytes_to_server_per_second,
-        toClient: traffic.bytes_to_client_per_second,
-        p50: quantiles?.p50 ?? null,
-        p99: quantiles?.p99 ?? null,
-    });
-    while (samples[0].at < at - SPAN) samples.shift();
-    series.set(name, samples);
+        toServer: bytes_to_server_per_second,
+        toClient: bytes_to_client_per_second,
+        p50: latency?.p50 ?? null,
+        p99: latency?.p99 ?? null,
+    };
 }
-
-onStatus((status, error) => error || take(status));

@@ -5,26 +5,17 @@ import { openDialog } from "./dialog.js";
 import { element } from "./dom.js";
 import { form } from "./field.js";
 import { status } from "./live.js";
-import { listOf, serverFields, serverFrom } from "./server_fields.js";
+import { foldedFields, listOf, serverFields, serverFrom } from "./server_fields.js";
 
 /** Opens it. */
 export function openServerDialog(frontend) {
     const fields = serverFields(status().certificates ?? []);
-    const { name, ip, port, sslOffload, passive, certificate, more } = fields;
+    const { name, ip, port, sslOffload, passive, certificate } = fields;
     const content = [
         name.element,
         element("div", { class: "grid" }, ip.element, port.element, sslOffload.element, passive.element),
         certificate.element,
-        element(
-            "details",
-            {},
-            element("summary", {}, "More settings"),
-            element(
-                "div",
-                { class: "grid" },
-                more.map((field) => field.element),
-            ),
-        ),
+        ...foldedFields(fields),
     ];
     const add = async () => {
         await save(addServer(frontend, serverFrom(fields)));

@@ -5,7 +5,7 @@ import { save, updateServer } from "./changes.js";
 import { button, element, replace } from "./dom.js";
 import { form } from "./field.js";
 import { refresh, status } from "./live.js";
-import { changedSettings, listOf, serverFields, updateFrom } from "./server_fields.js";
+import { changedSettings, foldedFields, listOf, serverFields, updateFrom } from "./server_fields.js";
 
 let editors = 0;
 
@@ -26,17 +26,7 @@ export function serverEditor(frontend, key, cells, current, close) {
     ];
     for (const [cell, field] of places) replace(cells[cell].cell, fields[field].element);
     const conflict = element("div", { class: "conflict", role: "alert", hidden: true });
-    const more = element(
-        "details",
-        {},
-        element("summary", {}, "More settings"),
-        element(
-            "div",
-            { class: "grid" },
-            fields.more.map((field) => field.element),
-        ),
-    );
-    const body = form(listOf(fields), [more, conflict], "Save", saveUpdate, () => close(key));
+    const body = form(listOf(fields), [...foldedFields(fields), conflict], "Save", saveUpdate, () => close(key));
     const row = element("tr", { class: "editor" }, element("td", { colspan: 10 }, body));
     // The inputs in the cells above are outside of the form's element.
     editors += 1;

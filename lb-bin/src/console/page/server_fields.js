@@ -1,8 +1,10 @@
 // The fields of a server, for the dialog that adds one and for the row that is edited in place.
 
+import { FRONTENDS, followKind, sentCheck, SERVER_CHECK, shownCheck } from "./check_fields.js";
+import { element } from "./dom.js";
 import { numberField, selectField, switchField, textField } from "./field.js";
+import { NONE, settingField } from "./setting.js";
 
-const NONE = "none";
 const DEFAULTS = {
     weight: 1,
     max_connections: 0,
@@ -44,6 +46,8 @@ export function serverFields(certificates, server = {}, isCompact = false) {
         write: (value) => (value === 0 ? "" : String(value)),
         placeholder: "no limit",
     });
+    const check = SERVER_CHECK.map(([name, label, kind, , hint]) => settingField(name, label, kind, set[name], hint));
+    followKind(check);
     return {
         name,
         ip: text("ip", "IP Address", { isCompact }),
@@ -76,22 +80,38 @@ export function serverFields(certificates, server = {}, isCompact = false) {
             selectField("send_proxy", "PROXY header", SENDS_PROXY, { value: set.send_proxy }),
             orNone("group", "Group", { value: set.group, placeholder: "none", hint: "For routes by name." }),
         ],
+        check,
     };
 }
 
 /** All of them in one list. */
-export function listOf({ name, ip, port, sslOffload, passive, certificate, more }) {
-    return [name, ip, port, sslOffload, passive, certificate, ...more];
+export function listOf({ name, ip, port, sslOffload, passive, certificate, more, check }) {
+    return [name, ip, port, sslOffload, passive, certificate, ...more, ...check];
+}
+
+/** Those that are asked for last, folded away. */
+export function foldedFields({ more, check }) {
+    return [
+        ["More settings", more],
+        ["Check", check],
+    ].map(([title, fields]) => {
+        const grid = element(
+            "div",
+            { class: "grid" },
+            fields.map((field) => field.element),
+        );
+        return element("details", {}, element("summary", {}, title), grid);
+    });
 }
 
 /** What a new server is to be, from its fields. */
 export function serverFrom(fields) {
-    return difference(DEFAULTS, read(fields));
+    return sent(valuesOf({}), read(fields));
 }
 
 /** What is to be changed of `server`, from its fields. Empty if it is the same. */
 export function updateFrom(fields, server) {
-    const { name, ...update } = difference(valuesOf(server), read(fields));
+    const { name, ...update } = sent(valuesOf(server), read(fields));
     return name === undefined ? update : { rename: name, ...update };
 }
 
@@ -105,13 +125,18 @@ export function changedSettings(old, now) {
 
 function valuesOf({ name, ip, port, ...server }) {
     const more = Object.keys(DEFAULTS).map((key) => [key, server[key] ?? DEFAULTS[key]]);
-    return { name, ip, port, ...Object.fromEntries(more) };
+    return { name, ip, port, ...Object.fromEntries(more), ...shownCheck(SERVER_CHECK, server.check?.own) };
 }
 
 function read(fields) {
     return Object.fromEntries(listOf(fields).map((field) => [field.name, field.read()]));
 }
 
-function difference(old, now) {
-    return Object.fromEntries(Object.entries(now).filter(([key, value]) => value !== old[key]));
+/** What is sent of the settings that differ. A check is sent as a whole. */
+function sent(old, now) {
+    const changed = Object.entries(now).filter(([key, value]) => value !== old[key]);
+    const isOfCheck = ([key]) => key.startsWith("check.");
+    const update = Object.fromEntries(changed.filter((one) => !isOfCheck(one)));
+    if (changed.some(isOfCheck)) update.check = now["check.kind"] === FRONTENDS ? FRONTENDS : { own: sentCheck(now) };
+    return update;
 }

@@ -1,8 +1,8 @@
 // A server in the list: what is known of it, and what can be done with it.
 
-import { drainServer, enableServer, isCollected, removeServer, save } from "./changes.js";
+import { disableServer, drainServer, enableServer, isCollected, removeServer, save } from "./changes.js";
 import { ask } from "./dialog.js";
-import { button, element, pill, replace, setText } from "./dom.js";
+import { button, element, pill, replace, setAttribute, setText } from "./dom.js";
 import { status } from "./live.js";
 import { serverEditor } from "./server_editor.js";
 import { serverState } from "./server_state.js";
@@ -22,6 +22,7 @@ export function serverRow(frontend, first) {
     const actions = {
         update: button("Update", edit, { class: "small", "aria-label": `Update ${key}` }),
         drain: button("Drain", drainOrEnable, { class: "small" }),
+        disable: button("Disable", disableOrEnable, { class: "small" }),
         remove: button("Delete", remove, { class: "small danger-text", "aria-label": `Delete ${key}` }),
     };
     let now = first;
@@ -39,8 +40,10 @@ export function serverRow(frontend, first) {
         setText(cells.state.collected, isCollected(frontend, key) ? "Change collected" : "");
         setText(cells.connections.cell, text.count(now.connections));
         setText(cells.rate.cell, text.perSecond(now.served_per_second));
-        setText(actions.drain, server.drain || server.disabled ? "Enable" : "Drain");
-        actions.drain.setAttribute("aria-label", `${actions.drain.textContent} ${key}`);
+        setWord(actions.drain, server.drain ? "Enable" : "Drain");
+        setWord(actions.disable, server.disabled ? "Enable" : "Disable");
+        // One that is disabled has nothing to drain, as it gets no connections: it is only enabled.
+        actions.drain.hidden = editor !== null || Boolean(server.disabled);
         if (editor) return editor.update();
         if (!cells.name.cell.contains(cells.name.name)) replace(cells.name.cell, cells.name.name, cells.name.details);
         setText(cells.name.name, server.name);
@@ -50,6 +53,11 @@ export function serverRow(frontend, first) {
         setText(cells.offload.cell, server.ssl_offload ? "Yes" : "No");
         setText(cells.passive.cell, server.passive ? "Yes" : "No");
         setText(cells.certificate.cell, server.server_certificate ?? "None");
+    }
+
+    function setWord(button, word) {
+        setText(button, word);
+        setAttribute(button, "aria-label", `${word} ${key}`);
     }
 
     function edit() {
@@ -63,7 +71,7 @@ export function serverRow(frontend, first) {
                 body.hidden = !isThere(frontend, key);
                 body.classList.remove("edited");
                 row.nextElementSibling?.remove();
-                actions.update.hidden = actions.drain.hidden = actions.remove.hidden = false;
+                for (const action of Object.values(actions)) action.hidden = false;
                 show();
                 // The row of a new name is another one.
                 const shown =
@@ -72,28 +80,43 @@ export function serverRow(frontend, first) {
             },
         );
         body.classList.add("edited");
-        actions.update.hidden = actions.drain.hidden = actions.remove.hidden = true;
+        for (const action of Object.values(actions)) action.hidden = true;
         body.append(editor.element);
         editor.focus();
     }
 
-    async function drainOrEnable() {
-        const { drain, disabled } = now.server;
-        actions.drain.disabled = true;
-        await save(drain || disabled ? enableServer(frontend, key) : drainServer(frontend, key)).catch(complain);
-        actions.drain.disabled = false;
-        actions.drain.focus();
+    function drainOrEnable() {
+        return act(actions.drain, now.server.drain ? enableServer(frontend, key) : drainServer(frontend, key));
+    }
+
+    function disableOrEnable() {
+        if (now.server.disabled) return act(actions.disable, enableServer(frontend, key));
+        ask(`Disable server ${key}?`, consequence("no new connections and no checks"), "Disable", () =>
+            save(disableServer(frontend, key)),
+        );
     }
 
     function remove() {
+        ask(`Delete server ${key}?`, consequence("no new connections"), "Delete", () =>
+            save(removeServer(frontend, key)),
+        );
+    }
+
+    async function act(button, change) {
+        button.disabled = true;
+        await save(change).catch(complain);
+        button.disabled = false;
+        button.focus();
+    }
+
+    function consequence(gets) {
         const { server, connections } = now;
         const going = connections > 0 ? ` Its ${text.plural(connections, "connection")} go on until they end.` : "";
-        const details = element(
+        return element(
             "p",
             {},
-            `${key} (${text.address(server.ip, server.port)}) of ${frontend} gets no new connections.${going}`,
+            `${key} (${text.address(server.ip, server.port)}) of ${frontend} gets ${gets}.${going}`,
         );
-        ask(`Delete server ${key}?`, details, "Delete", () => save(removeServer(frontend, key)));
     }
 
     return {

@@ -22,7 +22,8 @@ export function confirmSaved(confirmed) {
 
 /** Says that something went wrong that no field is to blame for. */
 export function complain(error) {
-    show("bad", sentence(error.message), []);
+    const isPassing = error.status === 503;
+    show("bad", sentence(error.message), isPassing ? ["Try again in a moment."] : []);
 }
 
 function show(kind, title, details, warnings = []) {

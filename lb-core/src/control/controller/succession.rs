@@ -16,11 +16,11 @@ impl Controller {
     pub(super) fn check_changeable(&self) -> Result<(), Refused> {
         match self.shared.stop() {
             Stop::No if self.is_handing_over => {
-                Err(Refused::other("a successor is taking over: ask again in a moment"))
+                Err(Refused::unavailable("a successor is taking over: ask again in a moment"))
             }
             Stop::No => Ok(()),
-            Stop::HandedOver => Err(Refused::other("a successor has taken over: ask again")),
-            Stop::Drain | Stop::Close => Err(Refused::other("the balancer is stopping")),
+            Stop::HandedOver => Err(Refused::unavailable("a successor has taken over: ask again")),
+            Stop::Drain | Stop::Close => Err(Refused::unavailable("the balancer is stopping")),
         }
     }
 

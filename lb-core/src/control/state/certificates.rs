@@ -246,7 +246,7 @@ fn empty_groups(frontend: &Frontend) -> Vec<&Name> {
 fn loaded(certificate: &Certificate) -> Result<Arc<CertificateEntry>, Refused> {
     let loaded = load(certificate).map_err(|invalid| {
         let reason = format!("certificate {}: {}: {}", certificate.name(), invalid.field, invalid.reason);
-        Refused { reason, field: Some(invalid.field) }
+        Refused::field(&invalid.field, reason)
     })?;
     Ok(Arc::new(CertificateEntry { certificate: Arc::new(certificate.clone()), loaded }))
 }

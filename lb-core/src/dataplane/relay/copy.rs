@@ -60,11 +60,14 @@ impl Shard {
             return self.on_stale();
         };
         session.on_moved(self.now);
-        if let Some(event) = event_of(side, completion.result).filter(|_| !session.conn.is_meeting()) {
-            if event == Event::Answered && !session.is_answered {
-                session.on_answered();
-            }
-            session.measure(event, self.now_micros, self.number);
+        match event_of(side, completion.result).filter(|_| !session.conn.is_meeting()) {
+            // What comes by TLS may be about the session only.
+            Some(Event::Answered) if session.speaks_tls_with_server() => {}
+            Some(Event::Answered) => session.on_heard(self.now_micros, self.number),
+            // It had not heard of the request when it closed.
+            Some(Event::ServerEnded) if session.is_stale() => {}
+            Some(event) => session.measure(event, self.now_micros, self.number),
+            None => {}
         }
         let is_over = !completion.has_more();
         if is_over && completion.result > 0 {
@@ -105,7 +108,9 @@ impl Shard {
     /// A peer has reset the connection.
     fn on_reset(&mut self, side: Side, key: Key, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        session.note(|visit| visit.on_end(ended_by(side)));
+        if side == Side::Client || !session.exchange().is_some_and(|exchange| exchange.is_answered_whole()) {
+            session.note(|visit| visit.on_end(ended_by(side)));
+        }
         let is_amid_handshake = match side {
             Side::Client => session.is_handshaking,
             Side::Server => session.conn.is_meeting(),
@@ -174,7 +179,8 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(key) else {
             return self.on_stale();
         };
-        if completion.result == -libc::EAGAIN && !session.conn.is_closing() {
+        let is_over = session.conn.is_closing() || session.conn.is_gone(side);
+        if completion.result == -libc::EAGAIN && !is_over {
             // The peer reads slowly. To the connection nothing has happened: its send is still in the kernel.
             self.send(side, key, SendMode::Wait);
             // A server that has answered already is known not to have heard all.
