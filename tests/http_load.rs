@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tests::client::{reset, try_connect};
 use tests::http::{Site, Wire, ok, request};
 use tests::{Config, Frontend, Lb, http_refused, stream, wait};
@@ -114,6 +115,49 @@ fn a_server_that_does_not_read_makes_the_client_wait() {
         assert_eq!(client.answer("PUT").text(), stream::digest(6, BYTES).to_string(), "{name}");
         writing.join().unwrap();
     }
+}
+
+#[test]
+fn who_is_answered_before_the_server_has_heard_all_is_told_whether_the_connection_ends() {
+    let (gate, reading) = (Gate::default(), Gate::default());
+    let (answer, read) = (gate.clone(), reading.clone());
+    let site = Site::play(move |wire, _| {
+        SockRef::from(&*wire.writer()).set_recv_buffer_size(16 * 1024).unwrap();
+        while let Ok(head) = wire.try_head() {
+            answer.pass();
+            wire.send(ok("a"));
+            if head.method() == "POST" {
+                read.pass();
+                let Ok(_) = stream::read(&mut wire.body(tests::http::Framing::of_request(&head))) else { return };
+            }
+        }
+    });
+    let lb = http(Frontend::new("web").server("a", site.addr()));
+    let mut ends = [0; 2];
+    for bytes in (1..60).map(|step| step * 100_000) {
+        gate.close();
+        reading.close();
+        let mut client = Wire::connect(lb.addr("web"));
+        let head = request("POST", "/", &[("Content-Length", &bytes.to_string())], "");
+        let mut writer = client.writer().try_clone().unwrap();
+        let writing = thread::spawn(move || {
+            // The rest of it may not be wanted any more.
+            let _ = writer.write_all(head.as_bytes()).and_then(|()| stream::write(&mut writer, 3, bytes).map(drop));
+        });
+        // Until the server does not take more.
+        wait::until_still("no more is taken", Duration::from_millis(20), || lb.traffic("bytes_to_server"));
+        gate.open();
+        let answer = client.answer("POST");
+        let ends_now = answer.connection_says("close");
+        ends[usize::from(ends_now)] += 1;
+        reading.open();
+        if !ends_now {
+            assert_eq!(client.get("/").text(), "a", "after {bytes} bytes");
+        }
+        drop(client);
+        writing.join().unwrap();
+    }
+    assert!(ends.iter().all(|count| *count > 0), "both kinds of bodies are there: {ends:?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! again, and check every byte, while one change after the other is made. Requests are answered by 200 or not at all well.
 #![forbid(unsafe_code)]
 
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 
 use rustls::ClientConfig;
@@ -13,7 +13,7 @@ use tests::http::Wire;
 use tests::{Authority, Backend, Channel, Config, Frontend, Identity, Lb, bundle, pair, wait};
 
 /// How often each change is made.
-const TIMES: usize = 10;
+const TIMES: usize = 8;
 
 /// The frontends: bytes as they are, TLS that ends at the balancer, and requests, without TLS and in it.
 const FRONTENDS: [&str; 4] = ["tcp", "tls", "web", "secure"];
@@ -97,7 +97,7 @@ fn their_frontend_is_updated() {
 
 #[test]
 fn their_frontend_gets_another_address_and_another_name() {
-    let scene = Scene::start();
+    let scene = Scene::start_for(Manner::StaysAlone);
     let bind = ["127.0.0.2:0", "127.0.0.1:0"].map(|bind| format!("UpdateFrontend(name:NAME,bind:\"{bind}\")"));
     scene.while_all_go_on(&bind.each_ref().map(String::as_str));
     for _ in 0..TIMES {
@@ -218,6 +218,8 @@ const ADD: &str = "AddServer(frontend:NAME,server:(name:\"c\",ip:\"127.0.0.1\",p
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Manner {
     Stays,
+    /// And nobody comes anew, as their frontend is to go elsewhere.
+    StaysAlone,
     MayBeToldToClose,
 }
 
@@ -261,24 +263,30 @@ impl Scene {
             self.crowd.join("that exchanges messages in a tunnel", move |round| crowd::ping(&mut stream, round));
             let (mut reader, mut writer) = twice(crowd::upgrade(web));
             self.crowd.join("that streams in a tunnel", move |round| crowd::echo(&mut reader, &mut writer, round));
-            self.crowd.join("that comes and goes", move |round| {
-                let mut stream = try_connect(tcp)?;
-                crowd::ping(&mut stream, round)?;
-                stream.shutdown(Shutdown::Write)?;
-                assert_eq!(read_to_end(stream)?, "");
-                Ok(())
-            });
-            self.crowd.join("that comes and asks", move |round| {
-                crowd::ask(&mut Wire::over(try_connect(web)?), round).map(drop)
-            });
             self.ask("that asks", manner, move || Wire::connect(web));
             let trusting = Arc::clone(&trusting);
             self.ask("that asks in TLS", manner, move || Wire::over(channel(secure, &trusting)));
         }
-        if manner == Manner::Stays {
+        if manner != Manner::StaysAlone {
+            self.enter_anew(tcp, web);
+        }
+        if manner != Manner::MayBeToldToClose {
             let mut wire = Wire::connect(web);
             self.crowd.join("that asks several things at once", move |round| crowd::pipeline(&mut wire, round));
         }
+    }
+
+    /// Clients that come again and again, whom no change may refuse.
+    fn enter_anew(&mut self, tcp: SocketAddr, web: SocketAddr) {
+        self.crowd.join("that comes and goes", move |round| {
+            let mut stream = try_connect(tcp)?;
+            crowd::ping(&mut stream, round)?;
+            stream.shutdown(Shutdown::Write)?;
+            assert_eq!(read_to_end(stream)?, "");
+            Ok(())
+        });
+        self.crowd
+            .join("that comes and asks", move |round| crowd::ask(&mut Wire::over(try_connect(web)?), round).map(drop));
     }
 
     fn ask<S>(&mut self, name: &str, manner: Manner, connect: impl Fn() -> Wire<S> + Send + 'static)

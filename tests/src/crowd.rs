@@ -81,7 +81,7 @@ impl Crowd {
 /// # Errors
 /// The connection breaks, or something else comes back.
 pub fn echo(reader: &mut impl Read, writer: &mut (impl Write + Send), round: u64) -> io::Result<()> {
-    let bytes = 8 * size(round);
+    let bytes = 4 * size(round);
     thread::scope(|scope| {
         let writing = scope.spawn(|| stream::write(writer, round, bytes));
         let came = stream::read(&mut reader.take(bytes))?;

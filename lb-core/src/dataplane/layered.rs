@@ -31,6 +31,13 @@ impl Shard {
         if side == Side::Server && session.conn.is_unheard(session.is_sent_at_once[side as usize]) {
             layers.exchange_mut().into_iter().for_each(Exchange::on_answered_early);
         }
+        if side == Side::Server
+            && let Some(exchange) = layers.exchange_mut()
+        {
+            // The client has to be told with the head of its answer that its connection ends with that.
+            let is_unsent = !session.is_sent_at_once[side as usize] && session.conn.is_delivering(side);
+            exchange.set_behind(is_unsent || session.conn.has_more_than_is_sent(side));
+        }
         let was_accepting = layers.is_accepting();
         let (bytes, buffers) = self.ring.open(piece);
         let news = layers.receive(side, bytes, &mut Outgoing::new(buffers, &mut self.outgoing));

@@ -99,6 +99,8 @@ pub(crate) struct Exchange {
     may_repeat: bool,
     /// Whether the server has sent anything.
     is_answered: bool,
+    /// Whether what has come of the request is known not to have gone to the server whole.
+    is_behind: bool,
     /// Whether the client has got anything of the final answer.
     has_begun: bool,
     has_client_ended: bool,
@@ -142,6 +144,7 @@ impl Exchange {
             is_used: false,
             may_repeat: false,
             is_answered: false,
+            is_behind: false,
             has_begun: false,
             has_client_ended: false,
             has_asked: false,
@@ -314,6 +317,11 @@ impl Exchange {
         }
     }
 
+    /// Whether bytes of the request are known not to have gone to the server yet when it sends what comes next.
+    pub(crate) fn set_behind(&mut self, is_behind: bool) {
+        self.is_behind = is_behind;
+    }
+
     /// Takes what the server has sent.
     pub(crate) fn answer(&mut self, bytes: &[u8], emit: &mut Emit<'_>) -> Result<(), Failed> {
         if !self.is_answered && !bytes.is_empty() {
@@ -410,7 +418,7 @@ impl Exchange {
         self.keeps_server &= response.connection.persists(response.version) && !is_until_close;
         let is_unframed = is_until_close || self.is_http10 && matches!(response.framing, Framing::Chunked);
         // One that answers before it has heard all is not told the rest.
-        self.keeps_client &= !is_unframed && !self.is_tunnel && self.is_asked_whole();
+        self.keeps_client &= !is_unframed && !self.is_tunnel && self.is_asked_whole() && !self.is_behind;
         if let Some(name) = &self.learns {
             let mut set = response.fields.iter().filter(|field| field.name.eq_ignore_ascii_case("set-cookie"));
             self.learned = set.find_map(|field| cookie::set_by(field.value, name)).map(<[u8]>::to_vec);
