@@ -10,7 +10,6 @@ use super::outgoing::Outgoing;
 use super::relay::{ReceiveEnd, Side};
 use super::shard::{Shard, Turn};
 use crate::access::AccessEnd;
-use crate::http::exchange::Exchange;
 use crate::sys::ring::Piece;
 use crate::sys::socket;
 use crate::table::counters::ConnectFailure;
@@ -28,15 +27,11 @@ impl Shard {
             0 => {}
             passes => return self.pass_on(side, key, piece, passes, turn),
         }
-        if side == Side::Server && session.conn.is_unheard(session.is_sent_at_once[side as usize]) {
-            layers.exchange_mut().into_iter().for_each(Exchange::on_answered_early);
-        }
         if side == Side::Server
             && let Some(exchange) = layers.exchange_mut()
         {
             // The client has to be told with the head of its answer that its connection ends with that.
-            let is_unsent = !session.is_sent_at_once[side as usize] && session.conn.is_delivering(side);
-            exchange.set_behind(is_unsent || session.conn.has_more_than_is_sent(side));
+            exchange.set_behind(session.conn.is_unheard(session.is_sent_at_once[side as usize]));
         }
         let was_accepting = layers.is_accepting();
         let (bytes, buffers) = self.ring.open(piece);

@@ -492,11 +492,6 @@ impl Exchange {
         self.keeps_server = false;
     }
 
-    /// The server answers without having heard all, though all has come: the client will be told that this is the last answer.
-    pub(crate) fn on_answered_early(&mut self) {
-        self.keeps_client &= self.has_begun;
-    }
-
     /// Whether the request is answered.
     pub(crate) fn is_answered_whole(&self) -> bool {
         matches!(self.answer, Reading::Done)
