@@ -83,6 +83,8 @@ fn push(samples: &mut VecDeque<Sample>, sample: Sample) {
     if samples.len() >= KEPT {
         samples.pop_front();
     }
+    // No more than they will be, where doubling would take 512.
+    samples.reserve_exact(KEPT - samples.len());
     samples.push_back(sample);
 }
 

@@ -371,7 +371,9 @@ impl Controller {
     fn wait_until_used(&self) -> Result<(), Refused> {
         while !self.shared.publication.used_by_all(self.generation) {
             if self.shared.stop() != Stop::No {
-                return Err(Refused::unavailable("the balancer stopped before every shard used the change"));
+                return Err(Refused::other(
+                    "the change is stored, but the balancer stopped before every shard used it",
+                ));
             }
             // Shards wake this thread; the time limit is for one that dies instead.
             thread::park_timeout(Duration::from_millis(20));

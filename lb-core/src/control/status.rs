@@ -234,7 +234,7 @@ pub struct ServerFailures {
     pub unreachable: u64,
     /// Its TLS handshake failed.
     pub tls: u64,
-    /// It reset a connection before it had sent a byte. Not among the failed connects.
+    /// It reset a connection before it had sent anything for the client. Not among the failed connects.
     pub reset: u64,
 }
 

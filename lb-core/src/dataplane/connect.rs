@@ -42,6 +42,10 @@ impl Shard {
         if let Some((frontend, endpoint)) = self.chosen_before(key, turn) {
             return self.connect_to(key, frontend, &endpoint, turn);
         }
+        if let Some(session) = self.sessions.get_mut(key) {
+            // Another server, if any, has not heard of it.
+            session.is_repeating = false;
+        }
         match self.choose(key, turn) {
             Chosen::Server(_, endpoint) if endpoint.transport.offload && self.is_to_terminate(key) => {
                 self.terminate(key, endpoint, turn);
@@ -67,7 +71,6 @@ impl Shard {
         let endpoint = session.endpoint.take()?;
         let frontend = turn.table.frontend(session.frontend).filter(|frontend| frontend.has(&endpoint));
         let Some(frontend) = frontend else {
-            session.is_repeating = false;
             on_left(&endpoint, session.frontend, turn);
             return None;
         };
@@ -280,7 +283,6 @@ impl Shard {
         session.measure(Event::ConnectFailed, self.now_micros, self.number);
         self.drop_server_socket(key);
         let Some(session) = self.sessions.get_mut(key) else { return };
-        session.is_repeating = false;
         if let Some(endpoint) = session.endpoint.take() {
             endpoint.load.shards[self.number].on_failed(failure);
             on_left(&endpoint, session.frontend, turn);

@@ -375,13 +375,14 @@ impl Layers {
             Some(session) => Beyond::Session(session),
             None => Beyond::Socket,
         };
+        let is_asked = self.exchange.is_none() || self.is_open;
         let exchange = self.exchange.as_deref_mut().filter(|_| self.is_open);
         let mut flow = Flow { side: Side::Server, exchange, beyond: to_client, out, has_plain: false };
         match &mut self.server {
             Some(session) => session.receive(bytes, &mut flow).map(drop)?,
             None => flow.plain(bytes)?,
         }
-        Ok(flow.has_plain)
+        Ok(flow.has_plain && is_asked)
     }
 
     /// Whether a clean end of what a peer has sent is what the end of its side of the socket is.

@@ -38,8 +38,8 @@ pub(super) struct Link {
     is_receiving: bool,
     group: u16,
     idle_since: Time,
-    /// How much has come of it that was not looked at yet. While there is any it serves nobody: that is no answer to what
-    /// would be asked now.
+    /// How much has come of it that was not looked at yet. An idle one with any is not taken: that is no answer to what would be
+    /// asked now.
     unheard: u32,
 }
 
@@ -107,10 +107,12 @@ impl Links {
     /// An idle link to this endpoint, which serves `session` from now on.
     pub(super) fn take(&mut self, endpoint: &Arc<Endpoint>, session: Key, now: Time) -> Option<Taken> {
         let of = Arc::as_ptr(endpoint) as usize;
-        let key = *self.idle.get(&of)?.last()?;
+        let idle = self.idle.get_mut(&of)?;
         // After a sleep of the shard even the one that was used last may be too old: then it is closed in this turn.
-        self.all.get(key).filter(|link| !link.is_old(now) && link.unheard == 0)?;
-        self.idle.get_mut(&of)?.pop()?;
+        let links = idle.iter().enumerate().rev().map_while(|(at, key)| Some((at, self.all.get(*key)?)));
+        let mut young = links.take_while(|(_, link)| !link.is_old(now));
+        let (at, _) = young.find(|(_, link)| link.unheard == 0)?;
+        let key = idle.remove(at);
         self.idle_count -= 1;
         let link = self.all.get_mut(key)?;
         link.session = Some(session);
@@ -336,7 +338,7 @@ impl Session {
 }
 
 /// Whether what has come in a session is about the session only.
-pub(super) fn says_nothing(tls: &mut tls::Session, bytes: &mut [u8]) -> bool {
+fn says_nothing(tls: &mut tls::Session, bytes: &mut [u8]) -> bool {
     let mut aside = Aside { has_said: false, room: Vec::new() };
     matches!(tls.receive(bytes, &mut aside), Ok(Stage::Open)) && !aside.has_said && tls.is_at_rest()
 }

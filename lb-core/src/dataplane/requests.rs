@@ -71,7 +71,7 @@ impl Shard {
         if session.conn.is_delivering(Side::Client) {
             return;
         }
-        let http = &*frontend.http;
+        let http = &frontend.http;
         let is_told = http.x_forwarded || http.forwarded;
         let client = is_told.then(|| session.client_addr()).flatten();
         if is_told && client.is_none() {
@@ -371,6 +371,7 @@ impl Shard {
             ServerEnd::NoAnswer if exchange.may_repeat() => {
                 session.counters.shards[self.number].http.retried.add(1);
                 session.is_repeating = true;
+                session.note(|visit| visit.on_repeat());
                 session.conn.leave_to_repeat(|piece| self.ring.give_back(piece.buffer));
             }
             ServerEnd::NoAnswer => {

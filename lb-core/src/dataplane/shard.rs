@@ -93,7 +93,7 @@ pub(super) struct Session {
     pub(super) try_until: Time,
     /// Some while the client waits for a server, and is counted as waiting.
     pub(super) wait: Option<Wait>,
-    /// Whether a byte has come from the server.
+    /// Whether anything for the client has come from the server.
     pub(super) is_answered: bool,
     /// When a byte was last moved, or the present patience began.
     pub(super) since: Time,
@@ -178,7 +178,7 @@ pub(crate) struct Shard {
     /// True in the turn in which the balancer begins to stop, until the requests that have come with it are taken up.
     is_to_close_idle_clients: bool,
     /// Counts the turns.
-    pub(super) turns: u64,
+    turns: u64,
 }
 
 impl Shard {
@@ -485,7 +485,7 @@ impl Shard {
         }
         if !self.starved.is_empty() {
             let mut starved = std::mem::take(&mut self.starved);
-            // Both directions of one may be.
+            // Two in a row are the directions of one.
             starved.dedup();
             for key in starved {
                 if let Some(session) = self.sessions.get_mut(key) {

@@ -16,7 +16,7 @@ pub(crate) enum Event {
     ConnectFailed,
     /// Bytes were handed on to the server.
     Asked,
-    /// Bytes have come from the server.
+    /// Something for the client has come from the server.
     Answered,
     /// The client has ended its side, or is gone.
     ClientEnded,

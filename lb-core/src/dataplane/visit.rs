@@ -32,7 +32,7 @@ pub(super) struct Visit {
     end: Option<AccessEnd>,
     tls: Option<AccessTls>,
     request: Option<AccessRequest>,
-    /// When all of the answer was there, the server's or ours, which may be on its way to the client yet.
+    /// When all of the answer was there, the server's or ours, which may be on its way to the client yet; or when it was cut.
     answered: Option<u64>,
     /// Whether requests of it were recorded.
     is_told: bool,
@@ -70,6 +70,11 @@ impl Visit {
         self.end = None;
         self.server = frontend.name_of(server).cloned();
         self.server_addr = Some(server.addr);
+    }
+
+    /// The same is asked again: what has become of it before does not count.
+    pub(super) fn on_repeat(&mut self) {
+        self.end = None;
     }
 
     /// The server has taken it.
@@ -139,14 +144,6 @@ impl Visit {
     }
 }
 
-/// That a peer was gone.
-pub(super) fn ended_by(peer: Side) -> AccessEnd {
-    match peer {
-        Side::Client => AccessEnd::Client,
-        Side::Server => AccessEnd::Server,
-    }
-}
-
 impl Session {
     /// Takes note for the access record, if there is to be one.
     pub(super) fn note(&mut self, what: impl FnOnce(&mut Visit)) {
@@ -155,7 +152,17 @@ impl Session {
         }
     }
 
-    /// Whether the present request is answered, and not recorded yet.
+    /// Takes note that a peer is gone. A server that has answered whole may be.
+    pub(super) fn note_gone(&mut self, peer: Side) {
+        let end = match peer {
+            Side::Client => AccessEnd::Client,
+            Side::Server if self.exchange().is_some_and(|exchange| exchange.is_answered_whole()) => return,
+            Side::Server => AccessEnd::Server,
+        };
+        self.note(|visit| visit.on_end(end));
+    }
+
+    /// Whether the present request is over, and not recorded yet.
     pub(super) fn is_to_be_recorded(&self) -> bool {
         self.visit.as_ref().is_some_and(|visit| visit.answered.is_some())
     }

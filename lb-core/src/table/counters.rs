@@ -90,7 +90,7 @@ pub(crate) struct ServerCounters {
     pub(crate) served: Counter,
     /// Connects and handshakes that failed, by [`ConnectFailure`].
     pub(crate) failed: [Counter; 4],
-    /// Connections that it reset before it had sent a byte.
+    /// Connections that it reset before it had sent anything for the client.
     pub(crate) reset: Counter,
     pub(crate) bytes_to_server: Counter,
     pub(crate) bytes_to_client: Counter,

@@ -59,7 +59,7 @@ pub(crate) struct Frontend {
     /// What is to be done with a client before a server is chosen, or may be once one is.
     pub(crate) greeting: Option<Arc<Greeting>>,
     /// How requests are handled of clients that make some.
-    pub(crate) http: Arc<Http>,
+    pub(crate) http: Http,
     /// Its servers: the first group has all, or, where the name in a ClientHello decides, those that are in no group.
     pub(crate) groups: Box<[Group]>,
     /// On which of them clients stay; `None` if they don't.
@@ -138,7 +138,7 @@ impl Frontend {
             listener,
             sockets,
             greeting,
-            http: Arc::new(Http::of(config)),
+            http: Http::of(config),
             groups,
             persistence: None,
             max_connections: config.max_connections().unwrap_or(u32::MAX),

@@ -4,7 +4,6 @@ use super::{ReceiveEnd, Side};
 use crate::dataplane::key::Operation;
 use crate::dataplane::shard::{Session, Shard, Turn};
 use crate::dataplane::stopwatch::Event;
-use crate::dataplane::visit::ended_by;
 use crate::sys::buffers::BufferSize;
 use crate::sys::ring::{Completion, Piece, SendMode};
 use crate::turns::slots::Key;
@@ -108,9 +107,7 @@ impl Shard {
     /// A peer has reset the connection.
     fn on_reset(&mut self, side: Side, key: Key, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        if side == Side::Client || !session.exchange().is_some_and(|exchange| exchange.is_answered_whole()) {
-            session.note(|visit| visit.on_end(ended_by(side)));
-        }
+        session.note_gone(side);
         let is_amid_handshake = match side {
             Side::Client => session.is_handshaking,
             Side::Server => session.conn.is_meeting(),
@@ -230,7 +227,7 @@ impl Session {
 
     /// A peer takes no bytes any more. A client of requests is gone by that, whatever it has asked for yet.
     pub(super) fn on_send_failed(&mut self, sink: Side, give_back: impl FnMut(Piece)) {
-        self.note(|visit| visit.on_end(ended_by(sink)));
+        self.note_gone(sink);
         match sink {
             Side::Client if self.exchange().is_some() => self.conn.on_broken(sink, give_back),
             _ => self.conn.on_send_failed(sink, give_back),

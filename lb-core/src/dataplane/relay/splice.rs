@@ -6,7 +6,6 @@ use std::io::{self, ErrorKind};
 use super::{Filled, Side};
 use crate::dataplane::key::Operation;
 use crate::dataplane::shard::{Session, Shard, Turn};
-use crate::dataplane::visit::ended_by;
 use crate::sys::ring::Readiness;
 use crate::turns::slots::Key;
 
@@ -77,7 +76,7 @@ impl Shard {
             Err(error) if is_passing(&error) => Filled::Nothing,
             Err(_) => {
                 self.pipes.take_back(pipe);
-                session.note(|visit| visit.on_end(ended_by(side)));
+                session.note_gone(side);
                 return session.conn.on_broken(side, |piece| self.ring.give_back(piece.buffer));
             }
         };
