@@ -27,6 +27,8 @@ pub mod settings;
 pub mod state;
 mod table;
 mod take_over;
+#[cfg(test)]
+mod testing;
 pub mod top;
 mod unix_socket;
 mod web;

@@ -103,7 +103,7 @@ fn slowest(measured: impl IntoIterator<Item = Quantiles>) -> Option<Quantiles> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::top::testing::{frontend, server, status};
+    use crate::testing::{frontend, server, status};
 
     fn times(samples: &VecDeque<Sample>) -> Vec<u64> {
         samples.iter().map(|sample| sample.at).collect()

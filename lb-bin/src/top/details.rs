@@ -78,8 +78,8 @@ fn or_none(limit: Option<u32>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{frontend, server};
     use super::*;
+    use crate::testing::{frontend, server};
 
     #[test]
     fn a_server_tells_what_failed_how_and_how_long_things_took() {

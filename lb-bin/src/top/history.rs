@@ -63,8 +63,8 @@ fn push(samples: &mut VecDeque<Load>, load: Load) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{frontend, status};
     use super::*;
+    use crate::testing::{frontend, status};
 
     fn web(connections: u64) -> Status {
         let mut web = frontend("web", vec![]);

@@ -9,8 +9,6 @@ mod history;
 mod link;
 mod model;
 mod rows;
-#[cfg(test)]
-pub(crate) mod testing;
 mod units;
 mod view;
 

@@ -279,8 +279,8 @@ impl Action {
 mod tests {
     use lb_core::FrontendStatus;
 
-    use super::super::testing::{frontend, server, status};
     use super::*;
+    use crate::testing::{frontend, server, status};
 
     fn model(frontends: Vec<FrontendStatus>) -> Model {
         Model::new("0.1.0".to_owned(), status(frontends))

@@ -262,8 +262,8 @@ pub(super) fn rows<'a>(status: &'a Status, order: Order, filter: &str) -> Vec<Ro
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{frontend, server, status};
     use super::*;
+    use crate::testing::{frontend, server, status};
 
     fn listed(status: &Status, order: Order, filter: &str) -> Vec<String> {
         rows(status, order, filter).into_iter().map(|row| row.id().text()).collect()

@@ -265,8 +265,8 @@ mod tests {
     use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
     use super::super::link::News;
-    use super::super::testing::{frontend, server, shard, status};
     use super::*;
+    use crate::testing::{frontend, server, shard, status};
 
     /// What the terminal shows, a string a line.
     fn shown(model: &mut Model, width: u16, height: u16) -> Vec<String> {

@@ -49,9 +49,9 @@ impl Shard {
         session.stop_waiting();
         self.handshakes.end(&mut session);
         session.conn.discard(|piece| self.ring.give_back(piece.buffer));
+        let (is_linked, speaks_tls) = (session.link.is_some(), session.speaks_tls_with_server());
         session.pipes.into_iter().flatten().for_each(|pipe| self.pipes.destroy(pipe));
         let mut server = session.server;
-        let is_linked = session.link.is_some();
         session.link.into_iter().for_each(|link| self.links.forget(link));
         if let Some(endpoint) = session.endpoint {
             connect::on_left(&endpoint, session.frontend, turn);
@@ -62,9 +62,8 @@ impl Shard {
             }
             let is_over = ending == Ending::Close && session.conn.is_server_done();
             // A long-lived one has keepalive, one that streamed large buffers, which the next connection should not inherit.
-            let has_session = session.layers.as_ref().is_some_and(|layers| layers.has_server_session());
             // The end that TLS tells of is none of the socket's.
-            let is_fresh = !session.is_kept_alive && !session.has_streamed && !has_session && !is_linked;
+            let is_fresh = !session.is_kept_alive && !session.has_streamed && !speaks_tls && !is_linked;
             let group = turn.table.frontend(session.frontend).and_then(|frontend| frontend.groups.first());
             let is_worth_it = group.is_some_and(|group| self.recycled.is_worth_it(group.main.candidates.len()));
             if is_over && is_fresh && is_worth_it {

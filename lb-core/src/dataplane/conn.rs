@@ -417,8 +417,12 @@ impl Conn {
     pub(crate) fn wants(&mut self, source: Side) -> bool {
         let is_parting = matches!(self.phase, Phase::Parting | Phase::Leaving { then: Then::Part, .. });
         let is_over = is_parting || matches!(self.phase, Phase::Closing { .. } | Phase::Finished);
-        let is_left = source == Side::Server && matches!(self.phase, Phase::Leaving { .. });
-        !is_over && !is_left && self.relay.from(source).is_source_open()
+        !is_over && !self.is_left(source) && self.relay.from(source).is_source_open()
+    }
+
+    /// Whether a peer is a server that is being left.
+    fn is_left(&self, peer: Side) -> bool {
+        peer == Side::Server && matches!(self.phase, Phase::Leaving { .. })
     }
 
     /// A peer has said that nothing more comes from it.
@@ -463,10 +467,9 @@ impl Conn {
         if how == ReceiveEnd::SourceEnded && source == Side::Server && self.is_meeting() {
             return self.on_meeting_failed();
         }
-        // Of a server that is left it does not matter how it ended.
-        let is_left = source == Side::Server && matches!(self.phase, Phase::Leaving { .. });
-        // The error that a send has reported is not reported to the receive again: that looks like an orderly end.
-        if how == ReceiveEnd::SourceEnded && self.relay.to(source).is_sink_broken() && !is_left {
+        // The error that a send has reported is not reported to the receive again: that looks like an orderly end. How a
+        // server ends that is left does not matter.
+        if how == ReceiveEnd::SourceEnded && self.relay.to(source).is_sink_broken() && !self.is_left(source) {
             self.relay.from(source).break_source();
         }
     }
