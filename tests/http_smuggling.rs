@@ -6,7 +6,7 @@
 use tests::client::End;
 use tests::http::corpus::{self, Example, Tier};
 use tests::http::{Received, Referee, Wire, request};
-use tests::{Config, Frontend, Lb, http_count, http_refused, wait};
+use tests::{Config, Frontend, Lb, http_count, http_refused};
 
 /// What must become of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -469,7 +469,6 @@ impl Court {
         assert_eq!(answer.text(), format!("GET {target} 0"));
         let is_victim =
             |received: &Received| matches!(received, Received::Request { target: own, .. } if *own == target);
-        wait::until("the referee has written it down", || self.referee.received().iter().any(is_victim));
         let fresh: Vec<_> = self.fresh(1).into_iter().filter(|it| !matches!(it, Received::Unfinished { .. })).collect();
         assert!(matches!(&fresh[..], [only] if is_victim(only)), "besides {target}: {fresh:?}");
     }

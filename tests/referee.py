@@ -1,5 +1,6 @@
 """A server for tests that reads HTTP/1.1 with h11, strictly, and says on its standard output, a line of JSON each, what came:
-requests that it could read, and what was none. It ends with its standard input."""
+requests that it could read, and what was none. Each line of its standard input it says again, behind all that it has said
+before. It ends with its standard input."""
 
 import json
 import os
@@ -13,8 +14,12 @@ LOCK = threading.Lock()
 
 
 def say(kind, **fields):
+    say_line(json.dumps({kind: fields}))
+
+
+def say_line(line):
     with LOCK:
-        print(json.dumps({kind: fields}), flush=True)
+        print(line, flush=True)
 
 
 def serve(stream, number):
@@ -94,8 +99,9 @@ def text(value):
     return bytes(value).decode("latin-1")
 
 
-def end_with_the_test():
-    sys.stdin.read()
+def hear_the_test():
+    for line in sys.stdin:
+        say_line(line.rstrip("\n"))
     os._exit(0)
 
 
@@ -103,7 +109,7 @@ def main():
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     address, port = listener.getsockname()
     print(f"listening {address}:{port}", flush=True)
-    threading.Thread(target=end_with_the_test, daemon=True).start()
+    threading.Thread(target=hear_the_test, daemon=True).start()
     number = 0
     while True:
         stream, _ = listener.accept()

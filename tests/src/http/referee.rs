@@ -1,9 +1,11 @@
 //! A strict parser behind the balancer: `h11` in Python, which has nothing in common with the balancer's own. It writes down
 //! every request that it could read, and everything that it could not.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Deserialize;
 
@@ -15,6 +17,8 @@ pub struct Referee {
     child: Child,
     log: Log,
     addr: SocketAddr,
+    /// How often it was asked for what it has received.
+    asked: AtomicU64,
 }
 
 /// What came over a connection.
@@ -39,7 +43,7 @@ impl Referee {
         let mut child = command.spawn().unwrap_or_else(|error| panic!("can't start {command:?}: {error}"));
         let log = Log::follow(child.stdout.take().unwrap());
         let line = log.wait_for("listening ").expect("the referee starts: python3-h11 is installed by tests/run");
-        Self { child, log, addr: line["listening ".len()..].parse().unwrap() }
+        Self { child, log, addr: line["listening ".len()..].parse().unwrap(), asked: AtomicU64::new(0) }
     }
 
     /// Where it listens.
@@ -47,8 +51,13 @@ impl Referee {
         self.addr
     }
 
-    /// What it has received so far, in order.
+    /// What it has received so far, in order; at least every request that was answered.
     pub fn received(&self) -> Vec<Received> {
+        // What it says comes through a pipe, later than its answers come to a client.
+        let mark = format!("so far {}.", self.asked.fetch_add(1, Ordering::Relaxed));
+        let mut input = self.child.stdin.as_ref().expect("it has a standard input");
+        writeln!(input, "{mark}").expect("the referee hears the test");
+        self.log.wait_for(&mark).expect("the referee goes on");
         let text = self.log.text();
         let lines = text.lines().filter(|line| line.starts_with('{'));
         lines.map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
