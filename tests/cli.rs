@@ -245,8 +245,8 @@ fn sighup_with_a_bad_file_says_so_and_changes_nothing() {
     let before = lb.revision();
     lb.place().write_config("(frontends: [(name: \"web\")])");
     lb.signal("HUP");
-    lb.log().wait_for("ERROR").expect("lb goes on");
-    assert!(lb.log().contains("lb.ron:1:"), "the log names file and line:\n{}", lb.log().text());
+    let error = lb.log().wait_for("ERROR").expect("lb goes on");
+    assert!(error.contains("lb.ron:1:"), "the log names file and line: {error}");
     assert_eq!((lb.revision(), ask(lb.addr("web")).as_str()), (before, "app"));
 }
 

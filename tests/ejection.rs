@@ -25,7 +25,7 @@ fn a_server_that_refuses_is_ejected_and_gets_nothing_more() {
     (0..50).for_each(|_| is_served(addr));
     assert_eq!(failed(), before);
     assert_eq!((lb.unserved("web"), health(&lb.server("web", "sound")).as_str()), (0, "unproven"));
-    assert!(lb.log().contains("server failing of web is ejected for 60s: connects to it fail"));
+    lb.log().wait_for("server failing of web is ejected for 60s: connects to it fail").unwrap();
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn a_server_that_resets_without_a_byte_is_ejected_and_gets_nothing_more() {
     let before = resetting.accepted();
     (0..50).for_each(|_| is_served(addr));
     assert_eq!(resetting.accepted(), before);
-    assert!(lb.log().contains("server failing of web is ejected for 60s: it resets connections without a byte"));
+    lb.log().wait_for("server failing of web is ejected for 60s: it resets connections without a byte").unwrap();
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn tickets_of_tls_are_no_answer_of_a_server_that_resets() {
     let frontend = frontend.server_with("failing", resetting.addr(), Mode::Origination.settings());
     let lb = Lb::start(party.config(frontend));
     until_ejected(&lb, "failing", || assert!(tries::echo(lb.addr("web")).is_err()));
-    assert!(lb.log().contains("server failing of web is ejected for 60s: it resets connections without a byte"));
+    lb.log().wait_for("server failing of web is ejected for 60s: it resets connections without a byte").unwrap();
 }
 
 #[test]
@@ -109,9 +109,9 @@ fn an_ejected_server_comes_back_after_its_time_which_doubles_when_it_fails_again
     wait::until("the server is ejected for longer than at first", || {
         lb.server("web", "failing")["health"]["ejected"]["for_milliseconds"].as_u64() > Some(500)
     });
-    assert!(lb.log().contains("server failing of web is ejected for 500ms"));
-    assert!(lb.log().contains("server failing of web is not ejected any more"));
-    assert!(lb.log().contains("server failing of web is ejected for 1s"));
+    lb.log().wait_for("server failing of web is ejected for 500ms").unwrap();
+    lb.log().wait_for("server failing of web is not ejected any more").unwrap();
+    lb.log().wait_for("server failing of web is ejected for 1s").unwrap();
 
     let repaired = Backend::echo_at(failing);
     wait::until("the server that works again gets connections", || repaired.accepted() > 0);

@@ -15,17 +15,21 @@ fn a_thousand_changes_under_load_never_send_a_connection_to_a_replaced_address()
     let server = AddressSayer::new();
     let lb = Lb::start(Config::of(Frontend::new("web").server("app", server.addr_of(0))));
     let addr = lb.addr("web");
-    let (confirmed, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let (confirmed, checked, done) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default(), Arc::default());
     let mut lasting = lasting_connection(addr, &server);
 
     let clients: Vec<_> = (0..3)
         .map(|_| {
-            let (confirmed, done) = (Arc::clone(&confirmed), Arc::clone(&done));
-            thread::spawn(move || check_connections(addr, &confirmed, &done))
+            let (confirmed, checked, done) = (Arc::clone(&confirmed), Arc::clone(&checked), Arc::clone(&done));
+            thread::spawn(move || check_connections(addr, &confirmed, &checked, &done))
         })
         .collect();
     let mut admin = lb.connect_admin();
-    for version in 1..=1000 {
+    // On a slow machine more changes, until they were seen by a thousand connections.
+    let mut version = 0;
+    let has_failed = || clients.iter().any(|client| client.is_finished());
+    while (version < 1000 || checked.load(SeqCst) < 1000) && !has_failed() {
+        version += 1;
         let ip = server.addr_of(version).ip();
         admin.change(&format!("UpdateServer(frontend:\"web\",name:\"app\",ip:\"{ip}\")"));
         confirmed.store(version, SeqCst);
@@ -33,9 +37,8 @@ fn a_thousand_changes_under_load_never_send_a_connection_to_a_replaced_address()
     }
     done.store(true, SeqCst);
 
-    let checked: u64 = clients.into_iter().map(|client| client.join().unwrap()).sum();
-    assert!(checked > 1000, "only {checked} connections were made during a thousand changes");
-    assert_eq!(server.version_of(&ask_version(addr)), 1000);
+    clients.into_iter().for_each(|client| client.join().unwrap());
+    assert_eq!(server.version_of(&ask_version(addr)), version);
 }
 
 #[test]
@@ -220,7 +223,7 @@ fn a_probe_refuses_a_server_that_does_not_answer_and_takes_one_that_does() {
     });
     let reached = alive.accepted();
     lb.change(&with_options(&add("web", "b", alive.addr()), "probe:true"));
-    assert!(alive.accepted() > reached, "the server was tried");
+    wait::until("the server has seen that it was tried", || alive.accepted() > reached);
     lb.change(&add("web", "unprobed", dead));
 }
 
@@ -362,18 +365,16 @@ fn version_of(ip: &str) -> u64 {
 }
 
 /// Makes connections until `done`; none may reach an address older than what was confirmed before it was begun, nor
-/// newer than what may have been asked for. Gives how many there were.
-fn check_connections(addr: SocketAddr, confirmed: &AtomicU64, done: &AtomicBool) -> u64 {
-    let mut count = 0;
+/// newer than what may have been asked for.
+fn check_connections(addr: SocketAddr, confirmed: &AtomicU64, checked: &AtomicU64, done: &AtomicBool) {
     while !done.load(SeqCst) {
         let before = confirmed.load(SeqCst);
         let used = version_of(&ask_version(addr));
         let after = confirmed.load(SeqCst);
         assert!(used >= before, "version {before} was confirmed before a connection that reached version {used}");
         assert!(used <= after + 1, "version {used} was reached when {after} was the last one confirmed");
-        count += 1;
+        checked.fetch_add(1, SeqCst);
     }
-    count
 }
 
 fn ask_version(addr: SocketAddr) -> String {

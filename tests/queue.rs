@@ -237,6 +237,7 @@ fn spilling_over_again_and_again_is_not_said_each_time() {
         drop(served);
         lb.until_idle();
     }
+    lb.log().wait_for("standbys help").unwrap();
     let said = lb.log().count(|line| line.contains("standbys help"));
     assert!(said < 5, "{said}");
 }

@@ -20,10 +20,18 @@ impl Admin {
     /// # Panics
     /// If nobody listens there.
     pub fn connect(path: &Path) -> Self {
-        let stream = UnixStream::connect(path).unwrap_or_else(|error| panic!("admin socket {path:?}: {error}"));
-        stream.set_read_timeout(Some(HANG)).unwrap();
-        stream.set_write_timeout(Some(HANG)).unwrap();
-        Self { stream: BufReader::new(stream) }
+        Self::try_connect(path).unwrap_or_else(|error| panic!("admin socket {path:?}: {error}"))
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// Nobody listens there.
+    pub fn try_connect(path: &Path) -> std::io::Result<Self> {
+        let stream = UnixStream::connect(path)?;
+        stream.set_read_timeout(Some(HANG))?;
+        stream.set_write_timeout(Some(HANG))?;
+        Ok(Self { stream: BufReader::new(stream) })
     }
 
     /// Sends bytes as they are.

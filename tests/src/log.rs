@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Instant;
 
-use crate::wait::HANG;
+use crate::wait::{self, HANG};
 
 /// The lines that a program has written so far, read by a thread of their own.
 #[derive(Debug, Clone, Default)]
@@ -73,14 +73,24 @@ impl Log {
         assert!(has_ended, "it does not end: {}", self.text());
     }
 
-    /// The number of lines for which `matches` holds.
+    /// The number of lines so far for which `matches` holds. What was done a moment ago may not be told yet.
     pub fn count(&self, matches: impl Fn(&str) -> bool) -> usize {
         self.0.text.lock().unwrap().lines.iter().filter(|line| matches(line)).count()
     }
 
-    /// True if a line contains `part`.
+    /// True if a line so far contains `part`. Where one has to, wait for it.
     pub fn contains(&self, part: &str) -> bool {
         self.count(|line| line.contains(part)) > 0
+    }
+
+    /// Waits for as many lines that contain `part`, and sees that there are no more.
+    ///
+    /// # Panics
+    /// If there are others, or too few within [`HANG`].
+    pub fn says(&self, part: &str, times: usize) {
+        let count = || self.count(|line| line.contains(part));
+        wait::until(&format!("the log says {part:?} {times} times"), || count() >= times);
+        assert_eq!(count(), times, "{part:?} in the log:\n{}", self.text());
     }
 
     /// All lines so far.
