@@ -246,6 +246,34 @@ fn when_it_stops_requests_are_answered_and_clients_told_to_close() {
 }
 
 #[test]
+fn clients_of_a_frontend_that_is_removed_are_answered_and_told_to_close() {
+    let gate = Gate::default();
+    let site = gate.site();
+    let lb = http(Frontend::new("web").server("a", site.addr()));
+    let addr = lb.addr("web");
+    let [mut busy, mut idle, mut beginning] = [(); 3].map(|()| Wire::connect(addr));
+    gate.open();
+    assert_eq!(idle.get("/idle").text(), "/idle");
+    gate.close();
+    busy.send(request("GET", "/busy", &[], ""));
+    wait::until("the server has the request", || site.seen().len() == 2);
+    beginning.send("GET /begun HTTP/1.1\r\n");
+    wait::until("a head has begun", || lb.connections() == 3);
+    lb.done(&["frontend", "remove", "web"]);
+    idle.closes();
+    beginning.send("Host: site.example\r\n\r\n");
+    let answer = beginning.answer("GET");
+    assert_eq!((answer.status(), answer.connection_says("close")), (503, true), "{answer:?}");
+    assert!(answer.text().contains("the frontend was removed"), "{answer:?}");
+    beginning.closes();
+    gate.open();
+    let answer = busy.answer("GET");
+    assert_eq!((answer.text(), answer.connection_says("close")), ("/busy", true), "{answer:?}");
+    busy.closes();
+    lb.until_idle();
+}
+
+#[test]
 fn nobody_notices_a_take_over() {
     let site = Site::run(|request| ok(request.target()));
     let lb = http(Frontend::new("web").server("a", site.addr()));

@@ -58,19 +58,20 @@ impl Shard {
     /// Takes up the next request, if its head has come, and what was answered before has gone out.
     fn ask(&mut self, key: Key, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let frontend = turn.table.frontend(session.frontend);
         let has_come = session.exchange().is_some_and(|exchange| !exchange.is_idle());
         let has_ended = session.exchange().is_some_and(|exchange| exchange.has_client_ended());
-        let Some(frontend) = frontend.filter(|_| has_come || !has_ended) else {
-            // The frontend is gone, or the client has left.
-            return self.part(key);
-        };
         if !has_come {
+            if has_ended {
+                self.part(key);
+            }
             return;
         }
         if session.conn.is_delivering(Side::Client) {
             return;
         }
+        let Some(frontend) = turn.table.frontend(session.frontend) else {
+            return self.refuse(key, Wrong { cause: Cause::NoServer, reason: "the frontend was removed" }, turn);
+        };
         let http = &frontend.http;
         let is_told = http.x_forwarded || http.forwarded;
         let client = is_told.then(|| session.client_addr()).flatten();
@@ -430,12 +431,15 @@ impl Shard {
         true
     }
 
-    /// Ends the connections of clients that are between two requests, and tells the others with their answers that they end: the
-    /// balancer stops. Who has just come is served first.
+    /// Ends the connections of clients that are between two requests, and tells the others with their answers that they end:
+    /// those of frontends that were removed, or all if the balancer stops. Who has just come is served first.
     pub(super) fn close_idle_clients(&mut self, turn: &Turn<'_>) {
         for slot in 0..self.sessions.slots() {
             let Some(key) = self.sessions.key_of(slot) else { continue };
             let Some(session) = self.sessions.get_mut(key) else { continue };
+            if turn.shared.stop() == Stop::No && turn.table.frontend(session.frontend).is_some() {
+                continue;
+            }
             let is_greeting = session.conn.is_greeting();
             let Some(exchange) = session.layers.as_mut().and_then(|layers| layers.exchange_mut()) else { continue };
             exchange.be_last();

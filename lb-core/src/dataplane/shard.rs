@@ -175,8 +175,9 @@ pub(crate) struct Shard {
     has_left: bool,
     accept_renewals: u32,
     stale_completions: u64,
-    /// True in the turn in which the balancer begins to stop, until the requests that have come with it are taken up.
-    is_to_close_idle_clients: bool,
+    /// True in the turn in which the balancer begins to stop, or a frontend is removed, until the requests that have come with
+    /// it are taken up.
+    pub(super) is_to_close_idle_clients: bool,
     /// Counts the turns.
     turns: u64,
 }
