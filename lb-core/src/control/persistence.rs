@@ -1,6 +1,6 @@
 //! What of a frontend's running keeps clients on their servers, and what of that outlives changes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use aws_lc_rs::hmac;
@@ -153,7 +153,7 @@ fn affinities(field: &str, size: u32) -> Result<Arc<Affinities>, Refused> {
 }
 
 /// The servers that clients stay on.
-fn stays(coming: &Coming<'_>) -> HashMap<u64, Stay> {
+fn stays(coming: &Coming<'_>) -> BTreeMap<u64, Stay> {
     let has_routes = coming.groups.len() > 1;
     let groups: HashMap<Option<&Name>, usize> =
         coming.groups.iter().enumerate().map(|(index, group)| (group.name.as_ref(), index)).collect();

@@ -4,7 +4,7 @@
 //! once, and taking a link or giving it back costs no system call. That is why its receive belongs to the link and not to
 //! the client's session.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ pub(super) struct Link {
 pub(super) struct Links {
     all: Slots<Link>,
     /// Those that are idle, by the address of their endpoint in memory; the one that was used last is last.
-    idle: HashMap<usize, Vec<Key>>,
+    idle: BTreeMap<usize, Vec<Key>>,
     /// Those that became idle in this turn: only when everything else that this turn has brought was looked at is it known
     /// that their servers have said nothing more.
     fresh: Vec<Key>,
@@ -70,7 +70,7 @@ pub(super) struct Taken {
 impl Links {
     /// None yet; at most so many more than there are sessions are kept.
     pub(super) fn new(idle_max: usize) -> Self {
-        Self { all: Slots::new(), idle: HashMap::new(), fresh: Vec::new(), idle_count: 0, idle_max, next_look: 0 }
+        Self { all: Slots::new(), idle: BTreeMap::new(), fresh: Vec::new(), idle_count: 0, idle_max, next_look: 0 }
     }
 
     /// How many are idle.

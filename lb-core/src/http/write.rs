@@ -129,8 +129,9 @@ pub(super) fn interim(response: &Response<'_, '_>, into: &mut Vec<u8>) {
 }
 
 fn put_status(response: &Response<'_, '_>, into: &mut Vec<u8>) {
-    let _ = write!(into, "HTTP/1.1 {} ", response.status);
-    put(into, &[response.reason.as_bytes(), b"\r\n"]);
+    let mut status = itoa::Buffer::new();
+    let status = status.format(response.status).as_bytes();
+    put(into, &[b"HTTP/1.1 ", status, b" ", response.reason.as_bytes(), b"\r\n"]);
 }
 
 /// A response of our own, after which the connection is closed. `is_head`: the client wants no body.
@@ -178,7 +179,7 @@ fn put_framing(framing: Framing, into: &mut Vec<u8>) {
     match framing {
         Framing::None | Framing::UntilClose => {}
         Framing::Length(length) => {
-            let _ = write!(into, "Content-Length: {length}\r\n");
+            put(into, &[b"Content-Length: ", itoa::Buffer::new().format(length).as_bytes(), b"\r\n"]);
         }
         Framing::Chunked => put(into, &[b"Transfer-Encoding: chunked\r\n"]),
     }

@@ -1,6 +1,6 @@
 //! On which servers clients stay.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::sources::{Learned, Sources};
@@ -13,7 +13,7 @@ pub(crate) struct Persistence {
     pub(crate) cookie: Option<CookiePersistence>,
     pub(crate) sources: Option<Arc<Sources>>,
     /// By identity.
-    stays: HashMap<u64, Stay>,
+    stays: BTreeMap<u64, Stay>,
 }
 
 /// A server that clients stay on.
@@ -49,8 +49,8 @@ pub(crate) type Value = [u8; 22];
 /// The values that stand for servers, both ways.
 #[derive(Default)]
 pub(crate) struct CookieValues {
-    by_server: HashMap<u64, Value>,
-    by_value: HashMap<Value, u64>,
+    by_server: BTreeMap<u64, Value>,
+    by_value: BTreeMap<Value, u64>,
 }
 
 impl CookieValues {
@@ -67,7 +67,7 @@ impl CookieValues {
 
 impl FromIterator<(u64, Value)> for CookieValues {
     fn from_iter<I: IntoIterator<Item = (u64, Value)>>(pairs: I) -> Self {
-        let by_server: HashMap<_, _> = pairs.into_iter().collect();
+        let by_server: BTreeMap<_, _> = pairs.into_iter().collect();
         let by_value = by_server.iter().map(|(server, value)| (*value, *server)).collect();
         Self { by_server, by_value }
     }
@@ -78,7 +78,7 @@ impl Persistence {
     pub(crate) fn new(
         cookie: Option<CookiePersistence>,
         sources: Option<Arc<Sources>>,
-        stays: HashMap<u64, Stay>,
+        stays: BTreeMap<u64, Stay>,
     ) -> Self {
         Self { cookie, sources, stays }
     }
