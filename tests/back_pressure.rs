@@ -64,6 +64,34 @@ fn a_paused_connection_can_be_closed_from_either_side() {
 }
 
 #[test]
+fn a_server_that_waits_for_a_client_that_is_gone_is_told() {
+    const ANSWER: usize = 16;
+    let failed = Arc::<AtomicU64>::default();
+    let noted = Arc::clone(&failed);
+    // It reads nothing while it writes.
+    let backend = Backend::run(move |mut stream| {
+        let (mut chunk, answer) = (vec![0; 64 << 10], vec![0; ANSWER * (64 << 10)]);
+        while let Ok(count @ 1..) = stream.read(&mut chunk) {
+            if stream.write_all(&answer[..ANSWER * count]).is_err() {
+                noted.fetch_add(1, Relaxed);
+                return;
+            }
+        }
+    });
+    let lb = Lb::start(Config::of(Frontend::new("web").server("a", backend.addr())));
+    let client = connect_with_small_buffer(lb.addr("web"));
+    let sent = Arc::default();
+    let sending = send_counted(client.try_clone().unwrap(), Arc::clone(&sent));
+    until_still(&sent);
+    // Wakes the sender, which has a handle of its own.
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    let _ = sending.join();
+    client::reset(client);
+    wait::until("the server's write fails", || failed.load(Relaxed) == 1);
+    lb.until_idle();
+}
+
+#[test]
 fn two_hundred_slow_readers_hold_bounded_memory_and_slow_nobody_down() {
     const READERS: u64 = 200;
     const EACH: u64 = 4 << 20;

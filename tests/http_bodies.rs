@@ -3,9 +3,10 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use tests::client::{End, reset};
 use tests::http::{Chunks, Framing, Message, Site, Wire, ok, reply, request};
@@ -385,9 +386,34 @@ fn a_client_that_does_not_read_makes_the_server_wait() {
         .collect();
     let bytes = || lb.traffic("bytes_to_client");
     wait::until("it has begun", || bytes() > 0);
-    wait::until_still("no more is taken from the server", std::time::Duration::from_millis(300), bytes);
+    wait::until_still("no more is taken from the server", Duration::from_millis(300), bytes);
     assert!(lb.memory() < before + 32_000_000, "{} bytes of memory, {before} before", lb.memory());
     drop(clients);
+    lb.until_idle();
+}
+
+#[test]
+fn who_goes_on_sending_a_body_that_nobody_wants_gets_all_of_the_answer() {
+    const ANSWER: usize = 400_000;
+    // More than a second of it: for so long a client that is silent would be waited for.
+    const PIECES: usize = 250;
+    let site = Site::play(|wire, _| {
+        if wire.try_head().is_ok() {
+            wire.send(ok(&"x".repeat(ANSWER)));
+            let _ = wire.try_answer("GET");
+        }
+    });
+    let lb = http(Frontend::new("web").server("a", site.addr()), |config| config);
+    let stream = tests::client::connect_with_small_buffer(lb.addr("web"));
+    let (mut upload, mut client) = (stream.try_clone().unwrap(), Wire::over(stream));
+    client.send(request("POST", "/", &[("Content-Length", "100000000")], ""));
+    for _ in 0..PIECES {
+        // How slow the client is, and nothing to wait for.
+        thread::sleep(Duration::from_millis(10));
+        upload.write_all(&[b'x'; 1000]).unwrap();
+    }
+    assert_eq!(client.answer("POST").text().len(), ANSWER);
+    drop((upload, client));
     lb.until_idle();
 }
 

@@ -11,7 +11,8 @@ use std::time::Duration;
 use socket2::SockRef;
 use tests::client::{reset, try_connect};
 use tests::http::{Site, Wire, ok, request};
-use tests::{Config, Frontend, Lb, http_refused, stream, wait};
+use tests::modes::{Mode, Party};
+use tests::{Backend, Channel, Config, Frontend, Lb, http_refused, stream, wait};
 
 #[test]
 fn who_finds_a_full_server_waits_for_the_request_before_and_is_served() {
@@ -271,6 +272,36 @@ fn clients_of_a_frontend_that_is_removed_are_answered_and_told_to_close() {
     assert_eq!((answer.text(), answer.connection_says("close")), ("/busy", true), "{answer:?}");
     busy.closes();
     lb.until_idle();
+}
+
+#[test]
+fn a_request_that_waits_for_its_server_when_the_frontend_is_removed_is_answered() {
+    let (party, accepted, heard) = (Party::new(), Gate::default(), Gate::default());
+    let (opens, answers, app) = (accepted.clone(), heard.clone(), party.app.clone());
+    let asked = Arc::<AtomicBool>::default();
+    let was_asked = Arc::clone(&asked);
+    let server = Backend::run(move |stream| {
+        opens.pass();
+        let Ok(channel) = Channel::accept(stream, &app) else { return };
+        let mut wire = Wire::over(channel);
+        if let Ok(Some(request)) = wire.request() {
+            was_asked.store(true, SeqCst);
+            answers.pass();
+            wire.send(ok(request.target()));
+        }
+    });
+    let frontend = Frontend::new("web").set("protocol", "http").set("connect_timeout", "\"60s\"");
+    let frontend = frontend.server_with("a", server.addr(), Mode::Origination.settings());
+    let lb = Lb::start(Config::of(frontend).bundle("corp-ca", party.authority.pem()).set("shards", 1));
+    let mut client = Wire::connect(lb.addr("web"));
+    client.send(request("GET", "/slow", &[], ""));
+    wait::until("the server is connected to", || server.accepted() == 1);
+    lb.done(&["frontend", "remove", "web"]);
+    accepted.open();
+    wait::until("the server has the request", || asked.load(SeqCst));
+    heard.open();
+    let answer = client.answer("GET");
+    assert_eq!((answer.text(), answer.status()), ("/slow", 200), "{answer:?}");
 }
 
 #[test]

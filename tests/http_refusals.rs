@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 
-use tests::client::connect;
+use tests::client::{End, connect};
 use tests::http::{Framing, Message, Site, Wire, ok, request};
 use tests::modes::{Mode, Party};
 use tests::{Backend, Config, Frontend, Lb, http_count, http_refused, refusing_addr, stream, wait};
@@ -311,6 +311,43 @@ fn a_kept_tls_connection_that_ended_in_order_under_a_get_is_replaced_by_a_fresh_
     }
     assert_eq!(http_count(&lb.frontend("web"), "retried"), REQUESTS as u64 - 1);
     assert_eq!(lb.server("web", "a")["served"], REQUESTS, "each counts once");
+}
+
+#[test]
+fn half_an_answer_that_its_connection_ends_never_looks_whole() {
+    let site = Site::play(|wire, _| {
+        if let Ok(Some(_)) = wire.request() {
+            wire.send("HTTP/1.1 200 OK\r\n\r\nhalf");
+            let _ = wire.request();
+        }
+    });
+    for ends in ["the server's time", "the client's patience"] {
+        let frontend = Frontend::new("web").server("a", site.addr());
+        let is_drained = ends == "the server's time";
+        let lb = http(if is_drained { frontend } else { frontend.set("idle_timeout", "\"300ms\"") });
+        let mut client = Wire::connect(lb.addr("web"));
+        client.send(request("GET", "/", &[], ""));
+        assert_eq!(client.head().status(), 200, "{ends}");
+        if is_drained {
+            lb.done(&["server", "drain", "web", "a", "--within", "100ms"]);
+        }
+        assert_eq!(client.rest(), (b"half".to_vec(), End::Reset), "{ends}");
+    }
+}
+
+#[test]
+fn an_empty_line_behind_a_body_is_no_head() {
+    let site = Site::named("a");
+    let frontend = Frontend::new("web").set("http", "(header_timeout: \"300ms\", keep_alive_timeout: \"60s\")");
+    let lb = http(frontend.server("a", site.addr()));
+    let mut client = Wire::connect(lb.addr("web"));
+    client.send(request("POST", "/", &[], "body") + "\r\n");
+    assert_eq!(client.answer("POST").text(), "a");
+    // What a head that had begun before this one would have waited for.
+    let mut other = Wire::connect(lb.addr("web"));
+    other.send("GET / HTTP/1.1\r\n");
+    is_ours(&other.answer("GET"), 408);
+    assert_eq!(client.get("/").text(), "a");
 }
 
 #[test]

@@ -344,6 +344,20 @@ fn the_file_is_opened_anew_on_sigusr1_and_no_record_is_lost() {
 }
 
 #[test]
+fn who_says_nothing_in_time_is_recorded_as_that() {
+    let site = Site::named("a");
+    let config = Config::of(
+        Frontend::new("web")
+            .set("protocol", "http")
+            .set("http", "(header_timeout: \"200ms\")")
+            .server("a", site.addr()),
+    );
+    let lb = logging(config, "");
+    Wire::connect(lb.addr("web")).closes();
+    assert_eq!(record(&lb, 1)["end"], "timeout");
+}
+
+#[test]
 fn a_file_that_was_moved_away_is_made_anew_without_a_signal() {
     let (site, lb) = http("access_log: (to: file(\"access.log\"))");
     fs::remove_file(access_log(&lb)).unwrap();

@@ -3,6 +3,7 @@
 use std::io::Read;
 
 use tests::client::{ask, connect, echo};
+use tests::net::FullBacklog;
 use tests::{Backend, Config, Frontend, Lb, text, wait};
 
 /// Who answers so many connections, by name.
@@ -70,6 +71,20 @@ fn a_drained_servers_connections_are_closed_when_the_time_is_over_and_no_others(
     }
     wait::until("a has no connection", || lb.server("web", "a")["connections"] == 0);
     assert!(lb.log().wait_for("connections to server a of web are closed").is_some());
+}
+
+#[test]
+fn who_is_being_connected_to_a_server_whose_time_is_over_gets_another_one() {
+    let (silent, other) = (FullBacklog::new(), Backend::echo());
+    let frontend = Frontend::new("web").set("connect_timeout", "\"60s\"").set("redispatch_timeout", "\"60s\"");
+    let frontend = frontend.check("(kind: off)").server("a", silent.addr()).server("b", other.addr());
+    let lb = Lb::start(Config::of(frontend).set("shards", 1));
+    let mut clients: Vec<_> = (0..2).map(|_| connect(lb.addr("web"))).collect();
+    wait::until("a is being connected to", || lb.server("web", "a")["connections"] == 1);
+    run(&lb, &["server", "drain", "web", "a", "--within", "100ms"]);
+    clients.iter_mut().for_each(|client| echo(client, b"served by b"));
+    let a = lb.server("web", "a");
+    assert_eq!((a["connections"].as_u64(), a["failed"].as_u64()), (Some(0), Some(0)), "it has not failed: {a}");
 }
 
 #[test]

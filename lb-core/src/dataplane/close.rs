@@ -43,6 +43,9 @@ impl Shard {
     pub(super) fn finish(&mut self, key: Key, ending: Ending, turn: &Turn<'_>) {
         let Some(mut session) = self.sessions.remove(key) else { return };
         self.timers.clear(key.slot);
+        // Where only its end tells how long an answer is, half of one must not look whole.
+        let is_cut = session.exchange().is_some_and(|exchange| exchange.is_amid_answer());
+        let ending = if is_cut { Ending::Reset } else { ending };
         let lasted = self.now_micros - session.accepted;
         session.counters.shards[self.number].durations.record(self.now_micros, lasted);
         self.record_last(&mut session, turn);

@@ -104,7 +104,11 @@ pub(crate) enum Patience {
     Idle,
     /// As long as a server may take to begin its answer to a request.
     Answer,
-    /// As long as the kernel may take to cancel, and a client that is refused to hear why.
+    /// As long as nothing may move of what a peer that is gone has left for the other one, which may wait for that peer itself.
+    Remains,
+    /// As long as a client that is refused may take to hear why, and then to stop sending.
+    Parting,
+    /// As long as the kernel may take to cancel.
     Cancel,
 }
 
@@ -363,7 +367,7 @@ impl Conn {
         self.relay.from(Side::Client).has_bytes()
     }
 
-    /// There is no server left to try.
+    /// There is no server left to try. Only where none is being connected to.
     pub(crate) fn on_no_server(&mut self) {
         self.phase = Phase::Closing { ending: Ending::Reset, is_cancelled: false, is_connecting: false };
     }
@@ -563,7 +567,7 @@ impl Conn {
                 None
             }
             Phase::Relaying => {
-                self.begin_close(Ending::Close);
+                self.begin_close(if self.has_lost_peer() { Ending::Reset } else { Ending::Close });
                 None
             }
             Phase::Finished => None,
@@ -581,6 +585,16 @@ impl Conn {
                 None
             }
         }
+    }
+
+    /// Whether one of both is gone, and the other one may still get what it has sent.
+    fn has_lost_peer(&self) -> bool {
+        [Side::Client, Side::Server].iter().any(|&side| self.relay.towards(side).is_sink_broken())
+    }
+
+    /// True while a server is connected to, or the handshake with it is under way.
+    pub(crate) fn is_reaching_server(&self) -> bool {
+        matches!(self.phase, Phase::Connecting | Phase::ConnectStopping | Phase::Meeting)
     }
 
     /// Ends the connection as soon as the kernel lets go of it.
@@ -628,14 +642,14 @@ impl Conn {
             Phase::Greeting => Patience::Greeting,
             Phase::Choosing | Phase::Connecting | Phase::Meeting => Patience::Connect,
             Phase::WaitingForServer => Patience::Server,
+            Phase::Relaying if self.has_lost_peer() => Patience::Remains,
             // As long as nobody lets go of a descriptor: the client would wait no shorter in the kernel's queue.
             Phase::Waiting | Phase::Relaying => Patience::Idle,
             Phase::Parting if self.relay.towards(Side::Client).is_delivering() => Patience::Idle,
-            Phase::ConnectStopping
-            | Phase::Leaving { .. }
-            | Phase::Parting
-            | Phase::Closing { .. }
-            | Phase::Finished => Patience::Cancel,
+            Phase::Parting => Patience::Parting,
+            Phase::ConnectStopping | Phase::Leaving { .. } | Phase::Closing { .. } | Phase::Finished => {
+                Patience::Cancel
+            }
         }
     }
 

@@ -166,6 +166,7 @@ impl Shard {
         self.ring.connect(&server, endpoint.addr, Operation::Connect(key).encode());
         session.server = Some(server);
         session.has_met = false;
+        session.is_server_unwanted = false;
         session.endpoint = Some(Arc::clone(endpoint));
         session.note(|visit| visit.on_try(frontend, endpoint));
         session.since = self.now;
@@ -241,7 +242,8 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(key) else {
             return self.on_stale();
         };
-        if completion.result >= 0 {
+        // The order to stop may have come too late.
+        if completion.result >= 0 && !session.is_server_unwanted {
             session.measure(Event::Connected, self.now_micros, self.number);
             if session.exchange().is_some()
                 && let Some(endpoint) = &session.endpoint
@@ -277,18 +279,23 @@ impl Shard {
         }
     }
 
-    /// Gives up a server that could not be connected to, or has failed its handshake.
+    /// Gives up a server that could not be connected to, has failed its handshake, or may not have the connection any more.
     pub(super) fn leave_server(&mut self, key: Key, failure: ConnectFailure, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        session.measure(Event::ConnectFailed, self.now_micros, self.number);
+        let has_failed = !session.is_server_unwanted;
+        if has_failed {
+            session.measure(Event::ConnectFailed, self.now_micros, self.number);
+        }
         self.drop_server_socket(key);
         let Some(session) = self.sessions.get_mut(key) else { return };
         if let Some(endpoint) = session.endpoint.take() {
-            endpoint.load.shards[self.number].on_failed(failure);
+            if has_failed {
+                endpoint.load.shards[self.number].on_failed(failure);
+            }
             on_left(&endpoint, session.frontend, turn);
             self.waiting.on_room();
             // One that was given less time than a server may take has not failed by that.
-            if session.connect_limit == session.connect_timeout {
+            if has_failed && session.connect_limit == session.connect_timeout {
                 on_failed(&endpoint, session.frontend, Failure::Connect, turn);
             }
             session.tried.add(endpoint);

@@ -129,7 +129,9 @@ impl Shard {
         if is_used {
             session.counters.shards[self.number].http.reused.add(1);
         }
-        session.response_timeout = frontend.map_or(0, |frontend| frontend.http.response_timeout.as_millis());
+        if let Some(frontend) = frontend {
+            session.response_timeout = frontend.http.response_timeout.as_millis();
+        }
         let opened = layers.open_exchange(is_used, &mut Outgoing::new(self.ring.own_buffers(), &mut self.outgoing));
         self.put_outgoing(key);
         match opened {
@@ -301,7 +303,9 @@ impl Shard {
     fn break_client(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.conn.on_broken(Side::Client, |piece| self.ring.give_back(piece.buffer));
-        session.conn.begin_close(Ending::Reset);
+        if !session.conn.is_closing() {
+            session.conn.on_no_server();
+        }
     }
 
     /// Requests that fail for want of a server are said once in a while, clients' faults only to who looks for them.
@@ -413,6 +417,7 @@ impl Shard {
         let wrong = match () {
             () if is_greeting && !layers.hears_requests() => return false,
             () if is_greeting && (exchange.is_idle() || session.conn.is_delivering(Side::Client)) => {
+                session.note(|visit| visit.on_end(AccessEnd::Timeout));
                 self.part(key);
                 return true;
             }

@@ -46,6 +46,14 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// Milliseconds after which cancelling is tried again. The kernel needs one turn; this is for surprises.
 const CANCEL_PATIENCE: u32 = 1_000;
 
+/// Milliseconds for which nothing may move of what a peer that is gone has left.
+const REMAINS_PATIENCE: u32 = 5_000;
+
+/// Milliseconds for which a client that is refused may send nothing before its connection is closed, and after which it is
+/// although it goes on sending: by closing earlier the client would lose what it was told (RFC 9112, section 9.6).
+const PARTING_PATIENCE: u32 = 1_000;
+const PARTING_MAX: Time = 30_000;
+
 /// Milliseconds after which a connection counts as long-lived and its server's socket gets keepalive: short ones, which
 /// are many, save the system call.
 const KEEPALIVE_AFTER: u32 = 30_000;
@@ -61,6 +69,8 @@ pub(super) struct Session {
     pub(super) link: Option<Key>,
     /// Whether the server takes what the client says: it has accepted, and made its handshake.
     pub(super) has_met: bool,
+    /// Whether the server that is being connected to may not have the connection any more.
+    pub(super) is_server_unwanted: bool,
     /// The address that the connection counts for; from the choice of the server on.
     pub(super) endpoint: Option<Arc<Endpoint>>,
     /// The one that has answered the last request: bytes that still go out are its.
@@ -99,6 +109,8 @@ pub(super) struct Session {
     pub(super) since: Time,
     /// What the timer was set for.
     patience: Patience,
+    /// Until when a client that is refused and goes on sending is heard.
+    heard_until: Time,
     pub(super) is_kept_alive: bool,
     /// Whether a send to this side was submitted of which only a failure is completed.
     pub(super) is_sent_at_once: [bool; 2],
@@ -327,8 +339,8 @@ impl Shard {
     }
 
     fn close_all(&mut self, turn: &Turn<'_>) {
-        let close = |conn: &mut Conn| {
-            conn.begin_close(Ending::Close);
+        let close = |session: &mut Session| {
+            session.conn.begin_close(Ending::Close);
             None
         };
         self.end_where(|_| true, close, turn);
@@ -338,19 +350,23 @@ impl Shard {
     fn close_those_of(&mut self, servers: &[Arc<Load>], turn: &Turn<'_>) {
         let servers: HashSet<u64> = servers.iter().map(|server| server.id).collect();
         let is_of = |endpoint: &Arc<Endpoint>| servers.contains(&endpoint.load.id);
-        self.end_where(|session| session.endpoint.as_ref().is_some_and(is_of), Conn::leave_server, turn);
+        let leave = |session: &mut Session| {
+            session.is_server_unwanted = session.conn.is_reaching_server();
+            session.conn.leave_server()
+        };
+        self.end_where(|session| session.endpoint.as_ref().is_some_and(is_of), leave, turn);
     }
 
     fn end_where(
         &mut self,
         is_meant: impl Fn(&Session) -> bool,
-        end: impl Fn(&mut Conn) -> Option<Action>,
+        end: impl Fn(&mut Session) -> Option<Action>,
         turn: &Turn<'_>,
     ) {
         for slot in 0..self.sessions.slots() {
             let Some(key) = self.sessions.key_of(slot) else { continue };
             let Some(session) = self.sessions.get_mut(key).filter(|session| is_meant(session)) else { continue };
-            let action = end(&mut session.conn);
+            let action = end(session);
             if session.conn.is_closing() {
                 session.note(|visit| visit.on_end(AccessEnd::Closed));
             }
@@ -438,7 +454,8 @@ impl Shard {
                 self.timers.set(slot, next);
                 continue;
             }
-            let has_waited = session.patience == Patience::Server;
+            let (has_waited, has_lost_peer) =
+                (session.patience == Patience::Server, session.patience == Patience::Remains);
             if self.forsake_server(key, turn) {
                 continue;
             }
@@ -448,7 +465,7 @@ impl Shard {
                 counters.gave_up_waiting.add(1);
                 session.note(|visit| visit.on_end(AccessEnd::Unserved));
             }
-            if self.on_request_timeout(key, turn) {
+            if !has_lost_peer && self.on_request_timeout(key, turn) {
                 self.restart_patience(key);
                 self.drive(key, turn);
                 continue;
@@ -460,7 +477,7 @@ impl Shard {
                 _ => {}
             }
             let Some(session) = self.sessions.get_mut(key) else { continue };
-            if !matches!(session.patience, Patience::Connect | Patience::Cancel) {
+            if !matches!(session.patience, Patience::Connect | Patience::Parting | Patience::Cancel) {
                 session.note(|visit| visit.on_end(AccessEnd::Timeout));
             }
             let action = session.conn.on_timeout();
@@ -556,6 +573,7 @@ impl Session {
             server: None,
             link: None,
             has_met: false,
+            is_server_unwanted: false,
             endpoint: None,
             served_by: None,
             tried: Tried::default(),
@@ -563,7 +581,7 @@ impl Session {
             counters: Arc::clone(&frontend.counters),
             client_addr: OnceCell::new(),
             greeting_timeout: greeting_timeout(frontend),
-            response_timeout: 0,
+            response_timeout: frontend.http.response_timeout.as_millis(),
             is_in_head: false,
             has_forsaken: false,
             is_repeating: false,
@@ -576,6 +594,7 @@ impl Session {
             idle_timeout: frontend.idle_timeout.as_millis(),
             since: now_micros / 1_000,
             patience: if greets { Patience::Greeting } else { Patience::Connect },
+            heard_until: 0,
             is_kept_alive: false,
             is_sent_at_once: [false; 2],
             pipes: [None, None],
@@ -616,7 +635,13 @@ impl Session {
     pub(super) fn on_moved(&mut self, at: Time) {
         // The end of an answer may be on its way yet when the next request is awaited.
         let is_answering = || self.exchange().is_some() && self.conn.is_delivering(Side::Client);
-        if self.patience == Patience::Idle || self.patience == Patience::Greeting && is_answering() {
+        let is_renewed = match self.patience {
+            Patience::Idle | Patience::Remains => true,
+            Patience::Greeting => is_answering(),
+            Patience::Parting => at < self.heard_until,
+            _ => false,
+        };
+        if is_renewed {
             self.since = self.since.max(at);
         }
     }
@@ -659,7 +684,11 @@ impl Session {
     }
 
     fn begin_patience(&mut self, now: Time) {
-        self.patience = self.current_patience();
+        let patience = self.current_patience();
+        if patience == Patience::Parting && self.patience != Patience::Parting {
+            self.heard_until = now + PARTING_MAX;
+        }
+        self.patience = patience;
         self.since = now;
     }
 
@@ -674,6 +703,8 @@ impl Session {
             }
             Patience::Answer => self.response_timeout,
             Patience::Idle => self.idle_timeout,
+            Patience::Remains => self.idle_timeout.min(REMAINS_PATIENCE),
+            Patience::Parting => PARTING_PATIENCE,
             Patience::Cancel => CANCEL_PATIENCE,
         }
     }

@@ -52,6 +52,8 @@ pub(super) struct Waiting {
     queues: HashMap<Queue, VecDeque<Key>>,
     /// Those who wait and are in no queue, and when to try next.
     others: Vec<(Key, Time)>,
+    /// The first of those times: there may be many of them, and they are not looked at before.
+    next_try: Time,
     /// When the queues are looked at next, unless a connection ends before.
     next_look: Time,
 }
@@ -70,6 +72,12 @@ impl Waiting {
     pub(super) fn on_new_table(&mut self) {
         self.next_look = 0;
         self.others.iter_mut().for_each(|(_, next)| *next = 0);
+        self.next_try = 0;
+    }
+
+    fn try_at(&mut self, key: Key, next: Time) {
+        self.next_try = if self.others.is_empty() { next } else { self.next_try.min(next) };
+        self.others.push((key, next));
     }
 
     /// A connection has ended: there may be room.
@@ -101,7 +109,7 @@ impl Shard {
         match (is_new, is_queued) {
             (true, _) => self.enqueue(key),
             (false, true) => {}
-            (false, false) => self.waiting.others.push((key, self.now + RETRY_AFTER)),
+            (false, false) => self.waiting.try_at(key, self.now + RETRY_AFTER),
         }
     }
 
@@ -141,10 +149,13 @@ impl Shard {
             self.waiting.next_look = self.now + 1;
             self.serve_queues(turn);
         }
+        if self.now < self.waiting.next_try {
+            return;
+        }
         for (key, next) in std::mem::take(&mut self.waiting.others) {
             match self.sessions.get(key).is_some_and(|session| session.waits() && !session.is_queued()) {
                 false => {}
-                true if next > self.now => self.waiting.others.push((key, next)),
+                true if next > self.now => self.waiting.try_at(key, next),
                 true => self.try_again(key, turn),
             }
         }

@@ -497,6 +497,11 @@ impl Exchange {
         matches!(self.answer, Reading::Done)
     }
 
+    /// Whether the client has got the head of the answer, and not all of its body.
+    pub(crate) fn is_amid_answer(&self) -> bool {
+        matches!(self.answer, Reading::Body(_))
+    }
+
     /// Whether all of the request has come.
     pub(crate) fn is_asked_whole(&self) -> bool {
         matches!(self.request, Reading::Done)
@@ -539,9 +544,9 @@ impl Exchange {
         self.has_asked
     }
 
-    /// Whether nothing of a request has come.
+    /// Whether nothing of a request has come. Some clients send an empty line behind a body (RFC 9112, section 2.2).
     pub(crate) fn is_idle(&self) -> bool {
-        !self.has_asked && !self.has_heard()
+        !self.has_asked && matches!(self.heard[self.done..], [] | [b'\r'] | [b'\r', b'\n'])
     }
 
     /// Whether nothing of a request has come, and an earlier one was answered: the client has to reckon with our end.
