@@ -176,6 +176,8 @@ fn a_policy_changes_for_the_next_connection() {
     assert_eq!(counts((0..8).map(|_| ask(addr))).len(), 1, "one client has one server");
 
     lb.change("UpdateFrontend(name:\"web\",policy:least_connections)");
+    // Those that ended before would count where they were.
+    lb.until_idle();
     assert_eq!(held_counts(&hold(addr, 8)), farm.counts(&[2, 2, 2, 2]));
 
     lb.change("UpdateFrontend(name:\"web\",policy:round_robin)");

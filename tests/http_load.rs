@@ -25,8 +25,10 @@ fn who_finds_a_full_server_waits_for_the_request_before_and_is_served() {
         client.send(request("POST", &format!("/{index}"), &[], "body"));
         wait::until("the request is taken up", || lb.frontend("web")["http"]["requests"] == index + 1);
     }
+    wait::until("the server has one and the others wait", || {
+        !site.seen().is_empty() && lb.frontend("web")["waiting"] == 3
+    });
     assert_eq!(site.seen().len(), 1, "one at a time");
-    assert_eq!(lb.frontend("web")["waiting"], 3);
     gate.open();
     for (index, client) in clients.iter_mut().enumerate() {
         assert_eq!(client.answer("POST").text(), format!("/{index}"));

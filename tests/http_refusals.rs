@@ -135,10 +135,13 @@ fn a_large_head_of_a_response_arrives() {
 #[test]
 fn a_head_that_takes_too_long_is_refused() {
     let site = Site::named("a");
-    let lb = http(Frontend::new("web").set("http", "(header_timeout: \"300ms\")").server("a", site.addr()));
-    for part in ["G", "GET / HTTP/1.1\r\nHost: a", "GET / HTTP/1.1\r\nHost: a\r\n"] {
+    let lb = http(Frontend::new("web").set("http", "(header_timeout: \"2s\")").server("a", site.addr()));
+    let clients = ["G", "GET / HTTP/1.1\r\nHost: a", "GET / HTTP/1.1\r\nHost: a\r\n"].map(|part| {
         let mut client = Wire::connect(lb.addr("web"));
         client.send(part);
+        (part, client)
+    });
+    for (part, mut client) in clients {
         is_refused(&mut client, 408, part);
     }
     assert_eq!(http_refused(&lb.frontend("web"), "head_timeout"), 3);
@@ -148,7 +151,7 @@ fn a_head_that_takes_too_long_is_refused() {
 #[test]
 fn a_second_head_that_takes_too_long_is_refused() {
     let site = Site::named("a");
-    let lb = http(Frontend::new("web").set("http", "(header_timeout: \"300ms\")").server("a", site.addr()));
+    let lb = http(Frontend::new("web").set("http", "(header_timeout: \"2s\")").server("a", site.addr()));
     let mut client = Wire::connect(lb.addr("web"));
     assert_eq!(client.get("/").text(), "a");
     client.send("GET / HT");
@@ -249,9 +252,10 @@ fn a_server_that_does_not_answer_in_time_is_a_504() {
             let _ = wire.reader().read(&mut [0]);
         }
     });
-    let lb = http(Frontend::new("web").set("http", "(response_timeout: \"400ms\")").server("a", site.addr()));
+    let lb = http(Frontend::new("web").set("http", "(response_timeout: \"1s\")").server("a", site.addr()));
     let mut client = Wire::connect(lb.addr("web"));
     client.send(request("GET", "/", &[], ""));
+    wait::until("the server has the request", || site.seen().len() == 1);
     is_ours(&client.answer("GET"), 504);
     assert_eq!(http_refused(&lb.frontend("web"), "response_timeout"), 1);
     assert_eq!(site.seen().len(), 1, "it is not sent to anybody again");
@@ -266,13 +270,13 @@ fn a_long_upload_is_not_the_servers_delay() {
             wire.send(ok(&digest.to_string()));
         }
     });
-    let lb = http(Frontend::new("web").set("http", "(response_timeout: \"300ms\")").server("a", site.addr()));
+    let lb = http(Frontend::new("web").set("http", "(response_timeout: \"2s\")").server("a", site.addr()));
     let mut client = Wire::connect(lb.addr("web"));
     client.send(request("PUT", "/", &[("Content-Length", "10")], ""));
     let begun = std::time::Instant::now();
     for byte in b"0123456789" {
         client.send([*byte]);
-        wait::until("time has passed", || begun.elapsed().as_millis() > u128::from(byte - b'0') * 100);
+        wait::until("time has passed", || begun.elapsed().as_millis() > u128::from(byte - b'0') * 300);
     }
     let digest = stream::read(&mut &b"0123456789"[..]).unwrap();
     assert_eq!(client.answer("PUT").text(), digest.to_string());

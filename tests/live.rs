@@ -317,13 +317,16 @@ fn no_connection_is_lost_while_servers_come_and_go() {
         })
         .collect();
     let mut admin = lb.connect_admin();
-    for _ in 0..100 {
+    // On a slow machine more changes, until the passing server was used.
+    let mut rounds = 0;
+    let has_failed = || clients.iter().any(|client| client.is_finished());
+    while (rounds < 100 || passing.accepted() == 0) && !has_failed() {
+        rounds += 1;
         admin.change(&add("web", "passing", passing.addr()));
         admin.change("RemoveServer(frontend:\"web\",name:\"passing\")");
     }
     done.store(true, SeqCst);
     clients.into_iter().for_each(|client| client.join().unwrap());
-    assert!(passing.accepted() > 0, "the passing server was used");
     assert_eq!(lb.unserved("web"), 0);
 }
 

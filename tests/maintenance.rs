@@ -93,16 +93,16 @@ fn who_is_enabled_in_time_keeps_its_connections() {
     let lb = Lb::start(Config::of(Frontend::new("web").server("a", backend.addr())));
     let mut client = connect(lb.addr("web"));
     echo(&mut client, b"before");
-    run(&lb, &["server", "drain", "web", "a", "--within", "1s"]);
+    run(&lb, &["server", "drain", "web", "a", "--within", "5s"]);
     run(&lb, &["server", "enable", "web", "a"]);
-    // A drain of another server with a shorter limit ends later than that one would have.
+    // A drain of another server with the same limit ends later than that one would have.
     lb.change(&format!(
         "AddServer(frontend:\"web\",server:(name:\"b\",ip:\"127.0.0.1\",port:{}))",
         backend.addr().port()
     ));
     let mut others: Vec<_> = (0..2).map(|_| connect(lb.addr("web"))).collect();
     others.iter_mut().for_each(|other| echo(other, b"hello"));
-    run(&lb, &["server", "drain", "web", "b", "--within", "1s"]);
+    run(&lb, &["server", "drain", "web", "b", "--within", "5s"]);
     wait::until("b has no connection", || lb.server("web", "b")["connections"] == 0);
     echo(&mut client, b"after");
 }

@@ -123,10 +123,10 @@ fn failures_are_told_by_their_cause() {
     let (refusing, _guard) = refusing_addr();
     let (silent, plain, rude, full) =
         (FullBacklog::new(), Backend::who("plain"), Backend::reset_after(5), Listener::new());
-    let of = |name: &str| Frontend::new(name).set("connect_timeout", "\"200ms\"").set("queue_timeout", "\"50ms\"");
+    let of = |name: &str| Frontend::new(name).set("queue_timeout", "\"50ms\"");
     let config = Config::of(of("none"))
         .frontend(of("refused").server("a", refusing))
-        .frontend(of("timed_out").server("a", silent.addr()))
+        .frontend(of("timed_out").set("connect_timeout", "\"200ms\"").server("a", silent.addr()))
         .frontend(of("tls").server_with("a", plain.addr(), "server_certificate: \"corp-ca\""))
         .frontend(of("reset").server("a", rude.addr()))
         .frontend(of("full").server_with("a", full.addr(), "max_connections: 1"))
@@ -511,8 +511,8 @@ fn a_real_prometheus_scrapes_and_understands_the_rules_and_the_dashboard() {
     wait::until("Prometheus knows of the connections", || prometheus.query(connections) == [10.0]);
     wait::until("Prometheus knows rates", || prometheus.query("rate(lb_build_info[1m])").len() == 1);
     wait::until("Prometheus finds the balancer up", || prometheus.query("up") == [1.0]);
-    let buckets = prometheus.query("count(lb_frontend_connection_duration_seconds_bucket{frontend=\"web\"})");
-    assert_eq!(buckets, [22.0]);
+    let buckets = "count(lb_frontend_connection_duration_seconds_bucket{frontend=\"web\"})";
+    wait::until("Prometheus knows every bucket", || prometheus.query(buckets) == [22.0]);
     for rule in prometheus.evaluated_rules() {
         assert_eq!(rule["health"], "ok", "{rule}");
     }

@@ -277,13 +277,13 @@ fn certificate_and_bundle_are_replaced_under_load_and_no_connection_fails() {
     for round in 1..=ROUNDS {
         let next = Authority::root(&format!("corp authority {round}"));
         admin.change(&update(&bundle("corp-ca", &(corp.pem().to_owned() + next.pem()))));
-        tries.until_more(8);
+        tries.until_all_new(8);
         server.become_one(&next.issue(&["app.example"]));
         admin.change(&update(&pair("site", &site.issue(&["site.example"]))));
-        tries.until_more(8);
+        tries.until_all_new(8);
         // Nobody who was begun before is still shown the old one.
         admin.change(&update(&bundle("corp-ca", next.pem())));
-        tries.until_more(8);
+        tries.until_all_new(8);
         corp = next;
     }
     let failed: Vec<_> = tries.stop().into_iter().filter(|client| client.result.is_err()).collect();

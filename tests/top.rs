@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -176,14 +177,16 @@ fn the_terminal_is_as_before_however_it_ends() {
         terminal.run(&format!("sh -c 'echo $$ > {}; exec lb top --admin {admin}'", process.display()));
         terminal.until("the picture", |screen| screen.contains("q quit"));
         assert!(terminal.is_taken());
+        let pid = fs::read_to_string(&process).unwrap().trim().to_owned();
         match end {
             "q" | "C-c" => terminal.keys(end),
             signal => {
-                let process = fs::read_to_string(&process).unwrap();
-                let sent = Command::new("kill").args([&format!("-{signal}"), process.trim()]).status().unwrap();
+                let sent = Command::new("kill").args([&format!("-{signal}"), &pid]).status().unwrap();
                 assert!(sent.success());
             }
         }
+        // While it is there it may take keys that are meant for the shell.
+        wait::until("the program has ended", || !Path::new("/proc").join(&pid).exists());
         wait::until("the terminal is given back", || !terminal.is_taken());
         assert_eq!(terminal.output("stty -a"), modes, "after {end}");
         assert!(!terminal.screen().contains("q quit"), "after {end}:\n{}", terminal.screen());

@@ -3,7 +3,7 @@
 
 use std::io::{self, Error, Read, Write};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -36,7 +36,8 @@ pub struct Tries {
 #[derive(Debug, Default)]
 struct Shared {
     done: Mutex<Vec<Try>>,
-    unfinished: AtomicUsize,
+    /// When those came who have not ended.
+    unfinished: Mutex<Vec<Instant>>,
     stopped: AtomicBool,
 }
 
@@ -48,12 +49,10 @@ impl Tries {
         let own = Arc::clone(&shared);
         let pace = thread::spawn(move || {
             while !own.stopped.load(Relaxed) {
-                if own.unfinished.fetch_add(1, Relaxed) < UNFINISHED_MAX {
+                if let Some(came) = own.come() {
                     let (shared, exchange) = (Arc::clone(&own), Arc::clone(&exchange));
                     let client = thread::Builder::new().stack_size(256 * 1024);
-                    client.spawn(move || shared.run(addr, &*exchange)).expect("a thread can be started");
-                } else {
-                    own.unfinished.fetch_sub(1, Relaxed);
+                    client.spawn(move || shared.run(addr, came, &*exchange)).expect("a thread can be started");
                 }
                 thread::sleep(PAUSE);
             }
@@ -74,13 +73,25 @@ impl Tries {
         now
     }
 
+    /// Waits until everybody has ended who came before this call, and so many have their answers who came after it.
+    ///
+    /// # Panics
+    /// If they don't.
+    pub fn until_all_new(&self, count: usize) {
+        let now = Instant::now();
+        wait::until("who came before has ended", || {
+            self.shared.unfinished.lock().unwrap().iter().all(|came| *came >= now)
+        });
+        self.until_more(count);
+    }
+
     /// Waits until nobody is left, and gives what became of all.
     ///
     /// # Panics
     /// If somebody gets neither an answer nor an error.
     pub fn stop(mut self) -> Vec<Try> {
         self.stop_pace();
-        wait::until("every client has ended", || self.shared.unfinished.load(Relaxed) == 0);
+        wait::until("every client has ended", || self.shared.unfinished.lock().unwrap().is_empty());
         std::mem::take(&mut *self.shared.done.lock().unwrap())
     }
 
@@ -99,11 +110,22 @@ impl Drop for Tries {
 }
 
 impl Shared {
-    fn run(&self, addr: SocketAddr, exchange: &impl Fn(SocketAddr) -> io::Result<()>) {
+    /// The next client, unless there are too many.
+    fn come(&self) -> Option<Instant> {
+        let mut unfinished = self.unfinished.lock().unwrap();
+        let may_come = unfinished.len() < UNFINISHED_MAX;
+        may_come.then(|| {
+            let now = Instant::now();
+            unfinished.push(now);
+            now
+        })
+    }
+
+    fn run(&self, addr: SocketAddr, came: Instant, exchange: &impl Fn(SocketAddr) -> io::Result<()>) {
         let begun = Instant::now();
         let result = exchange(addr).map_err(|error| error.to_string());
         self.done.lock().unwrap().push(Try { begun, ended: Instant::now(), result });
-        self.unfinished.fetch_sub(1, Relaxed);
+        self.unfinished.lock().unwrap().retain(|other| *other != came);
     }
 }
 
