@@ -87,7 +87,7 @@ fn random_two_gives_heavy_servers_more() {
 #[test]
 fn least_latency_asks_a_slow_server_once_and_then_the_quick_one() {
     let slow = Backend::run(|stream| {
-        thread::sleep(Duration::from_secs(1));
+        thread::sleep(Duration::from_secs(5));
         say_and_hold(stream, 0);
     });
     let quick = Backend::run(|stream| say_and_hold(stream, 1));

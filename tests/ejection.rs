@@ -124,12 +124,12 @@ fn an_ejected_server_comes_back_after_its_time_which_doubles_when_it_fails_again
 fn a_server_that_checks_find_up_again_is_not_ejected_any_more() {
     let (place, sound) = (free_addr(), Backend::echo());
     let failing = Backend::echo_at(place);
-    let frontend = frontend("300s").check("(kind: tcp, interval: \"100ms\", fall: 20)");
+    let frontend = frontend("300s").check("(kind: tcp, interval: \"100ms\", fall: 60)");
     let lb = Lb::start(Config::of(frontend.server("failing", place).server("sound", sound.addr())));
     let addr = lb.addr("web");
     wait::until("the server is up", || health(&lb.server("web", "failing")) == "up");
     failing.stop();
-    // Clients are quicker to find out than twenty checks.
+    // Clients are quicker to find out than sixty checks.
     (0..20).for_each(|_| is_served(addr));
     lb.log().wait_for("server failing of web is ejected");
     lb.log().wait_for("server failing of web is down");

@@ -391,7 +391,7 @@ fn h2load_and_wrk_see_no_failed_request() {
     assert!(report.contains("20000 done, 20000 succeeded, 0 failed, 0 errored, 0 timeout"), "{report}");
     let report = succeeds(Command::new("h2load").args(["--h1", "-n", "10000", "-c", "20", "-m", "8", &url]));
     assert!(report.contains("10000 done, 10000 succeeded, 0 failed, 0 errored, 0 timeout"), "{report}");
-    let report = succeeds(Command::new("wrk").args(["-t1", "-c32", "-d2s", &url]));
+    let report = succeeds(Command::new("wrk").args(["-t1", "-c32", "-d2s", "--timeout", "20s", &url]));
     assert!(!report.contains("Socket errors") && !report.contains("Non-2xx"), "{report}");
     lb.until_idle();
 }

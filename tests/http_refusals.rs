@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 
-use tests::client::{End, connect};
+use tests::client::End;
 use tests::http::{Framing, Message, Site, Wire, ok, request};
 use tests::modes::{Mode, Party};
 use tests::{Backend, Config, Frontend, Lb, http_count, http_refused, refusing_addr, stream, wait};
@@ -438,16 +438,18 @@ fn thousands_of_slow_heads_hinder_nobody_and_are_refused() {
     let frontend = Frontend::new("web").set("http", "(header_timeout: \"4s\")").server("a", site.addr());
     let lb = http(frontend);
     let addr = lb.addr("web");
-    let mut slow = dribblers(addr, SLOW);
     let head = "GET /slow HTTP/1.1\r\nHost: slow.example\r\nX-Slow: ";
+    let mut slow = dribblers(addr, SLOW, |_| head[..1].to_owned());
+    let refused = || http_refused(&lb.frontend("web"), "head_timeout");
     let good = beside(addr, || {
-        for byte in head.bytes().chain(std::iter::repeat(b'x')) {
+        for byte in head.bytes().skip(1).chain(std::iter::repeat(b'x')) {
             slow.retain_mut(|client| client.try_send([byte]).is_ok());
-            if http_refused(&lb.frontend("web"), "head_timeout") >= SLOW as u64 {
+            if slow.is_empty() || refused() == SLOW as u64 {
                 return;
             }
         }
     });
+    wait::until("each is counted", || refused() == SLOW as u64);
     assert!(good > 100, "{good} good requests");
     let reached = site.requests().iter().filter(|request| request.target() == "/slow").count();
     assert_eq!(reached, 0, "no server hears of a slow head");
@@ -461,12 +463,10 @@ fn thousands_of_slow_bodies_hinder_nobody_and_are_served() {
     let site = Site::run(|request| ok(&request.body.len().to_string()));
     let lb = http(Frontend::new("web").server("a", site.addr()));
     let addr = lb.addr("web");
-    let mut slow = dribblers(addr, SLOW);
     let (length, chunked) = ("Content-Length: 20\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n");
     let bodies = ["x".repeat(20), "5\r\nabcde\r\n0\r\n\r\n".to_owned() + "     "];
-    for (index, client) in slow.iter_mut().enumerate() {
-        client.send(format!("POST /slow HTTP/1.1\r\nHost: a\r\n{}", [length, chunked][index % 2]));
-    }
+    let mut slow =
+        dribblers(addr, SLOW, |index| format!("POST /slow HTTP/1.1\r\nHost: a\r\n{}", [length, chunked][index % 2]));
     let good = beside(addr, || {
         for at in 0..20 {
             for (index, client) in slow.iter_mut().enumerate() {
@@ -505,9 +505,14 @@ fn refusing_by_the_thousand_costs_no_descriptors_and_no_memory() {
     wait::until("descriptors are closed", || lb.descriptors_in_use() <= descriptors);
 }
 
-/// Clients that will be slow.
-fn dribblers(addr: SocketAddr, count: usize) -> Vec<Wire<TcpStream>> {
-    (0..count).map(|_| Wire::over(connect(addr))).collect()
+/// Clients that will be slow. What each sends first goes out at once: one without a byte is parted with without a word.
+fn dribblers(addr: SocketAddr, count: usize, first: impl Fn(usize) -> String) -> Vec<Wire<TcpStream>> {
+    let begin = |index| {
+        let mut client = Wire::connect(addr);
+        client.send(first(index));
+        client
+    };
+    (0..count).map(begin).collect()
 }
 
 /// Runs `slow` while good clients come, all of whom must be served, and gives the number of their requests. It goes on until

@@ -230,7 +230,7 @@ fn a_probe_refuses_a_server_that_does_not_answer_and_takes_one_that_does() {
 #[test]
 fn a_probe_of_a_silent_server_does_not_hold_up_other_changes() {
     let (silent, alive) = (tests::net::FullBacklog::new(), Backend::who("alive"));
-    let frontend = Frontend::new("web").set("connect_timeout", "\"3s\"").server("a", alive.addr());
+    let frontend = Frontend::new("web").set("connect_timeout", "\"10s\"").server("a", alive.addr());
     let lb = Lb::start(Config::of(frontend));
     let mut probing = lb.connect_admin();
     let request = with_options(&add("web", "silent", silent.addr()), "probe:true");

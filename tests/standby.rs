@@ -105,7 +105,7 @@ fn passive_servers_help_when_fewer_active_ones_are_left_than_wanted() {
 #[test]
 fn passive_servers_stay_until_active_ones_have_been_back_for_long_enough() {
     let (mut active, standby) = (Redis::start(), pong());
-    let frontend = checked("web").set("fail_back_after", "\"3s\"").server("active", active.addr());
+    let frontend = checked("web").set("fail_back_after", "\"10s\"").server("active", active.addr());
     let lb = Lb::start(Config::of(with_standby(frontend, "standby", standby.addr())));
     let addr = lb.addr("web");
     active.program().kill();
