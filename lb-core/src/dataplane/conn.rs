@@ -450,11 +450,6 @@ impl Conn {
         self.relay.from(Side::Client).hold(is_held);
     }
 
-    /// Whether nothing can go to a peer any more: an end of what comes from it, then, is none in order.
-    pub(crate) fn is_gone(&mut self, side: Side) -> bool {
-        self.relay.to(side).is_sink_broken()
-    }
-
     /// Whether the client has ended its side.
     pub(crate) fn has_client_ended(&mut self) -> bool {
         self.relay.from(Side::Client).is_source_ended()
@@ -579,7 +574,7 @@ impl Conn {
         match self.phase {
             Phase::Connecting | Phase::Meeting => self.on_timeout(),
             // It is not there yet: whether it may go there is asked again.
-            Phase::Greeting | Phase::Leaving { .. } => None,
+            Phase::Greeting | Phase::ConnectStopping | Phase::Leaving { .. } => None,
             _ => {
                 self.begin_close(Ending::Close);
                 None
@@ -589,7 +584,17 @@ impl Conn {
 
     /// Whether one of both is gone, and the other one may still get what it has sent.
     fn has_lost_peer(&self) -> bool {
-        [Side::Client, Side::Server].iter().any(|&side| self.relay.towards(side).is_sink_broken())
+        self.has_lost(Side::Client) || self.has_lost(Side::Server)
+    }
+
+    /// Whether nothing can go to a peer any more: an end of what comes from it, then, is none in order.
+    pub(crate) fn has_lost(&self, side: Side) -> bool {
+        self.relay.towards(side).is_sink_broken()
+    }
+
+    /// True while the client gets what waits for it, and then our end.
+    pub(crate) fn is_parting(&self) -> bool {
+        self.phase == Phase::Parting
     }
 
     /// True while a server is connected to, or the handshake with it is under way.

@@ -60,7 +60,7 @@ impl Shard {
             return session.conn.on_receive_ended(side, ReceiveEnd::SourceEnded);
         };
         let reads_requests = layers.exchange().is_some() && layers.is_heard();
-        if session.conn.is_gone(side) {
+        if session.conn.has_lost(side) {
             session.conn.on_receive_ended(side, ReceiveEnd::Stopped);
             if side == Side::Server && reads_requests {
                 return self.end_of_server(key, true, turn);
@@ -292,12 +292,12 @@ impl Shard {
 
     pub(super) fn on_fault(&mut self, side: Side, key: Key, fault: &Fault, turn: &Turn<'_>) {
         match side {
-            Side::Client => self.on_fault_of_client(key, fault),
+            Side::Client => self.on_fault_of_client(key, fault, turn),
             Side::Server => self.on_fault_of_server(key, fault, turn),
         }
     }
 
-    fn on_fault_of_client(&mut self, key: Key, fault: &Fault) {
+    fn on_fault_of_client(&mut self, key: Key, fault: &Fault, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let speaks_tls = session.layers.as_ref().is_some_and(|layers| layers.expects_tls());
         if let Some(cause) = fault.cause().filter(|_| speaks_tls) {
@@ -309,6 +309,8 @@ impl Shard {
         match fault {
             Fault::Tls(_) if session.conn.is_greeting() => {
                 session.conn.part(|piece| self.ring.give_back(piece.buffer));
+                // It may have been chosen already, and never gets to see the client.
+                self.leave_endpoint(key, turn);
             }
             Fault::TimedOut | Fault::CrowdedOut => session.conn.begin_close(Ending::Close),
             _ => session.conn.on_broken(Side::Client, |piece| self.ring.give_back(piece.buffer)),

@@ -236,7 +236,7 @@ impl Shard {
     }
 
     /// The connection does not count for its server any more.
-    fn leave_endpoint(&mut self, key: Key, turn: &Turn<'_>) {
+    pub(super) fn leave_endpoint(&mut self, key: Key, turn: &Turn<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         if let Some(endpoint) = session.endpoint.take() {
             on_left(&endpoint, session.frontend, turn);
@@ -417,7 +417,9 @@ impl Shard {
         let wrong = match () {
             () if is_greeting && !layers.hears_requests() => return false,
             () if is_greeting && (exchange.is_idle() || session.conn.is_delivering(Side::Client)) => {
-                session.note(|visit| visit.on_end(AccessEnd::Timeout));
+                if !session.conn.is_delivering(Side::Client) {
+                    session.note(|visit| visit.on_end(AccessEnd::Timeout));
+                }
                 self.part(key);
                 return true;
             }

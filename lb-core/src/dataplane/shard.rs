@@ -46,8 +46,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// Milliseconds after which cancelling is tried again. The kernel needs one turn; this is for surprises.
 const CANCEL_PATIENCE: u32 = 1_000;
 
-/// Milliseconds for which nothing may move of what a peer that is gone has left.
-const REMAINS_PATIENCE: u32 = 5_000;
+/// Milliseconds for which nothing may move of what a client that is gone has left, and a server. Of what is in the kernel only
+/// large steps are seen, and a client may well pause.
+const CLIENTS_REMAINS_PATIENCE: u32 = 10_000;
+const SERVERS_REMAINS_PATIENCE: u32 = 60_000;
 
 /// Milliseconds for which a client that is refused may send nothing before its connection is closed, and after which it is
 /// although it goes on sending: by closing earlier the client would lose what it was told (RFC 9112, section 9.6).
@@ -646,6 +648,13 @@ impl Session {
         }
     }
 
+    /// Something has come. Who sends on while it does not take what it is told before it is left gains no time by that.
+    pub(super) fn on_came(&mut self, at: Time) {
+        if !self.conn.is_parting() || self.patience == Patience::Parting {
+            self.on_moved(at);
+        }
+    }
+
     /// The client has a server, or does not wait for one any more.
     pub(super) fn stop_waiting(&mut self) {
         if self.wait.take().is_some() {
@@ -703,7 +712,8 @@ impl Session {
             }
             Patience::Answer => self.response_timeout,
             Patience::Idle => self.idle_timeout,
-            Patience::Remains => self.idle_timeout.min(REMAINS_PATIENCE),
+            Patience::Remains if self.conn.has_lost(Side::Client) => self.idle_timeout.min(CLIENTS_REMAINS_PATIENCE),
+            Patience::Remains => self.idle_timeout.min(SERVERS_REMAINS_PATIENCE),
             Patience::Parting => PARTING_PATIENCE,
             Patience::Cancel => CANCEL_PATIENCE,
         }

@@ -527,8 +527,9 @@ impl Exchange {
         self.set_cookie.clear();
         self.made.clear();
         for kept in [&mut self.made, &mut self.heard, &mut self.answered] {
-            if kept.is_empty() && kept.capacity() > IDLE_MEMORY_MAX {
-                *kept = Vec::new();
+            // There may be an empty line left.
+            if kept.len() <= 2 && kept.capacity() > IDLE_MEMORY_MAX {
+                kept.shrink_to_fit();
             }
         }
     }

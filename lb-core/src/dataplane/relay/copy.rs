@@ -58,7 +58,7 @@ impl Shard {
             buffer.into_iter().for_each(|buffer| self.ring.give_back(buffer));
             return self.on_stale();
         };
-        session.on_moved(self.now);
+        session.on_came(self.now);
         match event_of(side, completion.result).filter(|_| !session.conn.is_meeting()) {
             // What comes by TLS may be about the session only.
             Some(Event::Answered) if session.speaks_tls_with_server() => {}
@@ -176,7 +176,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(key) else {
             return self.on_stale();
         };
-        let is_over = session.conn.is_closing() || session.conn.is_gone(side);
+        let is_over = session.conn.is_closing() || session.conn.has_lost(side);
         if completion.result == -libc::EAGAIN && !is_over {
             // The peer reads slowly. To the connection nothing has happened: its send is still in the kernel.
             self.send(side, key, SendMode::Wait);
