@@ -10,7 +10,7 @@ use std::thread;
 
 use tests::channel::client_config;
 use tests::http::{Message, Site, Wire, ok, reply, request};
-use tests::program::{Nginx, succeeds};
+use tests::program::{Nginx, free_addr, succeeds};
 use tests::{Authority, Config, Frontend, Lb, Place, health, wait};
 
 #[test]
@@ -308,8 +308,8 @@ fn a_client_whose_server_does_not_accept_is_served_by_another() {
 
 #[test]
 fn standbys_get_clients_only_while_they_are_needed() {
-    let (main, standby) = (Site::named("main"), Site::named("standby"));
-    let addr = main.addr();
+    let addr = free_addr();
+    let (main, standby) = (Site::named_at(&addr.to_string(), "main"), Site::named("standby"));
     let lb = persistent(Frontend::new("web").check(CHECK).server("a", addr).passive("b", standby.addr()));
     wait::until("the server is up", || health(&lb.server("web", "a")) == "up");
     let mut crowd = Crowd::gather(lb.addr("web"), 10);

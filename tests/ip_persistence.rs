@@ -10,6 +10,7 @@ use std::thread;
 
 use serde_json::Value;
 use tests::client::{connect, connect_from, read_to_end};
+use tests::program::free_addr;
 use tests::{Backend, Config, Frontend, Lb, wait};
 
 const ON: &str = "(ttl: \"10m\", size: 1000)";
@@ -121,16 +122,17 @@ fn when_the_time_to_drain_is_over_its_clients_go_elsewhere() {
 
 #[test]
 fn clients_of_a_server_that_is_down_move_and_do_not_come_back() {
-    let (a, b) = (Backend::who("a"), Backend::who("b"));
+    let (at, b) = (free_addr(), Backend::who("b"));
+    let a = || Backend::run_at(&at.to_string(), |mut stream| drop(stream.write_all(b"a")));
+    let first = a();
     let frontend = Frontend::new("web").check("(kind: tcp, interval: \"50ms\", fall: 1, rise: 1)");
-    let frontend = frontend.server("a", a.addr()).server("b", b.addr());
+    let frontend = frontend.server("a", at).server("b", b.addr());
     let lb = Lb::start(Config::of(frontend.set("ip_persistence", ON)));
     let client = client_of("a", &chosen_by(&lb, clients()));
-    let at = a.addr();
-    a.stop();
+    first.stop();
     wait::until("a is down", || lb.server("web", "a")["health"].get("down").is_some());
     assert_eq!(who(&lb, client), "b");
-    let _again = Backend::run_at(&at.to_string(), |mut stream| drop(stream.write_all(b"a")));
+    let _again = a();
     wait::until("a is up", || lb.server("web", "a")["health"] == "up");
     assert!((0..4).all(|_| who(&lb, client) == "b"), "it has its session there by now");
 }

@@ -23,7 +23,8 @@ fn at_a_frontends_limit_accepting_pauses_and_resumes() {
     let mut waiting = connect(addr);
     wait::until("the frontend pauses", || lb.is_paused("web"));
     is_not_served_yet(&mut waiting);
-    assert_eq!(lb.connections_of("web"), 3);
+    // Another shard that finds no room counts one more for a moment.
+    wait::until("no more than the limit are counted", || lb.connections_of("web") == 3);
     assert!(!lb.is_paused("other"), "a frontend's limit is its own");
     served(lb.addr("other"));
     held.iter_mut().for_each(|stream| echo(stream, b"undisturbed"));
@@ -78,7 +79,8 @@ fn at_the_process_limit_accepting_pauses_on_every_frontend_and_resumes() {
     let mut waiting = [connect(lb.addr("web")), connect(lb.addr("api"))];
     wait::until("accepting pauses", || lb.is_paused("web") && lb.is_paused("api"));
     waiting.iter_mut().for_each(is_not_served_yet);
-    assert_eq!(lb.connections(), 4);
+    // Another shard that finds no room counts one more for a moment.
+    wait::until("no more than the limit are counted", || lb.connections() == 4);
     held.iter_mut().for_each(|stream| echo(stream, b"undisturbed"));
 
     held.truncate(2);

@@ -19,7 +19,7 @@ const MIB: u64 = 1 << 20;
 
 #[test]
 fn a_stream_is_spliced_both_ways_and_a_chat_never() {
-    let echo = Backend::echo();
+    let echo = Backend::run(echo_in_large_pieces);
     let lb = Lb::start(Config::of(Frontend::new("web").server("a", echo.addr())));
     let mut chat = client::connect(lb.addr("web"));
     for size in [1, 64, 4096, 8192] {
@@ -248,6 +248,16 @@ fn receive(source: &mut TcpStream, bytes: u64) -> Digest {
     let digest = stream::read(&mut source.take(bytes)).unwrap();
     assert_eq!(digest.bytes, bytes, "the connection ended early");
     digest
+}
+
+/// Small pieces with pauses between them, as on a busy machine, may be taken for a chat.
+fn echo_in_large_pieces(mut stream: TcpStream) {
+    let mut chunk = vec![0; 256 << 10];
+    while let Ok(count @ 1..) = stream.read(&mut chunk) {
+        if stream.write_all(&chunk[..count]).is_err() {
+            return;
+        }
+    }
 }
 
 fn pass(from: &mut TcpStream, to: &mut TcpStream, message: &[u8]) {

@@ -134,7 +134,8 @@ fn more_handshakes_than_allowed_are_not_in_progress_at_once() {
     let silent: Vec<_> = (0..20).map(begin).collect();
     wait::until("those who are too many are turned away", || {
         let status = scene.lb.frontend("web");
-        assert!(tls(&status, "in_progress") <= MOST, "{}", status["tls"]);
+        // One that begins is counted before the oldest is turned away for it.
+        assert!(tls(&status, "in_progress") <= MOST + 1, "{}", status["tls"]);
         tls_failed(&status, "crowded_out") == 20 - MOST
     });
     drop(silent);
