@@ -418,6 +418,34 @@ fn who_goes_on_sending_a_body_that_nobody_wants_gets_all_of_the_answer() {
 }
 
 #[test]
+fn an_answer_that_ends_with_its_connection_is_whole_or_cut_by_a_reset() {
+    // Some that fit into the kernel's buffers, some that fit with ours, and some that do not.
+    let sizes: Vec<u64> = (0..48).map(|step| (step * 128) << 10).collect();
+    let site = Site::play(|wire, _| {
+        if let Ok(head) = wire.try_head() {
+            wire.send("HTTP/1.1 200 OK\r\n\r\n");
+            let _ = stream::write(wire.writer(), 1, head.target()[1..].parse().unwrap());
+        }
+    });
+    let frontend = Frontend::new("web").set("idle_timeout", "\"1s\"").server("a", site.addr());
+    let lb = http(frontend, |config| config);
+    let clients: Vec<_> = sizes
+        .iter()
+        .map(|size| {
+            let mut client = Wire::over(tests::client::connect_with_small_buffer(lb.addr("web")));
+            client.send(request("GET", &format!("/{size}"), &[], ""));
+            client
+        })
+        .collect();
+    lb.until_idle();
+    for (mut client, size) in clients.into_iter().zip(sizes) {
+        client.head();
+        let (body, end) = client.rest();
+        assert!(end == End::Reset || body.len() as u64 == size, "{} of {size} bytes and then the end", body.len());
+    }
+}
+
+#[test]
 fn uploads_and_downloads_at_once_do_not_mix() {
     const BYTES: u64 = 3_000_000;
     let site = Site::play(|wire, _| {
