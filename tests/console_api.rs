@@ -549,7 +549,8 @@ fn a_console_for_other_machines_needs_tls_and_a_password() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let console = format!("{:?}", taken.local_addr().unwrap().to_string());
     let exit = Place::new(config().set("console", console)).fail();
-    let this = format!("(process {}) listens there", std::process::id());
+    // A child that another test's thread is just starting may have it for a moment, too.
+    let this = format!("(process {})", std::process::id());
     assert!(exit.code == Some(1) && exit.log.contains(&this), "{}", exit.log);
 }
 
