@@ -232,13 +232,7 @@ fn when_it_stops_requests_are_answered_and_clients_told_to_close() {
     let gate = Gate::default();
     let site = gate.site();
     let mut lb = http(Frontend::new("web").server("a", site.addr()));
-    let addr = lb.addr("web");
-    let [mut busy, mut idle] = [(); 2].map(|()| Wire::connect(addr));
-    gate.open();
-    assert_eq!(idle.get("/idle").text(), "/idle");
-    gate.close();
-    busy.send(request("GET", "/busy", &[], ""));
-    wait::until("the server has the request", || site.seen().len() == 2);
+    let [mut busy, mut idle] = gate.busy_and_idle(&site, &lb);
     lb.signal("TERM");
     idle.closes();
     gate.open();
@@ -253,13 +247,8 @@ fn clients_of_a_frontend_that_is_removed_are_answered_and_told_to_close() {
     let gate = Gate::default();
     let site = gate.site();
     let lb = http(Frontend::new("web").server("a", site.addr()));
-    let addr = lb.addr("web");
-    let [mut busy, mut idle, mut beginning] = [(); 3].map(|()| Wire::connect(addr));
-    gate.open();
-    assert_eq!(idle.get("/idle").text(), "/idle");
-    gate.close();
-    busy.send(request("GET", "/busy", &[], ""));
-    wait::until("the server has the request", || site.seen().len() == 2);
+    let [mut busy, mut idle] = gate.busy_and_idle(&site, &lb);
+    let mut beginning = Wire::connect(lb.addr("web"));
     beginning.send("GET /begun HTTP/1.1\r\n");
     wait::until("a head has begun", || lb.connections() == 3);
     lb.done(&["frontend", "remove", "web"]);
@@ -405,6 +394,17 @@ impl Gate {
     fn pass(&self) {
         let is_open = self.0.0.lock().unwrap();
         let _is_open = self.0.1.wait_timeout_while(is_open, wait::HANG, |is_open| !*is_open).unwrap();
+    }
+
+    /// A client that waits for its answer, for as long as the gate is closed, and one that has its own.
+    fn busy_and_idle(&self, site: &Site, lb: &Lb) -> [Wire; 2] {
+        let [mut busy, mut idle] = [(); 2].map(|()| Wire::connect(lb.addr("web")));
+        self.open();
+        assert_eq!(idle.get("/idle").text(), "/idle");
+        self.close();
+        busy.send(request("GET", "/busy", &[], ""));
+        wait::until("the server has the request", || site.seen().len() == 2);
+        [busy, idle]
     }
 
     /// A server that says what it was asked for, once the gate is open.
