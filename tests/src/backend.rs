@@ -1,7 +1,7 @@
 //! Servers behind a frontend: played by a script in threads of their own ([`Backend`]), or by the test itself
 //! ([`Listener`]).
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -231,7 +231,13 @@ fn accept_until_stopped(
 pub(crate) fn listen(addr: SocketAddr) -> TcpListener {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).unwrap();
     socket.set_reuse_address(true).unwrap();
-    socket.bind(&addr.into()).unwrap_or_else(|error| panic!("can't listen at {addr}: {error}"));
+    // Who had it before may live on for a moment in a child that another test's thread is just starting.
+    let bind = || match socket.bind(&addr.into()) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => None,
+        bound => Some(bound),
+    };
+    let bound = wait::until_some(&format!("{addr} is free"), bind);
+    bound.unwrap_or_else(|error| panic!("can't listen at {addr}: {error}"));
     socket.listen(4096).unwrap();
     socket.into()
 }

@@ -7,13 +7,14 @@ pub use haproxy::Haproxy;
 pub use nginx::{Nginx, Site};
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 use crate::fault::is_root;
@@ -248,7 +249,10 @@ pub fn free_addr() -> SocketAddr {
     loop {
         let port = 10_000 + (first + NEXT.fetch_add(1, Relaxed)) % 20_000;
         let addr = SocketAddr::from(([127, 0, 0, 1], port));
-        if TcpListener::bind(addr).is_ok() {
+        // It does not listen: a child that another thread is just starting may have it for a moment yet.
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        if socket.bind(&addr.into()).is_ok() {
             return addr;
         }
     }

@@ -1,6 +1,6 @@
 //! On which servers clients stay.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::sources::{Learned, Sources};
@@ -50,7 +50,8 @@ pub(crate) type Value = [u8; 22];
 #[derive(Default)]
 pub(crate) struct CookieValues {
     by_server: BTreeMap<u64, Value>,
-    by_value: BTreeMap<Value, u64>,
+    /// By a hash with a key, so that the time that a look takes tells nobody how much of a value was right.
+    by_value: HashMap<Value, u64>,
 }
 
 impl CookieValues {
