@@ -551,7 +551,7 @@ fn a_console_for_other_machines_needs_tls_and_a_password() {
     let exit = Place::new(config().set("console", console)).fail();
     // A child that another test's thread is just starting may have it for a moment, too.
     let this = format!("(process {})", std::process::id());
-    assert!(exit.code == Some(1) && exit.log.contains(&this), "{}", exit.log);
+    assert!(exit.code == Some(1) && exit.log.contains(&this) && exit.log.contains(" listens there"), "{}", exit.log);
 }
 
 /// A console with TLS and a password, its CA, and where it is.

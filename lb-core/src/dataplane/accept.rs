@@ -61,7 +61,7 @@ impl Shard {
     /// Follows the table: new listeners are armed, those that are gone are left.
     pub(super) fn follow_listeners(&mut self, turn: &Turn<'_>) {
         let frontends = &turn.table.frontends;
-        let is_removed = |listener: &Listener| turn.table.frontend(listener.frontend).is_none();
+        let is_removed = |listener: &Listener| !listener.is_leaving && turn.table.frontend(listener.frontend).is_none();
         if self.listener_keys().any(|key| self.listeners.get(key).is_some_and(is_removed)) {
             self.is_to_close_idle_clients = true;
         }

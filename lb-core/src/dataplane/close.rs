@@ -44,8 +44,8 @@ impl Shard {
         let Some(mut session) = self.sessions.remove(key) else { return };
         self.timers.clear(key.slot);
         // Where only its end tells how long an answer is, half of one must not look whole.
-        let is_amid_answer = session.exchange().is_some_and(|exchange| exchange.is_amid_answer());
-        let is_cut = is_amid_answer || session.exchange().is_some() && session.conn.is_delivering(Side::Client);
+        let is_undelivered = session.conn.is_delivering(Side::Client);
+        let is_cut = session.exchange().is_some_and(|exchange| exchange.is_amid_answer() || is_undelivered);
         let ending = if is_cut { Ending::Reset } else { ending };
         let lasted = self.now_micros - session.accepted;
         session.counters.shards[self.number].durations.record(self.now_micros, lasted);

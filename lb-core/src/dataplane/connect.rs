@@ -289,14 +289,14 @@ impl Shard {
         self.drop_server_socket(key);
         let Some(session) = self.sessions.get_mut(key) else { return };
         if let Some(endpoint) = session.endpoint.take() {
-            if has_failed {
-                endpoint.load.shards[self.number].on_failed(failure);
-            }
             on_left(&endpoint, session.frontend, turn);
             self.waiting.on_room();
-            // One that was given less time than a server may take has not failed by that.
-            if has_failed && session.connect_limit == session.connect_timeout {
-                on_failed(&endpoint, session.frontend, Failure::Connect, turn);
+            if has_failed {
+                endpoint.load.shards[self.number].on_failed(failure);
+                // One that was given less time than a server may take is not suspected for that.
+                if session.connect_limit == session.connect_timeout {
+                    on_failed(&endpoint, session.frontend, Failure::Connect, turn);
+                }
             }
             session.tried.add(endpoint);
         }
